@@ -1,0 +1,183 @@
+//! The seam between an index and everything above it. Two stores implement it (the on-disk pool and [`crate::memory`]),
+//! and one conformance suite (`tests/store_conformance.rs`) runs on both. A distributed engine is the third, later.
+//!
+//! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
+
+use crate::{Answer, Cancel, Key, Pair, Query, Record, RowId, Side};
+
+/// What a pool is bound to for life.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Spec {
+    /// Fingerprint of the encoder whose vectors these are (hex SHA-256 over model, preprocessing and tokenizer).
+    pub encoder: String,
+    /// Values per vector.
+    pub dim: usize,
+}
+
+/// Which parts of a record to read besides key, source, caption and fields.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The stored picture bytes.
+    pub picture: bool,
+    /// Both vectors.
+    pub vectors: bool,
+}
+
+/// What a store says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoreStatus {
+    /// All rows.
+    pub rows: u64,
+    /// Rows that have an image vector.
+    pub image_rows: u64,
+    /// Rows that have a text vector.
+    pub text_rows: u64,
+    /// The generation that answers.
+    pub generation: u64,
+}
+
+/// Why a store refused or failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// A vector of the wrong length.
+    #[error("the vector has {found} values, the pool's have {expected}")]
+    Dimension {
+        /// The pool's dimension.
+        expected: usize,
+        /// The caller's.
+        found: usize,
+    },
+    /// NaN or infinity.
+    #[error("value {position} of the vector is not finite")]
+    NotFinite {
+        /// Index of the first such value.
+        position: usize,
+    },
+    /// A stored vector must be of unit length (1 within 1e-3); a query must not be zero.
+    #[error("the vector's length is {length}, which is not allowed here")]
+    Length {
+        /// Euclidean length.
+        length: f32,
+    },
+    /// `k` of zero or above the store's limit.
+    #[error("k is {k}; it must be between 1 and {max}")]
+    K {
+        /// As asked.
+        k: usize,
+        /// The store's limit.
+        max: usize,
+    },
+    /// No row has a vector of this side.
+    #[error("this pool has no {side} vectors")]
+    NoSide {
+        /// The side asked for.
+        side: Side,
+    },
+    /// A pair without any vector.
+    #[error("pair {key} has neither an image nor a text vector")]
+    NoVector {
+        /// The pair.
+        key: Key,
+    },
+    /// A key twice in one batch, or already in the store.
+    #[error("key {key} is there already")]
+    Duplicate {
+        /// The key.
+        key: Key,
+    },
+    /// The pool belongs to another encoder or has another dimension.
+    #[error(
+        "the pool was built by encoder {pool} (dimension {pool_dim}), not by {encoder} (dimension {encoder_dim}); use that model, or a new pool"
+    )]
+    SpecMismatch {
+        /// The pool's fingerprint.
+        pool: String,
+        /// The pool's dimension.
+        pool_dim: usize,
+        /// The caller's fingerprint.
+        encoder: String,
+        /// The caller's dimension.
+        encoder_dim: usize,
+    },
+    /// The caller raised its [`Cancel`].
+    #[error("cancelled")]
+    Cancelled,
+    /// Damage on disk, named.
+    #[error("{file} is damaged at byte {offset}: {reason}")]
+    Corrupt {
+        /// File name within the pool.
+        file: String,
+        /// Where.
+        offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// The operating system said no.
+    #[error("{action} {file}")]
+    Io {
+        /// What was tried ("write", "open", ...).
+        action: &'static str,
+        /// File name within the pool.
+        file: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// An earlier write failed; the writer takes no more until the pool is opened again.
+    #[error("an earlier write to this pool failed; open it again")]
+    Latched,
+}
+
+/// Reading: many threads at once, always one generation per call.
+pub trait PairStore: Send + Sync {
+    /// What the store is bound to.
+    fn spec(&self) -> &Spec;
+
+    /// Largest `k` a query may ask for.
+    fn max_k(&self) -> usize;
+
+    /// Counts and generation.
+    fn status(&self) -> StoreStatus;
+
+    /// Answers every query, in order. Scores are cosine; ties by row.
+    ///
+    /// # Errors
+    /// Bad queries ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::K`],
+    /// [`StoreError::NoSide`]), damage met on the way, or [`StoreError::Cancelled`].
+    fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError>;
+
+    /// Records by position, in order; `None` for a row that is not there.
+    ///
+    /// # Errors
+    /// Damage met on the way.
+    fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError>;
+
+    /// Positions by key, in order.
+    ///
+    /// # Errors
+    /// Damage met on the way.
+    fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError>;
+}
+
+/// Writing: one writer at a time. A batch that is refused leaves the store as it was.
+pub trait PairSink {
+    /// Whether a pair of this key was appended or committed before.
+    ///
+    /// # Errors
+    /// Damage met on the way.
+    fn contains(&self, key: &Key) -> Result<bool, StoreError>;
+
+    /// Takes a batch. Nothing is visible or durable before [`PairSink::commit`].
+    ///
+    /// # Errors
+    /// Bad pairs ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::NoVector`],
+    /// [`StoreError::Duplicate`]) or a failed write, after which the sink is [`StoreError::Latched`].
+    fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError>;
+
+    /// Makes everything appended so far durable and searchable by readers that open or reload after this returns, and
+    /// returns the new generation. With nothing appended it changes nothing and returns the present one.
+    ///
+    /// # Errors
+    /// A failed write, after which nothing of this commit is visible and the sink is [`StoreError::Latched`].
+    fn commit(&mut self, cancel: &Cancel) -> Result<u64, StoreError>;
+}
