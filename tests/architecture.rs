@@ -1,0 +1,79 @@
+//! Promise: the dependency directions of ARCHITECTURE.md hold, read from `cargo metadata`.
+
+use std::{collections::BTreeMap, process::Command};
+
+use serde_json::Value;
+
+/// What each workspace member may use of the others. `api` and `train` never know each other; `index` and `encoder` are leaves.
+const MAY_USE: [(&str, &[&str]); 8] = [
+    ("anchorite-encoder", &[]),
+    ("anchorite-index", &[]),
+    ("anchorite-ingest", &["anchorite-encoder", "anchorite-index"]),
+    ("anchorite-anchors", &["anchorite-encoder", "anchorite-index", "anchorite-ingest"]),
+    ("anchorite-api", &["anchorite-anchors", "anchorite-encoder", "anchorite-index", "anchorite-ingest"]),
+    ("anchorite-train", &["anchorite-anchors", "anchorite-encoder", "anchorite-index", "anchorite-ingest"]),
+    (
+        "anchorite",
+        &[
+            "anchorite-anchors",
+            "anchorite-api",
+            "anchorite-encoder",
+            "anchorite-index",
+            "anchorite-ingest",
+            "anchorite-train",
+        ],
+    ),
+    (
+        "benches",
+        &["anchorite-anchors", "anchorite-api", "anchorite-encoder", "anchorite-index", "anchorite-ingest", "anchorite-train"],
+    ),
+];
+
+/// Packages a leaf must not use even from outside the workspace: what it is named not to know.
+const FORBIDDEN: [(&str, &[&str]); 6] = [
+    ("anchorite-index", &["axum", "hyper", "tokio", "parquet", "arrow-array", "ort", "image", "tokenizers"]),
+    ("anchorite-encoder", &["axum", "hyper", "tokio", "parquet", "arrow-array", "hnsw_rs", "memmap2"]),
+    ("anchorite-ingest", &["axum", "hyper", "tokio", "ort", "hnsw_rs"]),
+    ("anchorite-anchors", &["axum", "hyper", "ort", "hnsw_rs"]),
+    ("anchorite-api", &["ort", "hnsw_rs", "memmap2"]),
+    ("anchorite-train", &["axum", "hyper", "hnsw_rs"]),
+];
+
+/// Direct dependencies of every workspace member, build and normal kinds; development dependencies are tests' own business.
+fn direct_dependencies() -> BTreeMap<String, Vec<String>> {
+    let output = Command::new(env!("CARGO"))
+        .args(["metadata", "--format-version", "1", "--no-deps", "--offline", "--manifest-path"])
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml"))
+        .output()
+        .expect("cargo runs");
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let metadata: Value = serde_json::from_slice(&output.stdout).expect("cargo metadata is JSON");
+    let text = |v: &Value| v.as_str().expect("a string").to_owned();
+    let of = |package: &Value| {
+        let all = package["dependencies"].as_array().expect("a list");
+        all.iter().filter(|d| d["kind"] != "dev").map(|d| text(&d["name"])).collect()
+    };
+    metadata["packages"].as_array().expect("a list").iter().map(|p| (text(&p["name"]), of(p))).collect()
+}
+
+#[test]
+fn every_member_uses_only_what_it_may() {
+    let found = direct_dependencies();
+    for (member, dependencies) in &found {
+        let (_, allowed) = MAY_USE.iter().find(|(name, _)| name == member).unwrap_or_else(|| panic!("{member} is not in MAY_USE"));
+        for dependency in dependencies.iter().filter(|d| found.contains_key(*d)) {
+            assert!(allowed.contains(&dependency.as_str()), "{member} must not use {dependency}");
+        }
+    }
+    assert_eq!(found.len(), MAY_USE.len(), "a member of MAY_USE is gone");
+}
+
+#[test]
+fn leaves_do_not_know_what_they_are_named_not_to_know() {
+    let found = direct_dependencies();
+    for (member, forbidden) in FORBIDDEN {
+        for dependency in &found[member] {
+            assert!(!forbidden.contains(&dependency.as_str()), "{member} must not use {dependency}");
+        }
+    }
+}
