@@ -14,14 +14,7 @@ const MAY_USE: [(&str, &[&str]); 8] = [
     ("anchorite-train", &["anchorite-anchors", "anchorite-encoder", "anchorite-index", "anchorite-ingest"]),
     (
         "anchorite",
-        &[
-            "anchorite-anchors",
-            "anchorite-api",
-            "anchorite-encoder",
-            "anchorite-index",
-            "anchorite-ingest",
-            "anchorite-train",
-        ],
+        &["anchorite-anchors", "anchorite-api", "anchorite-encoder", "anchorite-index", "anchorite-ingest", "anchorite-train"],
     ),
     (
         "benches",
@@ -60,7 +53,8 @@ fn direct_dependencies() -> BTreeMap<String, Vec<String>> {
 fn every_member_uses_only_what_it_may() {
     let found = direct_dependencies();
     for (member, dependencies) in &found {
-        let (_, allowed) = MAY_USE.iter().find(|(name, _)| name == member).unwrap_or_else(|| panic!("{member} is not in MAY_USE"));
+        let (_, allowed) =
+            MAY_USE.iter().find(|(name, _)| name == member).unwrap_or_else(|| panic!("{member} is not in MAY_USE"));
         for dependency in dependencies.iter().filter(|d| found.contains_key(*d)) {
             assert!(allowed.contains(&dependency.as_str()), "{member} must not use {dependency}");
         }

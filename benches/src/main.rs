@@ -1,2 +1,67 @@
-//! stub
-fn main() {}
+//! Figures against peers and against the limit: `cargo run --release -p benches -- NAME [--quick] [--write]`.
+//!
+//! Each benchmark prints one JSON line per figure on stdout (progress on stderr). The peer runs in the same invocation on the same
+//! data; what peers need is installed into a cache folder of this program's own. `--write` puts the figures into `benches/RESULTS.md`.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `figure.rs` | one figure: value, peer, ratio, goal, data, seed, versions |
+//! | `results.rs` | the table in RESULTS.md |
+//! | `peers.rs` | the Python environment that peers run in |
+//! | `process.rs` | memory of this process |
+//! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
+//! | `parity.rs` | preprocessing, tokens and embeddings against the references |
+//! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+
+mod clip_like;
+mod figure;
+mod peers;
+mod process;
+mod results;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, Result};
+use clap::{Parser, ValueEnum};
+
+use figure::Figure;
+
+/// Which benchmark.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Name {
+    /// Preprocessing, tokens and embeddings against their references.
+    Parity,
+    /// The bundled data end to end, and recall on 100,000 ready-made vectors.
+    Demo,
+}
+
+#[derive(Parser, Debug)]
+struct Args {
+    /// Which benchmark.
+    name: Name,
+    /// Small data: shows that it runs, not what it reaches.
+    #[arg(long)]
+    quick: bool,
+    /// Put the figures into benches/RESULTS.md.
+    #[arg(long)]
+    write: bool,
+    /// Where peers and generated data are kept.
+    #[arg(long, env = "ANCHORITE_BENCH_CACHE", default_value = "target/benches")]
+    cache: PathBuf,
+}
+
+fn main() -> Result<()> {
+    let args = Args::parse();
+    std::fs::create_dir_all(&args.cache).with_context(|| format!("create {}", args.cache.display()))?;
+    let figures: Vec<Figure> = match args.name {
+        Name::Parity | Name::Demo => anyhow::bail!("not joined yet"),
+    };
+    if args.write {
+        results::write(
+            &PathBuf::from("benches/RESULTS.md"),
+            args.name.to_possible_value().expect("no name is skipped").get_name(),
+            &figures,
+        )?;
+    }
+    Ok(())
+}

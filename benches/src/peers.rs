@@ -1,0 +1,54 @@
+//! The Python environment that peers and references run in: made once, in this program's cache folder.
+
+use std::{
+    path::{Path, PathBuf},
+    process::{Command, Output},
+};
+
+use anyhow::{Context, Result, ensure};
+
+/// A virtual environment with pinned packages.
+#[derive(Debug)]
+pub(crate) struct Python {
+    executable: PathBuf,
+}
+
+impl Python {
+    /// Makes (or finds) the environment `name` in `cache` with `packages`, each a pip requirement.
+    ///
+    /// # Errors
+    /// No Python with pip, or a package that cannot be installed; says which.
+    pub(crate) fn with(cache: &Path, name: &str, packages: &[&str]) -> Result<Self> {
+        let folder = std::path::absolute(cache)?.join(format!("python-{name}"));
+        let executable = folder.join("bin/python");
+        let stamp = folder.join("installed.txt");
+        let wanted = packages.join("\n");
+        if std::fs::read_to_string(&stamp).is_ok_and(|have| have == wanted) {
+            return Ok(Self { executable });
+        }
+        let python = std::env::var("ANCHORITE_BENCH_PYTHON").unwrap_or_else(|_| "python3".to_owned());
+        succeed(Command::new(python).args(["-m", "venv"]).arg(&folder))
+            .context("make a virtual environment (Python 3.9+ with venv is needed)")?;
+        succeed(
+            Command::new(&executable).args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"]).args(packages),
+        )
+        .with_context(|| format!("install {packages:?}"))?;
+        std::fs::write(stamp, wanted)?;
+        Ok(Self { executable })
+    }
+
+    /// Runs a script and returns what it printed.
+    ///
+    /// # Errors
+    /// The script failed; its error output is in the message.
+    pub(crate) fn run(&self, script: &Path, arguments: &[&str]) -> Result<String> {
+        let output = succeed(Command::new(&self.executable).arg(script).args(arguments))?;
+        String::from_utf8(output.stdout).context("the script's output is not UTF-8")
+    }
+}
+
+fn succeed(command: &mut Command) -> Result<Output> {
+    let output = command.output().with_context(|| format!("start {:?}", command.get_program()))?;
+    ensure!(output.status.success(), "{:?} failed: {}", command.get_program(), String::from_utf8_lossy(&output.stderr));
+    Ok(output)
+}

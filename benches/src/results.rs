@@ -1,0 +1,49 @@
+//! `benches/RESULTS.md`: one table per benchmark, between two marker lines, replaced whole.
+
+use std::{fmt::Write as _, fs, path::Path};
+
+use anyhow::{Context, Result};
+
+use crate::figure::Figure;
+
+/// Replaces (or appends) the table of benchmark `name` in `path`.
+pub(crate) fn write(path: &Path, name: &str, figures: &[Figure]) -> Result<()> {
+    let old = fs::read_to_string(path).unwrap_or_else(|_| "# Measured figures\n".to_owned());
+    let (begin, end) = (format!("<!-- begin {name} -->"), format!("<!-- end {name} -->"));
+    let section = format!("{begin}\n{}{end}", table(name, figures));
+    let new = match (old.split_once(&begin), old.split_once(&end)) {
+        (Some((before, _)), Some((_, after))) => format!("{before}{section}{after}"),
+        _ => format!("{}\n{section}\n", old.trim_end()),
+    };
+    fs::write(path, new).with_context(|| format!("write {}", path.display()))
+}
+
+fn table(name: &str, figures: &[Figure]) -> String {
+    let mut out = format!("## {name}\n\n");
+    if let Some(first) = figures.first() {
+        writeln!(out, "`cargo run --release -p benches -- {name}`; {}.\n", first.versions).expect("a string takes text");
+    }
+    out.push_str("| figure | value | peer | peer's value | ratio | goal | met | data |\n|---|---|---|---|---|---|---|---|\n");
+    for figure in figures {
+        writeln!(out, "{}", row(figure)).expect("a string takes text");
+    }
+    out
+}
+
+fn row(f: &Figure) -> String {
+    let number = |v: f64| if v.fract() == 0.0 && v.abs() < 1e9 { format!("{v:.0}") } else { format!("{v:.4}") };
+    let optional = |v: Option<f64>| v.map(number).unwrap_or_default();
+    let met = f.met.map_or("", |m| if m { "yes" } else { "**no**" });
+    format!(
+        "| {} | {} {} | {} | {} | {} | {} | {met} | {}{} |",
+        f.figure,
+        number(f.value),
+        f.unit,
+        f.peer.as_deref().unwrap_or_default(),
+        optional(f.peer_value),
+        optional(f.ratio),
+        f.goal.unwrap_or_default(),
+        f.data,
+        f.seed.map(|s| format!(", seed {s}")).unwrap_or_default(),
+    )
+}
