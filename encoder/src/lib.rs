@@ -11,6 +11,8 @@
 mod embedding;
 mod encode;
 pub mod fake;
+pub mod fetch;
+pub mod runtime;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};

@@ -1,0 +1,92 @@
+//! Execution providers: what a session computes on. Chosen by name, and refused when the library has none of that name;
+//! `ort` alone would fall back to the CPU in silence.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::RuntimeError;
+
+/// What a session computes on.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum Provider {
+    /// The processor; every library has it.
+    #[default]
+    Cpu,
+    /// An NVIDIA GPU; needs the GPU build of ONNX Runtime with its provider libraries beside it, CUDA and cuDNN.
+    Cuda,
+}
+
+impl Provider {
+    /// All there are.
+    pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
+
+    /// The name in ONNX Runtime.
+    #[must_use]
+    pub fn ort_name(self) -> &'static str {
+        match self {
+            Self::Cpu => "CPUExecutionProvider",
+            Self::Cuda => "CUDAExecutionProvider",
+        }
+    }
+
+    /// For `SessionBuilder::with_execution_providers`: empty for the CPU, which is always there; otherwise one that fails
+    /// loudly when it cannot be set up.
+    #[must_use]
+    pub fn dispatch(self) -> Vec<ort::ep::ExecutionProviderDispatch> {
+        match self {
+            Self::Cpu => Vec::new(),
+            Self::Cuda => vec![ort::ep::CUDA::default().build().error_on_failure()],
+        }
+    }
+
+    /// What to do when the library lacks it.
+    fn remedy(self) -> &'static str {
+        match self {
+            Self::Cpu => "use a complete build of ONNX Runtime",
+            Self::Cuda => {
+                "use the provider cpu, or point ORT_DYLIB_PATH (or --ort-library) at the library of the GPU build (the PyPI \
+                 package onnxruntime-gpu) with its libonnxruntime_providers_cuda beside it"
+            }
+        }
+    }
+
+    /// Whether `available`, the names that a library gave, has it.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoProvider`], which says what to do.
+    pub fn check(self, available: &[String]) -> Result<(), RuntimeError> {
+        if available.iter().any(|name| name == self.ort_name()) {
+            return Ok(());
+        }
+        Err(RuntimeError::NoProvider { provider: self, available: available.to_vec(), remedy: self.remedy() })
+    }
+}
+
+impl fmt::Display for Provider {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Self::Cpu => "cpu",
+            Self::Cuda => "cuda",
+        })
+    }
+}
+
+/// A provider name that is not known.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("there is no provider `{name}`: say cpu or cuda")]
+pub struct UnknownProvider {
+    /// What was said.
+    pub name: String,
+}
+
+impl FromStr for Provider {
+    type Err = UnknownProvider;
+
+    fn from_str(name: &str) -> Result<Self, UnknownProvider> {
+        let said = name.trim().to_ascii_lowercase();
+        let same = |provider: &Self| provider.to_string() == said || provider.ort_name().eq_ignore_ascii_case(&said);
+        Self::ALL.into_iter().find(same).ok_or_else(|| UnknownProvider { name: name.to_owned() })
+    }
+}
