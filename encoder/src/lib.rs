@@ -11,6 +11,12 @@
 mod embedding;
 mod encode;
 pub mod fake;
+pub mod model;
+mod onnx_encoder;
+pub mod session;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
+pub use onnx_encoder::{
+    Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
+};
