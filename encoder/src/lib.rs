@@ -13,6 +13,12 @@ mod encode;
 pub mod fake;
 pub mod fetch;
 pub mod runtime;
+pub mod model;
+mod onnx_encoder;
+pub mod session;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
+pub use onnx_encoder::{
+    Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
+};
