@@ -16,6 +16,7 @@ pub mod runtime;
 pub mod model;
 mod onnx_encoder;
 pub mod session;
+pub mod image;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};

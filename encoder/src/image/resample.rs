@@ -1,0 +1,282 @@
+//! Pillow's 8-bit resampling, arithmetic included, evaluated only for the window that is wanted.
+//!
+//! What makes the result equal level for level: the weights of each output pixel are computed in f64 over the *whole* picture and
+//! normalised, then rounded to [`WEIGHT_BITS`] fractional bits; columns are resampled first, then rows; each of the two passes
+//! rounds and clips to u8. Only the rows that the window's rows read go through the first pass.
+//!
+//! The inner loops use wrapping arithmetic because the release profile checks overflow, which would keep them scalar; see
+//! [`clip`] for why nothing wraps.
+
+use super::Rgb;
+
+/// How neighbouring pixels are weighed; Pillow's names and numbers.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Filter {
+    /// The nearest pixel; 0 in Hugging Face files.
+    Nearest,
+    /// Windowed sinc over 6 pixels; 1.
+    Lanczos,
+    /// Linear; 2.
+    Bilinear,
+    /// Cubic with a = -0.5; 3. CLIP's own.
+    Bicubic,
+    /// The mean; 4.
+    Box,
+    /// Hamming window over 2 pixels; 5.
+    Hamming,
+}
+
+impl Filter {
+    /// The filter that Pillow and Hugging Face files know by this number.
+    #[must_use]
+    pub fn from_pillow(number: u64) -> Option<Self> {
+        [Self::Nearest, Self::Lanczos, Self::Bilinear, Self::Bicubic, Self::Box, Self::Hamming]
+            .get(usize::try_from(number).ok()?)
+            .copied()
+    }
+
+    /// How far the filter reaches from its centre, in pixels of the smaller of the two sizes.
+    fn support(self) -> f64 {
+        match self {
+            Self::Nearest => 0.0,
+            Self::Box => 0.5,
+            Self::Bilinear | Self::Hamming => 1.0,
+            Self::Bicubic => 2.0,
+            Self::Lanczos => 3.0,
+        }
+    }
+
+    /// The weight at a distance, as Pillow computes it (the order of operations matters to the last bit).
+    fn weight(self, distance: f64) -> f64 {
+        let x = distance.abs();
+        match self {
+            Self::Nearest => 1.0,
+            // Half open, as in Pillow, so that a pixel between two outputs counts once.
+            Self::Box if distance > -0.5 && distance <= 0.5 => 1.0,
+            Self::Bilinear if x < 1.0 => 1.0 - x,
+            Self::Hamming if x == 0.0 => 1.0,
+            Self::Hamming if x < 1.0 => {
+                let turn = x * std::f64::consts::PI;
+                turn.sin() / turn * (0.54 + 0.46 * turn.cos())
+            }
+            Self::Bicubic if x < 1.0 => ((CUBIC + 2.0) * x - (CUBIC + 3.0)) * x * x + 1.0,
+            Self::Bicubic if x < 2.0 => (((x - 5.0) * x + 8.0) * x - 4.0) * CUBIC,
+            Self::Lanczos if (-3.0..3.0).contains(&distance) => sinc(distance) * sinc(distance / 3.0),
+            _ => 0.0,
+        }
+    }
+}
+
+/// The free parameter of the cubic filter.
+const CUBIC: f64 = -0.5;
+
+fn sinc(x: f64) -> f64 {
+    if x == 0.0 {
+        return 1.0;
+    }
+    let turn = x * std::f64::consts::PI;
+    turn.sin() / turn
+}
+
+/// One axis of a resize of which only a window is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Axis {
+    /// Pixels of the picture.
+    pub(super) from: usize,
+    /// Pixels of the whole resized picture.
+    pub(super) to: usize,
+    /// First resized pixel that is wanted.
+    pub(super) start: usize,
+    /// How many are wanted; `start + len` is at most `to`.
+    pub(super) len: usize,
+}
+
+/// The window of the picture resized to `columns.to` x `rows.to`: `rows.len * columns.len` pixels of three bytes.
+pub(super) fn resize_window(picture: &Rgb, filter: Filter, columns: Axis, rows: Axis) -> Vec<u8> {
+    if filter == Filter::Nearest {
+        return nearest(picture, columns, rows);
+    }
+    let (columns, rows) = (Taps::new(filter, columns), Taps::new(filter, rows));
+    let (first, end) = rows.reads();
+    let row_bytes = picture.width() * CHANNELS;
+    let read = picture.values().get(first * row_bytes..end * row_bytes).expect("taps stay inside the picture");
+    let narrow = pass_columns(read, row_bytes, &columns);
+    pass_rows(&narrow, columns.outputs() * CHANNELS, first, &rows)
+}
+
+const CHANNELS: usize = 3;
+
+/// Fractional bits of a weight: 8 of 32 bits are the pixel's, 2 are room for filters that overshoot.
+const WEIGHT_BITS: u32 = 32 - 8 - 2;
+const ONE: i32 = 1 << WEIGHT_BITS;
+/// Added once to a sum, so that cutting the fraction off rounds.
+const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+
+/// A finished sum as a level. Sums stay within i32: weights add up to [`ONE`], and no filter's absolute weights add up to 1.9,
+/// which is where 255 times that would leave it.
+#[inline(always)]
+fn clip(sum: i32) -> u8 {
+    (sum >> WEIGHT_BITS).clamp(0, 255) as u8
+}
+
+/// For each wanted output pixel of one axis: which input pixels it reads and how they are weighed.
+struct Taps {
+    first: Vec<usize>,
+    /// `stride` per output; those past `counts` are zero.
+    weights: Vec<i32>,
+    counts: Vec<usize>,
+    stride: usize,
+}
+
+impl Taps {
+    fn new(filter: Filter, axis: Axis) -> Self {
+        if axis.from == axis.to {
+            return Self::copy(axis);
+        }
+        let scale = axis.from as f64 / axis.to as f64;
+        let stretch = scale.max(1.0);
+        let support = filter.support() * stretch;
+        let stride = support.ceil() as usize * 2 + 1;
+        let mut taps = Self { first: Vec::new(), weights: vec![0; stride * axis.len], counts: Vec::new(), stride };
+        let mut exact = Vec::with_capacity(stride);
+        for (output, weights) in (axis.start..axis.start + axis.len).zip(taps.weights.chunks_exact_mut(stride)) {
+            let centre = (output as f64 + 0.5) * scale;
+            // `as` cuts towards zero and stops at zero, which is Pillow's cast and clamp in one.
+            let first = (centre - support + 0.5) as usize;
+            let end = ((centre + support + 0.5) as usize).min(axis.from);
+            let step = 1.0 / stretch;
+            exact.clear();
+            exact.extend((first..end).map(|input| {
+                // Pillow adds the whole numbers first.
+                filter.weight(((input as f64) - centre + 0.5) * step)
+            }));
+            let total: f64 = exact.iter().sum();
+            for (fixed, weight) in weights.iter_mut().zip(&exact) {
+                *fixed = to_fixed(if total == 0.0 { *weight } else { weight / total });
+            }
+            taps.first.push(first);
+            taps.counts.push(end - first);
+        }
+        taps
+    }
+
+    /// An axis that keeps its size is not resampled.
+    fn copy(axis: Axis) -> Self {
+        let first = (axis.start..axis.start + axis.len).collect();
+        Self { first, weights: vec![ONE; axis.len], counts: vec![1; axis.len], stride: 1 }
+    }
+
+    fn outputs(&self) -> usize {
+        self.first.len()
+    }
+
+    /// The range of input pixels that any output reads; outputs are in order, and so are their first and last inputs.
+    fn reads(&self) -> (usize, usize) {
+        let first = self.first.first().copied().unwrap_or(0);
+        let end = self.iter().map(|(first, weights)| first + weights.len()).max().unwrap_or(0);
+        (first, end)
+    }
+
+    /// First input and weights of each output.
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+        let used = self.weights.chunks_exact(self.stride).zip(&self.counts).map(|(weights, &count)| &weights[..count]);
+        self.first.iter().copied().zip(used)
+    }
+}
+
+fn to_fixed(weight: f64) -> i32 {
+    let rounding = if weight < 0.0 { -0.5 } else { 0.5 };
+    (weight * f64::from(ONE) + rounding) as i32
+}
+
+/// Resamples every row to the wanted columns.
+fn pass_columns(rows: &[u8], row_bytes: usize, taps: &Taps) -> Vec<u8> {
+    let mut narrow = Vec::with_capacity(rows.len() / row_bytes * taps.outputs() * CHANNELS);
+    // Four lanes a pixel, so that one pixel is one vector; the fourth stays zero.
+    let mut wide = vec![[0_i32; 4]; row_bytes / CHANNELS];
+    for row in rows.chunks_exact(row_bytes) {
+        for (lanes, &[red, green, blue]) in wide.iter_mut().zip(row.as_chunks::<CHANNELS>().0) {
+            *lanes = [red.into(), green.into(), blue.into(), 0];
+        }
+        for (first, weights) in taps.iter() {
+            let mut sums = [HALF; 4];
+            for (lanes, &weight) in wide[first..first + weights.len()].iter().zip(weights) {
+                for (sum, &lane) in sums.iter_mut().zip(lanes) {
+                    *sum = sum.wrapping_add(lane.wrapping_mul(weight));
+                }
+            }
+            narrow.extend_from_slice(&[clip(sums[0]), clip(sums[1]), clip(sums[2])]);
+        }
+    }
+    narrow
+}
+
+/// Bytes of a row that are summed at a time: enough to fill the vector registers, few enough to stay in them.
+const BLOCK: usize = 32;
+
+/// Resamples rows to the wanted rows. `picture` starts at input row `first_row`.
+fn pass_rows(picture: &[u8], row_bytes: usize, first_row: usize, taps: &Taps) -> Vec<u8> {
+    let mut window = vec![0; taps.outputs() * row_bytes];
+    for ((first, weights), output) in taps.iter().zip(window.chunks_exact_mut(row_bytes)) {
+        let read = &picture[(first - first_row) * row_bytes..][..weights.len() * row_bytes];
+        let mut blocks = output.chunks_exact_mut(BLOCK);
+        let mut at = 0;
+        for block in &mut blocks {
+            let mut sums = [HALF; BLOCK];
+            for (row, &weight) in read.chunks_exact(row_bytes).zip(weights) {
+                add_weighted(&mut sums, &row[at..at + BLOCK], weight);
+            }
+            write_clipped(block, &sums);
+            at += BLOCK;
+        }
+        let rest = blocks.into_remainder();
+        let mut sums = [HALF; BLOCK];
+        for (row, &weight) in read.chunks_exact(row_bytes).zip(weights) {
+            add_weighted(&mut sums, &row[at..], weight);
+        }
+        write_clipped(rest, &sums);
+    }
+    window
+}
+
+#[inline(always)]
+fn add_weighted(sums: &mut [i32; BLOCK], levels: &[u8], weight: i32) {
+    for (sum, &level) in sums.iter_mut().zip(levels) {
+        *sum = sum.wrapping_add(i32::from(level).wrapping_mul(weight));
+    }
+}
+
+#[inline(always)]
+fn write_clipped(levels: &mut [u8], sums: &[i32; BLOCK]) {
+    for (level, &sum) in levels.iter_mut().zip(sums) {
+        *level = clip(sum);
+    }
+}
+
+fn nearest(picture: &Rgb, columns: Axis, rows: Axis) -> Vec<u8> {
+    let (columns, rows) = (nearest_inputs(columns), nearest_inputs(rows));
+    let mut window = Vec::with_capacity(columns.len() * rows.len() * CHANNELS);
+    for row in rows {
+        let start = row * picture.width();
+        for &column in &columns {
+            let at = (start + column) * CHANNELS;
+            window.extend_from_slice(&picture.values()[at..at + CHANNELS]);
+        }
+    }
+    window
+}
+
+/// Pillow walks the axis by adding the scale again and again; so must we, to round the same way.
+fn nearest_inputs(axis: Axis) -> Vec<usize> {
+    let scale = axis.from as f64 / axis.to as f64;
+    let mut position = scale * 0.5;
+    let mut inputs = Vec::with_capacity(axis.len);
+    for output in 0..axis.start + axis.len {
+        if output >= axis.start {
+            inputs.push((position as usize).min(axis.from - 1));
+        }
+        position += scale;
+    }
+    inputs
+}
