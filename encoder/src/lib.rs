@@ -11,6 +11,7 @@
 mod embedding;
 mod encode;
 pub mod fake;
+pub mod text;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
