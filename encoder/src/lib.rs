@@ -17,6 +17,7 @@ pub mod model;
 mod onnx_encoder;
 pub mod session;
 pub mod image;
+pub mod text;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
