@@ -1,1 +1,56 @@
-//! stub
+//! Dataset rows to pairs in a pool: sources, pipeline, rejects.
+//!
+//! ```text
+//!   file ──source──► Row ──prepare, encode (workers)──► Pair ──append, commit──► pool
+//!                     │                │
+//!                     └────────────────┴──► Reject ──► rejects.parquet
+//! ```
+//!
+//! Not here: how pictures are decoded or vectors made (`anchorite-encoder`), how they are stored and searched
+//! (`anchorite-index`), downloading. Both are used through their traits, [`anchorite_encoder::Encode`] and
+//! [`anchorite_index::PairSink`].
+//!
+//! | file | |
+//! | --- | --- |
+//! | `source/` | files and folders to [`Row`]s |
+//! | `row.rs` | a row as its source gives it |
+//! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
+//! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
+//! | `plan.rs` | what a run would do: [`plan`] |
+//! | `reject.rs` | rows refused: reasons and their list |
+//! | `report.rs` | what was done, and how far it is |
+//! | `limits.rs`, `error.rs` | bounds; why a run ends early |
+//!
+//! Vocabulary: *source* (an argument: a file or a folder), *shard* (one file of it), *row*, *chunk* (rows that travel together),
+//! *reject* (a row refused, with a stable code).
+//!
+//! Invariants: every row is accepted, rejected or already present; the pool's content and order depend on the sources and not on
+//! the number of workers; ingesting again adds nothing; an error takes back nothing that was accepted before it.
+
+mod error;
+mod limits;
+mod pipeline;
+mod plan;
+mod prepare;
+mod reject;
+mod report;
+mod row;
+mod source;
+
+pub use error::{IngestError, IngestFailure, SourceError};
+pub use limits::Limits;
+pub use pipeline::{IngestJob, IngestOptions, Missing, Vectors, chunks_in_flight, ingest};
+pub use plan::{CheckedRow, Plan, PlannedColumn, PlannedSource, holds_only_vectors, plan};
+pub use reject::{Reject, code};
+pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, StageSeconds};
+pub use row::{Row, RowResult};
+pub use source::{
+    VectorMode,
+    columns::{CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, TEXT_VECTOR_NAMES},
+};
+
+/// What a panic said.
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    text.unwrap_or("no message").to_owned()
+}

@@ -1,0 +1,230 @@
+//! Why a run ends early. What is wrong with a single row is a [`crate::Reject`], not an error.
+
+use std::path::PathBuf;
+
+use anchorite_encoder::EncodeError;
+use anchorite_index::StoreError;
+
+use crate::IngestReport;
+
+/// Why a source cannot be read (on).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SourceError {
+    /// The argument does not exist or cannot be looked at.
+    #[error("cannot open {}", path.display())]
+    Open {
+        /// The path as given or found.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A folder with nothing in it that ingest reads.
+    #[error("{}: no parquet file (*.parquet) and no clip-retrieval folder (img_emb/ or text_emb/) found", path.display())]
+    NothingFound {
+        /// The folder.
+        path: PathBuf,
+    },
+    /// No source given at all.
+    #[error("no source given: name a parquet file, a folder of them, or a clip-retrieval embedding folder")]
+    NoSources,
+    /// Sources without a single row.
+    #[error("the dataset is empty: 0 rows in {sources}")]
+    Empty {
+        /// Their names.
+        sources: String,
+    },
+    /// Two files of one run have one name, so that their rows would have the same keys.
+    #[error("two files are called {name}; rows are known by file name and row, so ingest them under different names")]
+    SameName {
+        /// The name.
+        name: String,
+    },
+    /// More files than [`crate::Limits::max_shards`].
+    #[error("{}: more than {max} files; ingest its subfolders one by one", path.display())]
+    TooManyShards {
+        /// The folder.
+        path: PathBuf,
+        /// The limit.
+        max: usize,
+    },
+    /// A file that is damaged, cut short or of another kind.
+    #[error("{file} is damaged or no such file: {reason}")]
+    Corrupt {
+        /// Its name.
+        file: String,
+        /// What was found.
+        reason: String,
+    },
+    /// The system failed to read.
+    #[error("cannot read {file}")]
+    Read {
+        /// Its name.
+        file: String,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// No column could be found for a part that is needed.
+    #[error("{file}: no {part} column found; name it with {flag} (columns: {columns})")]
+    NoColumn {
+        /// The file's name.
+        file: String,
+        /// "image", "caption", ...
+        part: &'static str,
+        /// The command-line flag that names it.
+        flag: &'static str,
+        /// The columns that are there, with types.
+        columns: String,
+    },
+    /// More than one column would do.
+    #[error("{file}: {candidates} could each be the {part} column; choose one with {flag} (columns: {columns})")]
+    AmbiguousColumn {
+        /// The file's name.
+        file: String,
+        /// "image", "caption", ...
+        part: &'static str,
+        /// The command-line flag that names it.
+        flag: &'static str,
+        /// The candidates.
+        candidates: String,
+        /// The columns that are there, with types.
+        columns: String,
+    },
+    /// A named column is not there.
+    #[error("{file}: there is no column {name:?} for {flag} (columns: {columns})")]
+    UnknownColumn {
+        /// The file's name.
+        file: String,
+        /// As named.
+        name: String,
+        /// The command-line flag.
+        flag: &'static str,
+        /// The columns that are there, with types.
+        columns: String,
+    },
+    /// A named column has a type that cannot serve.
+    #[error("{file}: column {name:?} is {found}, but {flag} needs {expected} (columns: {columns})")]
+    ColumnType {
+        /// The file's name.
+        file: String,
+        /// As named.
+        name: String,
+        /// Its type.
+        found: String,
+        /// What would do.
+        expected: &'static str,
+        /// The command-line flag.
+        flag: &'static str,
+        /// The columns that are there, with types.
+        columns: String,
+    },
+    /// Ready-made vectors of another dimension than the pool's.
+    #[error("{file}: the vectors in {column} have {found} values, the pool's have {expected}")]
+    Dimension {
+        /// The file's name.
+        file: String,
+        /// Column or array.
+        column: String,
+        /// Found.
+        found: usize,
+        /// The pool's.
+        expected: usize,
+    },
+    /// The parts of a clip-retrieval partition do not fit together.
+    #[error("{folder}: {detail}")]
+    Partition {
+        /// The folder's name.
+        folder: String,
+        /// Which files, which counts.
+        detail: String,
+    },
+    /// A source without pictures or captions was given to an encoder.
+    #[error("{file} holds ready-made vectors, not pictures; ingest it as ready-made embeddings")]
+    OnlyVectors {
+        /// Its name.
+        file: String,
+    },
+    /// A number in a file is above a limit.
+    #[error("{file}: {what} is {found}; at most {max} is allowed")]
+    Limit {
+        /// The file's name.
+        file: String,
+        /// What was counted.
+        what: &'static str,
+        /// Found.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+}
+
+/// Why a run ended early.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum IngestError {
+    /// A source could not be read; rows before the fault are in the pool.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The pool refused or failed.
+    #[error("the pool failed")]
+    Store(#[from] StoreError),
+    /// The model cannot do what is asked of it.
+    #[error("the encoder cannot be used")]
+    Encoder(#[from] EncodeError),
+    /// The encoder fails on every row.
+    #[error("the encoder failed on {rows} rows one after another; the last time: {last}")]
+    EncoderFailing {
+        /// How many.
+        rows: u64,
+        /// The last message.
+        last: String,
+    },
+    /// The reject list could not be written.
+    #[error("cannot write the reject list {}", path.display())]
+    Rejects {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// A thread of the pipeline ended by a panic: a defect of this program.
+    #[error("a worker ended unexpectedly (a defect; please report it): {reason}")]
+    Worker {
+        /// The panic's message.
+        reason: String,
+    },
+    /// The options contradict themselves.
+    #[error("{reason}")]
+    Options {
+        /// What to change.
+        reason: &'static str,
+    },
+}
+
+/// An error, and what had been done by then. Everything in the report as accepted is committed, unless the error is
+/// [`IngestError::Store`].
+#[derive(Debug)]
+pub struct IngestFailure {
+    /// What went wrong.
+    pub error: IngestError,
+    /// What was done before; none when nothing was read.
+    pub report: Option<Box<IngestReport>>,
+}
+
+impl std::fmt::Display for IngestFailure {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.error.fmt(f)
+    }
+}
+
+impl std::error::Error for IngestFailure {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        self.error.source()
+    }
+}
+
+impl<E: Into<IngestError>> From<E> for IngestFailure {
+    fn from(error: E) -> Self {
+        Self { error: error.into(), report: None }
+    }
+}

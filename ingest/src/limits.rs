@@ -1,0 +1,59 @@
+//! Every bound of this crate in one place.
+
+/// What ingest accepts and how much it holds at once. [`Limits::default`] fits one machine with a few GiB of memory.
+///
+/// Memory: at most `workers x 3 + 3` chunks of [`Limits::chunk_bytes`] (or of one row, if that is larger), one record batch in
+/// the reader, and `batch` preprocessed pictures a worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Rows that travel together through the pipeline. 32: two encoder batches, so that captions of like length meet.
+    pub chunk_rows: usize,
+    /// Bytes of pictures and captions after which a chunk is full. 32 MiB: 32 pictures of a camera.
+    pub chunk_bytes: usize,
+    /// Rows read from a file at once when pictures are read. 64: a batch of large pictures stays small.
+    pub record_batch_rows: usize,
+    /// Bytes read from a file at once, by the file's own account of its average row. 64 MiB.
+    pub record_batch_bytes: usize,
+    /// Encoded bytes of one picture. 64 MiB: above any picture of a caption dataset.
+    pub max_picture_bytes: usize,
+    /// Bytes of one caption. 64 KiB: a thousand times what a text tower reads.
+    pub max_caption_bytes: usize,
+    /// Bytes of one metadata text; what is longer is cut there and counted. 64 KiB.
+    pub max_field_bytes: usize,
+    /// Bytes of a parquet footer, which is parsed in memory. 64 MiB: thousands of row groups of a wide table.
+    pub max_footer_bytes: u64,
+    /// Top-level columns of a table. 4,096: a footer that declares more is no dataset of pictures.
+    pub max_columns: usize,
+    /// Bytes of the text header of an npy file. 64 KiB, numpy's own bound for version 1.
+    pub max_npy_header_bytes: usize,
+    /// Values of one ready-made vector. 65,536: sixteen times the widest CLIP.
+    pub max_dim: usize,
+    /// Files found under one folder. 100,000.
+    pub max_shards: usize,
+    /// Folder levels searched for shards. 4: `data/train/part/0000.parquet`.
+    pub max_folder_depth: usize,
+    /// Rows the encoder may fail on in a row before the run is given up as hopeless. 64.
+    pub max_encoder_failures: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        const MIB: usize = 1 << 20;
+        Self {
+            chunk_rows: 32,
+            chunk_bytes: 32 * MIB,
+            record_batch_rows: 64,
+            record_batch_bytes: 64 * MIB,
+            max_picture_bytes: 64 * MIB,
+            max_caption_bytes: 64 << 10,
+            max_field_bytes: 64 << 10,
+            max_footer_bytes: 64 << 20,
+            max_columns: 4_096,
+            max_npy_header_bytes: 64 << 10,
+            max_dim: 65_536,
+            max_shards: 100_000,
+            max_folder_depth: 4,
+            max_encoder_failures: 64,
+        }
+    }
+}

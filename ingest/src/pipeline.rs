@@ -1,0 +1,570 @@
+//! Threads, queues, order, commits: the run.
+//!
+//! ```text
+//!   reader ──rows (1)──► caller: admit ──chunks──► N workers ──decided chunks──► caller: put in order, append, commit
+//! ```
+//!
+//! One thread reads, N work, and the caller's thread does the rest: it asks the sink which keys are there (so that a row the pool
+//! has is never encoded again), hands chunks out, takes them back in any order and writes them in source order.
+//!
+//! Bounds: at most [`chunks_in_flight`] chunks are admitted and not yet written. The queues to and from the workers are that
+//! long, so that nobody ever waits to send on them and a deadlock is impossible; the buffer that restores the order cannot hold
+//! more either. Before them are one chunk in the reader's queue, one in its hands, and one record batch.
+//!
+//! A commit is never interrupted: it is what keeps accepted rows.
+
+use std::{
+    collections::{BTreeMap, HashSet},
+    num::NonZeroUsize,
+    panic::{AssertUnwindSafe, catch_unwind},
+    path::PathBuf,
+    sync::Arc,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anchorite_encoder::{Encode, EncodeError};
+use anchorite_index::{Cancel, Key, PairSink, SourceRef};
+use crossbeam_channel::{Receiver, Sender, bounded, select};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    ColumnOptions, ColumnsUsed, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
+    RowResult, SourceError, SourceUsed, VectorMode,
+    prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop},
+    reject::{RejectsFile, code},
+    source::{self, Settings, Shard, ShardRows},
+};
+
+/// Where vectors come from.
+#[derive(Clone, Copy)]
+pub enum Vectors<'a> {
+    /// This encoder makes them from pictures and captions.
+    Encode(&'a dyn Encode),
+    /// The sources have them. That they are by the pool's encoder is the caller's word.
+    Ready {
+        /// The pool's dimension; none accepts any, which only [`crate::plan`] should.
+        dim: Option<usize>,
+    },
+}
+
+impl Vectors<'_> {
+    pub(crate) fn mode(self) -> VectorMode {
+        match self {
+            Self::Encode(_) => VectorMode::Encode,
+            Self::Ready { dim } => VectorMode::Ready { dim },
+        }
+    }
+}
+
+/// What happens to a row that lacks one half (a null picture or caption, or a null vector).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Missing {
+    /// It is rejected: a pool of pairs is for pairs.
+    #[default]
+    Reject,
+    /// Its other half is kept. A row with neither is rejected all the same.
+    KeepHalf,
+}
+
+/// How to ingest.
+#[derive(Clone, Debug)]
+pub struct IngestOptions {
+    /// Which columns serve.
+    pub columns: ColumnOptions,
+    /// Rows with one half.
+    pub missing: Missing,
+    /// Whether encoded picture bytes go into the pool. On by default.
+    pub store_pictures: bool,
+    /// Threads that decode and encode; none means one for each core.
+    pub workers: Option<NonZeroUsize>,
+    /// Pictures or captions that the encoder gets at once. 16.
+    pub batch: NonZeroUsize,
+    /// Accepted rows after which there is a commit before the end. 100,000: what a damaged file or a crash can cost.
+    pub commit_rows: u64,
+    /// Rejects above which the outcome is [`Outcome::TooManyRejects`]; none means any number.
+    pub max_rejects: Option<u64>,
+    /// Where the list of rejects goes (parquet); none means nowhere.
+    pub rejects: Option<PathBuf>,
+    /// Bounds.
+    pub limits: Limits,
+}
+
+impl Default for IngestOptions {
+    fn default() -> Self {
+        Self {
+            columns: ColumnOptions::default(),
+            missing: Missing::default(),
+            store_pictures: true,
+            workers: None,
+            batch: const { NonZeroUsize::new(16).expect("16 is not zero") },
+            commit_rows: 100_000,
+            max_rejects: None,
+            rejects: None,
+            limits: Limits::default(),
+        }
+    }
+}
+
+/// What to ingest, and how.
+#[derive(Clone, Copy)]
+pub struct IngestJob<'a> {
+    /// Parquet files, folders of them, clip-retrieval embedding folders.
+    pub sources: &'a [PathBuf],
+    /// Where vectors come from.
+    pub vectors: Vectors<'a>,
+    /// How.
+    pub options: &'a IngestOptions,
+}
+
+/// Chunks that may be admitted and not yet written: each worker has one in hand, one waiting, and one of slack in which a slow
+/// chunk is overtaken.
+#[must_use]
+pub fn chunks_in_flight(workers: usize) -> usize {
+    workers.saturating_mul(3)
+}
+
+/// Reads every source, and puts its pairs into the sink in source order. Commits at the end and every
+/// [`IngestOptions::commit_rows`]. Raising `cancel` ends the run soon, with what is complete committed and
+/// [`Outcome::Interrupted`].
+///
+/// # Errors
+/// [`IngestFailure`]: a source that cannot be read (on), the sink's or the encoder's failure, an unwritable reject list. What was
+/// accepted before is committed, unless it is the sink that failed.
+pub fn ingest(
+    job: IngestJob<'_>,
+    sink: &mut dyn PairSink,
+    progress: &mut dyn Progress,
+    cancel: &Cancel,
+) -> Result<IngestReport, IngestFailure> {
+    check(job)?;
+    let shards = source::find(job.sources, &job.options.limits)?;
+    let rejects = job.options.rejects.as_ref().map(|path| RejectsFile::create(path).map_err(|e| rejects_error(job.options, e)));
+    let mut desk = Desk::new(job, sink, progress, rejects.transpose()?);
+    let ended = desk.run(&shards, cancel);
+    desk.finish(ended, cancel)
+}
+
+fn check(job: IngestJob<'_>) -> Result<(), IngestError> {
+    use crate::ColumnChoice::Absent;
+    let columns = &job.options.columns;
+    let reason = match job.vectors {
+        Vectors::Encode(_) if columns.image == Absent && columns.caption == Absent => {
+            "pictures and captions are both turned off; nothing is left to ingest"
+        }
+        Vectors::Ready { .. } if columns.image_vector == Absent && columns.text_vector == Absent => {
+            "image and text vectors are both turned off; nothing is left to ingest"
+        }
+        _ => return Ok(()),
+    };
+    Err(IngestError::Options { reason })
+}
+
+fn rejects_error(options: &IngestOptions, source: std::io::Error) -> IngestError {
+    IngestError::Rejects { path: options.rejects.clone().unwrap_or_default(), source }
+}
+
+/// What the reader says.
+enum Read {
+    Total(u64),
+    Opened(SourceUsed),
+    Rows(Vec<RowResult>, Duration),
+    Failed(SourceError),
+}
+
+/// The caller's thread: everything that touches the sink, the report and the reject list.
+struct Desk<'a> {
+    job: IngestJob<'a>,
+    sink: &'a mut dyn PairSink,
+    progress: &'a mut dyn Progress,
+    rejects: Option<RejectsFile>,
+    report: IngestReport,
+    started: Instant,
+    rows_total: Option<u64>,
+    /// Explicit keys met in this run, as 128 bits of their SHA-256.
+    met: HashSet<[u8; 16]>,
+    uncommitted: u64,
+    /// Rows the encoder failed on one after another, and its last word.
+    encoder_failures: u64,
+    encoder_message: String,
+    next_to_admit: u64,
+    next_to_write: u64,
+    waiting: BTreeMap<u64, DecidedChunk>,
+    expected: Expected,
+}
+
+/// The caller's ends of the queues.
+struct Queues {
+    rows: Receiver<Read>,
+    chunks: Sender<Chunk>,
+    decided: Receiver<Result<DecidedChunk, IngestError>>,
+}
+
+impl<'a> Desk<'a> {
+    fn new(job: IngestJob<'a>, sink: &'a mut dyn PairSink, progress: &'a mut dyn Progress, rejects: Option<RejectsFile>) -> Self {
+        Self {
+            job,
+            sink,
+            progress,
+            rejects,
+            report: IngestReport::default(),
+            started: Instant::now(),
+            rows_total: None,
+            met: HashSet::new(),
+            uncommitted: 0,
+            encoder_failures: 0,
+            encoder_message: String::new(),
+            next_to_admit: 0,
+            next_to_write: 0,
+            waiting: BTreeMap::new(),
+            expected: Expected::default(),
+        }
+    }
+
+    /// Runs the threads until every row is decided, the run is cancelled, or it fails.
+    fn run(&mut self, shards: &[Shard], cancel: &Cancel) -> Result<(), IngestError> {
+        let options = self.job.options;
+        let workers = options.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        let most = chunks_in_flight(workers);
+        let settings =
+            Settings { columns: options.columns.clone(), mode: self.job.vectors.mode(), limits: options.limits.clone() };
+        let stop = Cancel::default();
+        let workshop = Workshop {
+            vectors: self.job.vectors,
+            missing: options.missing,
+            store_pictures: options.store_pictures,
+            batch: options.batch.get(),
+            cancel,
+            stop: &stop,
+        };
+        thread::scope(|scope| {
+            let (rows_in, rows) = bounded(1);
+            let (chunks, chunks_out) = bounded::<Chunk>(most);
+            let (decided_in, decided) = bounded(most);
+            scope.spawn(move || read_all(shards, &Arc::new(settings), &rows_in));
+            for _ in 0..workers {
+                let (chunks, decided, workshop) = (chunks_out.clone(), decided_in.clone(), &workshop);
+                scope.spawn(move || work_all(workshop, &chunks, &decided));
+            }
+            drop((chunks_out, decided_in));
+            let queues = Queues { rows, chunks, decided };
+            let result = self.serve(&queues, most, cancel);
+            // On failure the workers leave what they have; the reader ends when its queue is dropped here.
+            stop.cancel();
+            drop(queues);
+            result
+        })
+    }
+
+    fn serve(&mut self, queues: &Queues, most: usize, cancel: &Cancel) -> Result<(), IngestError> {
+        let mut reading = true;
+        let mut failure = None;
+        loop {
+            let in_flight = usize::try_from(self.next_to_admit - self.next_to_write).unwrap_or(usize::MAX);
+            reading &= !cancel.is_cancelled();
+            let decided = if reading && in_flight < most {
+                select! {
+                    recv(queues.decided) -> decided => decided,
+                    recv(queues.rows) -> read => {
+                        match read {
+                            Ok(Read::Failed(error)) => { failure = Some(error); reading = false; }
+                            Ok(read) => self.take(read, queues)?,
+                            Err(_) => reading = false,
+                        }
+                        continue;
+                    }
+                }
+            } else if in_flight > 0 {
+                queues.decided.recv()
+            } else {
+                return failure.map_or(Ok(()), |error| Err(error.into()));
+            };
+            let gone = || IngestError::Worker { reason: "every worker has ended".to_owned() };
+            self.settle(decided.map_err(|_| gone())??)?;
+        }
+    }
+
+    fn take(&mut self, read: Read, queues: &Queues) -> Result<(), IngestError> {
+        match read {
+            Read::Total(rows) => self.rows_total = Some(rows),
+            Read::Opened(source) => {
+                self.expected = expected(&source.columns, self.job.vectors.mode());
+                self.report.sources.push(source);
+            }
+            Read::Rows(rows, time) => {
+                self.report.stages.reading += time.as_secs_f64();
+                match self.admit(rows)?.decided() {
+                    Ok(decided) => self.settle(decided)?,
+                    // The queue holds every chunk in flight, so this waits for nobody.
+                    Err(chunk) => queues
+                        .chunks
+                        .send(chunk)
+                        .map_err(|_| IngestError::Worker { reason: "no worker takes chunks".to_owned() })?,
+                }
+            }
+            Read::Failed(error) => return Err(error.into()),
+        }
+        Ok(())
+    }
+
+    /// Gives rows their keys, and decides those that need no work.
+    fn admit(&mut self, rows: Vec<RowResult>) -> Result<Chunk, IngestError> {
+        let mut slots = Vec::with_capacity(rows.len());
+        for row in rows {
+            slots.push(match row {
+                Err(reject) => Slot::Decided(Decision::Rejected(reject)),
+                Ok(row) => match self.key(&row) {
+                    Err(reject) => Slot::Decided(Decision::Rejected(reject)),
+                    Ok(key) if self.sink.contains(&key)? => Slot::Decided(Decision::Present),
+                    Ok(key) => Slot::Todo { key, row: Box::new(row) },
+                },
+            });
+        }
+        let sequence = self.next_to_admit;
+        self.next_to_admit += 1;
+        Ok(Chunk { sequence, slots, expected: self.expected })
+    }
+
+    fn key(&mut self, row: &Row) -> Result<Key, Reject> {
+        if self.job.options.columns.key.is_none() {
+            return Ok(derived_key(&row.source));
+        }
+        let refuse = |code, message: String| Err(Reject::new(row.source.clone(), code, message));
+        let Some(text) = &row.key else { return refuse(code::KEY_NULL, "the key is null".to_owned()) };
+        let key = match Key::new(text.as_str()) {
+            Ok(key) => key,
+            Err(error) => return refuse(code::KEY_INVALID, error.to_string()),
+        };
+        let digest: [u8; 32] = Sha256::digest(key.as_str()).into();
+        let (short, _) = digest.as_chunks::<16>();
+        if self.met.insert(short[0]) { Ok(key) } else { refuse(code::KEY_DUPLICATE, format!("an earlier row has the key {key}")) }
+    }
+
+    /// Takes a decided chunk, and writes those whose turn it is.
+    fn settle(&mut self, chunk: DecidedChunk) -> Result<(), IngestError> {
+        self.report.stages.preparing += chunk.preparing.as_secs_f64();
+        self.report.stages.encoding += chunk.encoding.as_secs_f64();
+        self.waiting.insert(chunk.sequence, chunk);
+        while let Some(chunk) = self.waiting.remove(&self.next_to_write) {
+            self.next_to_write += 1;
+            self.write(chunk.decisions)?;
+        }
+        Ok(())
+    }
+
+    fn write(&mut self, decisions: Vec<Decision>) -> Result<(), IngestError> {
+        let mut accepted = Vec::new();
+        for decision in decisions {
+            match decision {
+                Decision::Accepted(one) => accepted.push(*one),
+                Decision::Rejected(reject) => self.reject(reject)?,
+                Decision::Present => {
+                    self.report.rows_read += 1;
+                    self.report.already_present += 1;
+                }
+                Decision::Unfinished => {}
+            }
+        }
+        self.append(accepted)?;
+        if self.uncommitted >= self.job.options.commit_rows.max(1) {
+            self.commit()?;
+        }
+        self.tell();
+        self.give_up_on_a_broken_encoder()
+    }
+
+    fn append(&mut self, accepted: Vec<Accepted>) -> Result<(), IngestError> {
+        if accepted.is_empty() {
+            return Ok(());
+        }
+        self.encoder_failures = 0;
+        let truncated = accepted.iter().filter(|a| a.caption_truncated).count() as u64;
+        let cut: u64 = accepted.iter().map(|a| a.fields_cut).sum();
+        let pairs: Vec<_> = accepted.into_iter().map(|a| a.pair).collect();
+        let start = Instant::now();
+        self.sink.append(&pairs)?;
+        self.report.stages.writing += start.elapsed().as_secs_f64();
+        let report = &mut self.report;
+        report.rows_read += pairs.len() as u64;
+        report.accepted += pairs.len() as u64;
+        report.images += pairs.iter().filter(|p| p.image.is_some()).count() as u64;
+        report.truncated_captions += truncated;
+        report.cut_fields += cut;
+        self.uncommitted += pairs.len() as u64;
+        Ok(())
+    }
+
+    fn reject(&mut self, reject: Reject) -> Result<(), IngestError> {
+        self.report.rows_read += 1;
+        self.report.rejected += 1;
+        *self.report.rejected_by_reason.entry(reject.code.to_owned()).or_default() += 1;
+        if reject.code == code::ENCODE_FAILED {
+            self.encoder_failures += 1;
+            reject.message.clone_into(&mut self.encoder_message);
+        }
+        match &mut self.rejects {
+            Some(list) => list.add(reject).map_err(|e| rejects_error(self.job.options, e)),
+            None => Ok(()),
+        }
+    }
+
+    fn give_up_on_a_broken_encoder(&self) -> Result<(), IngestError> {
+        if self.encoder_failures < self.job.options.limits.max_encoder_failures {
+            return Ok(());
+        }
+        Err(IngestError::EncoderFailing { rows: self.encoder_failures, last: self.encoder_message.clone() })
+    }
+
+    fn commit(&mut self) -> Result<(), IngestError> {
+        let start = Instant::now();
+        let generation = self.sink.commit(&Cancel::default())?;
+        self.report.stages.writing += start.elapsed().as_secs_f64();
+        self.report.generation = Some(generation);
+        self.uncommitted = 0;
+        Ok(())
+    }
+
+    fn tell(&mut self) {
+        let report = &self.report;
+        self.progress.update(&ProgressUpdate {
+            rows_done: report.rows_read,
+            rows_total: self.rows_total,
+            accepted: report.accepted,
+            rejected: report.rejected,
+            already_present: report.already_present,
+            rows_per_second: per_second(report.rows_read, self.started.elapsed()),
+        });
+    }
+
+    /// Commits what was accepted, puts the reject list in its place, and closes the report.
+    fn finish(mut self, ended: Result<(), IngestError>, cancel: &Cancel) -> Result<IngestReport, IngestFailure> {
+        let ended = match ended {
+            Err(IngestError::Store(error)) => Err(IngestError::Store(error)),
+            other => self.keep().and(other),
+        };
+        let took = self.started.elapsed();
+        let mut report = self.report;
+        report.seconds = took.as_secs_f64();
+        report.images_per_second = per_second(report.images, took);
+        report.outcome = outcome(&report, self.job.options, cancel);
+        let empty = report.rows_read == 0 && report.outcome == Outcome::Done;
+        match ended {
+            Ok(()) if empty => {
+                let sources = report.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+                Err(SourceError::Empty { sources }.into())
+            }
+            Ok(()) => Ok(report),
+            Err(error) => Err(IngestFailure { error, report: Some(Box::new(report)) }),
+        }
+    }
+
+    fn keep(&mut self) -> Result<(), IngestError> {
+        if self.uncommitted > 0 {
+            self.commit()?;
+        }
+        match self.rejects.take() {
+            Some(list) => list.finish().map_err(|e| rejects_error(self.job.options, e)),
+            None => Ok(()),
+        }
+    }
+}
+
+fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> Outcome {
+    if cancel.is_cancelled() {
+        Outcome::Interrupted
+    } else if options.max_rejects.is_some_and(|max| report.rejected > max) {
+        Outcome::TooManyRejects
+    } else {
+        Outcome::Done
+    }
+}
+
+fn per_second(count: u64, time: Duration) -> f64 {
+    count as f64 / time.as_secs_f64().max(1e-9)
+}
+
+fn expected(columns: &ColumnsUsed, mode: VectorMode) -> Expected {
+    let (image, text) = match mode {
+        VectorMode::Encode => (&columns.image, &columns.caption),
+        VectorMode::Ready { .. } => (&columns.image_vector, &columns.text_vector),
+    };
+    Expected { image: image.is_some(), text: text.is_some() }
+}
+
+/// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).
+fn derived_key(source: &SourceRef) -> Key {
+    let digest = Sha256::new().chain_update(&source.file).chain_update([0]).chain_update(source.row.to_le_bytes()).finalize();
+    let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
+    Key::new(hex).expect("32 hexadecimal digits are a key")
+}
+
+/// The reader's thread. Ends when it is through, when a source fails, or when nobody listens any more.
+fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
+    let read = || -> Result<(), SourceError> {
+        if let Some(total) = total_rows(shards, settings)
+            && out.send(Read::Total(total)).is_err()
+        {
+            return Ok(());
+        }
+        for shard in shards {
+            let rows = shard.open(settings)?;
+            let source = SourceUsed { name: shard.name.clone(), rows: rows.rows(), columns: rows.columns() };
+            if out.send(Read::Opened(source)).is_err() || !read_shard(rows, &settings.limits, out)? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    };
+    if let Err(error) = read() {
+        // Nobody listening means the run has ended for another reason.
+        let _ = out.send(Read::Failed(error));
+    }
+}
+
+/// Rows by all headers; none when one cannot be read, which is reported when its turn comes.
+fn total_rows(shards: &[Shard], settings: &Arc<Settings>) -> Option<u64> {
+    shards.iter().map(|shard| shard.open(settings).ok().map(|rows| rows.rows())).sum()
+}
+
+/// Sends the shard's rows in chunks; says whether somebody still listens.
+fn read_shard(mut rows: ShardRows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
+    let mut chunk: Vec<RowResult> = Vec::new();
+    let (mut bytes, mut time) = (0, Duration::ZERO);
+    loop {
+        let start = Instant::now();
+        let next = rows.next_rows();
+        time += start.elapsed();
+        let more = match next {
+            Ok(Some(more)) => more,
+            end => {
+                let listening = chunk.is_empty() || out.send(Read::Rows(chunk, time)).is_ok();
+                return end.map(|_| listening);
+            }
+        };
+        for row in more {
+            bytes += row.as_ref().map_or(0, Row::bytes);
+            chunk.push(row);
+            if chunk.len() >= limits.chunk_rows || bytes >= limits.chunk_bytes {
+                bytes = 0;
+                if out.send(Read::Rows(std::mem::take(&mut chunk), std::mem::take(&mut time))).is_err() {
+                    return Ok(false);
+                }
+            }
+        }
+    }
+}
+
+/// A worker's thread. Ends when there are no more chunks, or when nobody takes what it has.
+fn work_all(workshop: &Workshop<'_>, chunks: &Receiver<Chunk>, decided: &Sender<Result<DecidedChunk, IngestError>>) {
+    for chunk in chunks {
+        // A panic ends the run with an error; nothing the panicking chunk left behind is used again.
+        let worked = catch_unwind(AssertUnwindSafe(|| workshop.work(chunk)));
+        let result = match worked {
+            Ok(result) => result.map_err(|error: EncodeError| error.into()),
+            Err(panic) => Err(IngestError::Worker { reason: crate::panic_message(&*panic) }),
+        };
+        if decided.send(result).is_err() {
+            return;
+        }
+    }
+}

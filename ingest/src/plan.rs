@@ -1,0 +1,137 @@
+//! What a run would do, without doing it: sources, columns, row counts, and how the first rows fare.
+
+use std::{path::PathBuf, sync::Arc};
+
+use anchorite_encoder::Encode;
+use serde::{Deserialize, Serialize};
+
+use crate::{
+    ColumnsUsed, IngestError, IngestJob, Limits, Row, RowResult, SourceError, Vectors,
+    source::{self, Settings, ShardRows},
+};
+
+/// A column of a source.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedColumn {
+    /// Its name.
+    pub name: String,
+    /// Its Arrow type.
+    pub data_type: String,
+}
+
+/// A source as it would be read.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PlannedSource {
+    /// Its name.
+    pub name: String,
+    /// Rows by its headers.
+    pub rows: u64,
+    /// Every column.
+    pub schema: Vec<PlannedColumn>,
+    /// Which would serve.
+    pub columns: ColumnsUsed,
+}
+
+/// How a row fared.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CheckedRow {
+    /// Source.
+    pub file: String,
+    /// Row within it.
+    pub row: u64,
+    /// Why it would be refused; none when picture and caption could be prepared.
+    pub problem: Option<String>,
+}
+
+/// What a run would do.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Plan {
+    /// The sources in the order in which they would be read.
+    pub sources: Vec<PlannedSource>,
+    /// Rows of all of them.
+    pub rows: u64,
+    /// Values of a ready-made vector, when the sources have such.
+    pub dim: Option<usize>,
+    /// The first rows of the first source.
+    pub checked: Vec<CheckedRow>,
+}
+
+/// Looks at every source's headers, and prepares (but does not encode) the first `check_rows` rows.
+///
+/// # Errors
+/// As [`crate::ingest`] would fail on sources: missing, damaged, without usable columns, or empty.
+pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> {
+    let options = job.options;
+    let settings =
+        Arc::new(Settings { columns: options.columns.clone(), mode: job.vectors.mode(), limits: options.limits.clone() });
+    let mut plan = Plan::default();
+    for shard in source::find(job.sources, &options.limits)? {
+        let mut rows = shard.open(&settings)?;
+        plan.rows += rows.rows();
+        plan.sources.push(PlannedSource {
+            name: shard.name.clone(),
+            rows: rows.rows(),
+            schema: schema(&rows),
+            columns: rows.columns(),
+        });
+        plan.dim = plan.dim.or(rows.dim());
+        if plan.checked.len() < check_rows {
+            plan.look_at(&mut rows, check_rows, job.vectors)?;
+        }
+    }
+    if plan.rows == 0 {
+        let sources = plan.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
+        return Err(SourceError::Empty { sources }.into());
+    }
+    Ok(plan)
+}
+
+/// Whether the sources are clip-retrieval folders, which hold ready-made vectors and no pictures.
+///
+/// # Errors
+/// A source that is not there.
+pub fn holds_only_vectors(sources: &[PathBuf]) -> Result<bool, SourceError> {
+    Ok(source::find(sources, &Limits::default())?.iter().all(source::Shard::has_only_vectors))
+}
+
+impl Plan {
+    fn look_at(&mut self, rows: &mut ShardRows, check_rows: usize, vectors: Vectors<'_>) -> Result<(), SourceError> {
+        let Some(first) = rows.next_rows()? else { return Ok(()) };
+        let room = check_rows - self.checked.len();
+        for row in first.iter().take(room) {
+            self.dim = self.dim.or_else(|| row.as_ref().ok().and_then(vector_dim));
+            self.checked.push(check(row, vectors));
+        }
+        Ok(())
+    }
+}
+
+fn schema(rows: &ShardRows) -> Vec<PlannedColumn> {
+    let fields = rows.schema().map(|schema| schema.fields().iter()).into_iter().flatten();
+    fields.map(|f| PlannedColumn { name: f.name().clone(), data_type: f.data_type().to_string() }).collect()
+}
+
+fn vector_dim(row: &Row) -> Option<usize> {
+    row.image_vector.as_ref().or(row.text_vector.as_ref()).map(Vec::len)
+}
+
+fn check(row: &RowResult, vectors: Vectors<'_>) -> CheckedRow {
+    let (source, problem) = match row {
+        Err(reject) => (&reject.source, Some(format!("{}: {}", reject.code, reject.message))),
+        Ok(row) => match vectors {
+            Vectors::Encode(encoder) => (&row.source, prepare(row, encoder).err()),
+            Vectors::Ready { .. } => (&row.source, None),
+        },
+    };
+    CheckedRow { file: source.file.clone(), row: source.row, problem }
+}
+
+fn prepare(row: &Row, encoder: &dyn Encode) -> Result<(), String> {
+    if let Some(picture) = &row.picture {
+        encoder.prepare_image(picture).map_err(|e| format!("{}: {e}", e.code()))?;
+    }
+    if let Some(caption) = &row.caption {
+        encoder.prepare_text(caption).map_err(|e| format!("{}: {e}", e.code()))?;
+    }
+    Ok(())
+}

@@ -1,0 +1,115 @@
+//! What a run did, and how far it is.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::ColumnsUsed;
+
+/// How a run ended that met no error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Outcome {
+    /// Every row was read.
+    #[default]
+    Done,
+    /// Every row was read, and more were rejected than `max_rejects` allows. What was accepted is in the pool.
+    TooManyRejects,
+    /// The caller raised its flag; what was complete by then is in the pool.
+    Interrupted,
+}
+
+/// One source as it was read.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceUsed {
+    /// Its name.
+    pub name: String,
+    /// Rows by its own headers.
+    pub rows: u64,
+    /// Which columns served.
+    pub columns: ColumnsUsed,
+}
+
+/// Seconds spent, stage by stage. Stages overlap; preparing and encoding add up over the workers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StageSeconds {
+    /// Reading and decompressing the sources.
+    pub reading: f64,
+    /// Decoding pictures, tokenizing captions.
+    pub preparing: f64,
+    /// In the encoder.
+    pub encoding: f64,
+    /// In the pool: append and commit.
+    pub writing: f64,
+}
+
+/// What a run did. `rows_read == accepted + rejected + already_present`, always.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct IngestReport {
+    /// How it ended; [`Outcome::Done`] in the report of a failure means nothing.
+    pub outcome: Outcome,
+    /// Rows read and decided on.
+    pub rows_read: u64,
+    /// Pairs that are in the pool now and were not before.
+    pub accepted: u64,
+    /// Rows whose key the pool had already; they were left as they are.
+    pub already_present: u64,
+    /// Rows refused.
+    pub rejected: u64,
+    /// The same by reason.
+    pub rejected_by_reason: BTreeMap<String, u64>,
+    /// Accepted captions that were longer than the text tower reads, and were cut.
+    pub truncated_captions: u64,
+    /// Metadata texts of accepted rows that were cut at the limit.
+    pub cut_fields: u64,
+    /// Pairs accepted with a picture's vector.
+    pub images: u64,
+    /// `images` over `seconds`.
+    pub images_per_second: f64,
+    /// Wall time of the whole run.
+    pub seconds: f64,
+    /// Where it went.
+    pub stages: StageSeconds,
+    /// The sources, in order, as far as they were opened.
+    pub sources: Vec<SourceUsed>,
+    /// The pool's generation after the last commit; none when nothing was committed.
+    pub generation: Option<u64>,
+}
+
+/// How far a run is.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct ProgressUpdate {
+    /// Rows decided on.
+    pub rows_done: u64,
+    /// Rows there are, when every source's header could be read.
+    pub rows_total: Option<u64>,
+    /// Pairs accepted so far.
+    pub accepted: u64,
+    /// Rows refused so far.
+    pub rejected: u64,
+    /// Rows the pool had already.
+    pub already_present: u64,
+    /// Rows decided on per second since the start.
+    pub rows_per_second: f64,
+}
+
+/// Is told how far a run is, on the thread that called [`crate::ingest`], after every chunk of rows.
+pub trait Progress {
+    /// Takes note.
+    fn update(&mut self, update: &ProgressUpdate);
+}
+
+/// Takes no note.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct NoProgress;
+
+impl Progress for NoProgress {
+    fn update(&mut self, _update: &ProgressUpdate) {}
+}
+
+impl<F: FnMut(&ProgressUpdate)> Progress for F {
+    fn update(&mut self, update: &ProgressUpdate) {
+        self(update);
+    }
+}
