@@ -1,0 +1,133 @@
+//! Why a question is refused. Codes are stable: programs match on them, people read the sentence.
+
+use anchorite_encoder::{EmbeddingError, EncodeError, ImageError, TextError};
+use anchorite_index::{Key, RowId, Side, StoreError};
+
+/// What is wrong with one question.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum AskError {
+    /// Nothing but white space.
+    #[error("the text is empty; give at least one word")]
+    EmptyText,
+    /// The tokenizer refused it.
+    #[error(transparent)]
+    Text(TextError),
+    /// The decoder refused it.
+    #[error(transparent)]
+    Picture(ImageError),
+    /// A vector of the wrong length.
+    #[error("the embedding has {found} values; this pool's have {expected}, so make it with this pool's model")]
+    Dimension {
+        /// The pool's dimension.
+        expected: usize,
+        /// The caller's.
+        found: usize,
+    },
+    /// NaN, infinity, or a vector without a direction.
+    #[error("{0}; give finite numbers that are not all zero")]
+    Embedding(EmbeddingError),
+    /// `k` of zero or above the store's limit.
+    #[error("k is {k}; give a number between 1 and {max}")]
+    K {
+        /// As asked.
+        k: usize,
+        /// The store's limit.
+        max: usize,
+    },
+    /// NaN or infinity.
+    #[error("the threshold is not a finite number; give a cosine between -1 and 1, or leave it out")]
+    Threshold,
+    /// No such row.
+    #[error("there is no row {row}; this pool's rows are 0 to {last}", row = row.0, last = rows.saturating_sub(1))]
+    NoRow {
+        /// As asked.
+        row: RowId,
+        /// Rows in the pool.
+        rows: u64,
+    },
+    /// No such key.
+    #[error("there is no pair with the key {key}; rows can be asked for by number as well")]
+    NoKey {
+        /// As asked.
+        key: Key,
+    },
+    /// The pair lacks the vector asked for.
+    #[error("row {row} has no {side} vector; ask from its other side, or by text or picture", row = row.0)]
+    NoVector {
+        /// The pair.
+        row: RowId,
+        /// The side asked for.
+        side: Side,
+    },
+}
+
+impl AskError {
+    /// A stable short name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::EmptyText => "text_empty",
+            Self::Text(e) => e.code(),
+            Self::Picture(e) => e.code(),
+            Self::Dimension { .. } => "embedding_dimension",
+            Self::Embedding(_) => "embedding_values",
+            Self::K { .. } => "k_out_of_range",
+            Self::Threshold => "threshold_not_finite",
+            Self::NoRow { .. } | Self::NoKey { .. } => "pair_not_found",
+            Self::NoVector { .. } => "pair_without_vector",
+        }
+    }
+}
+
+/// Why a call failed.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RetrieveError {
+    /// A question is wrong; the others were not answered either.
+    #[error("{}{source}", position(*ask, *asks))]
+    Ask {
+        /// Which one, counted from 0.
+        ask: usize,
+        /// Of how many.
+        asks: usize,
+        /// What is wrong with it.
+        source: AskError,
+    },
+    /// A batch could not be encoded.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The store refused or failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn position(ask: usize, asks: usize) -> String {
+    if asks == 1 { String::new() } else { format!("query {ask}: ") }
+}
+
+impl RetrieveError {
+    /// A stable short name for programs.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Ask { source, .. } => source.code(),
+            Self::Encode(EncodeError::NoTower { .. }) => "no_tower",
+            Self::Encode(_) => "encoder_failed",
+            Self::Store(e) => store_code(e),
+        }
+    }
+}
+
+fn store_code(error: &StoreError) -> &'static str {
+    match error {
+        StoreError::Dimension { .. } => "embedding_dimension",
+        StoreError::NotFinite { .. } | StoreError::Length { .. } => "embedding_values",
+        StoreError::K { .. } => "k_out_of_range",
+        StoreError::NoSide { .. } => "no_such_side",
+        StoreError::SpecMismatch { .. } => "encoder_mismatch",
+        StoreError::Cancelled => "cancelled",
+        StoreError::Corrupt { .. } => "pool_damaged",
+        _ => "pool_failed",
+    }
+}

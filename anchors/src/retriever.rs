@@ -1,0 +1,283 @@
+//! An encoder joined to the pool that belongs to it.
+//!
+//! A call checks what can be checked for free (k, numbers, emptiness) before anything is encoded, then encodes all texts, then
+//! all pictures, then looks up stored vectors, then searches once. Errors name the question by its position.
+
+use std::{fmt, ops::Range, sync::Arc, time::Instant};
+
+use anchorite_encoder::{Embedding, Encode, EncodeError};
+use anchorite_index::{Answer, Cancel, Key, PairStore, Parts, Query, Record, RowId, Side, StoreError};
+
+use crate::{Anchor, Answers, Ask, AskError, Found, Input, Limits, RetrieveError, Times};
+
+/// Answers [`Ask`]s. Shared among threads; clones share the encoder and the pool.
+#[derive(Clone)]
+pub struct Retriever {
+    encoder: Arc<dyn Encode>,
+    store: Arc<dyn PairStore>,
+    limits: Limits,
+}
+
+impl fmt::Debug for Retriever {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Retriever")
+            .field("encoder", &self.encoder.name())
+            .field("spec", self.store.spec())
+            .finish_non_exhaustive()
+    }
+}
+
+impl Retriever {
+    /// Joins an encoder and a store.
+    ///
+    /// # Errors
+    /// [`StoreError::SpecMismatch`] when the pool was built by another encoder or has another dimension.
+    pub fn new(encoder: Arc<dyn Encode>, store: Arc<dyn PairStore>) -> Result<Self, StoreError> {
+        Self::with_limits(encoder, store, Limits::default())
+    }
+
+    /// As [`Retriever::new`], with other limits.
+    ///
+    /// # Errors
+    /// As [`Retriever::new`].
+    pub fn with_limits(encoder: Arc<dyn Encode>, store: Arc<dyn PairStore>, limits: Limits) -> Result<Self, StoreError> {
+        let spec = store.spec();
+        if spec.encoder != encoder.fingerprint() || spec.dim != encoder.dim() {
+            return Err(StoreError::SpecMismatch {
+                pool: spec.encoder.clone(),
+                pool_dim: spec.dim,
+                encoder: encoder.fingerprint().to_owned(),
+                encoder_dim: encoder.dim(),
+            });
+        }
+        Ok(Self { encoder, store, limits })
+    }
+
+    /// The encoder.
+    #[must_use]
+    pub fn encoder(&self) -> &dyn Encode {
+        &*self.encoder
+    }
+
+    /// The pool.
+    #[must_use]
+    pub fn store(&self) -> &dyn PairStore {
+        &*self.store
+    }
+
+    /// Answers every question, in order. Texts are encoded together, and pictures are.
+    ///
+    /// # Errors
+    /// [`RetrieveError`]; one bad question fails the call and is named.
+    pub fn find(&self, asks: &[Ask], cancel: &Cancel) -> Result<Answers, RetrieveError> {
+        self.check(asks)?;
+        let mut times = Times::default();
+        let mut vectors: Vec<Option<Vec<f32>>> = vec![None; asks.len()];
+        self.encode_texts(asks, &mut vectors, &mut times, cancel)?;
+        self.encode_pictures(asks, &mut vectors, &mut times, cancel)?;
+        self.look_up(asks, &mut vectors, &mut times)?;
+        let started = Instant::now();
+        let query = |(ask, vector): (&Ask, Option<Vec<f32>>)| Query {
+            side: ask.side,
+            vector: vector.expect("each kind of input was filled above, or the call had failed"),
+            k: ask.k,
+            effort: ask.effort,
+        };
+        let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
+        let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };
+        times.search = started.elapsed();
+        Ok(Answers { found: asks.iter().zip(answers).map(|(ask, answer)| cut(ask, answer)).collect(), times })
+    }
+
+    /// The first `limit` hits with their records. A row that is no longer there is left out; ranks keep their numbers.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn anchors(&self, found: &Found, parts: Parts, limit: usize) -> Result<Vec<Anchor>, StoreError> {
+        self.anchors_in(found, parts, 0..limit)
+    }
+
+    /// As [`Retriever::anchors`], for the hits of these ranks: for callers that read in pieces to bound their memory.
+    ///
+    /// # Errors
+    /// [`StoreError`].
+    pub fn anchors_in(&self, found: &Found, parts: Parts, ranks: Range<usize>) -> Result<Vec<Anchor>, StoreError> {
+        let end = ranks.end.min(found.hits.len());
+        let start = ranks.start.min(end);
+        let mut anchors = Vec::with_capacity(end - start);
+        let step = self.limits.read_batch.max(1);
+        for first in (start..end).step_by(step) {
+            let hits = &found.hits[first..end.min(first + step)];
+            let rows: Vec<RowId> = hits.iter().map(|h| h.row).collect();
+            for (i, (hit, record)) in hits.iter().zip(self.store.get(&rows, parts)?).enumerate() {
+                anchors.extend(record.map(|record| Anchor { rank: first + i, score: hit.score, record }));
+            }
+        }
+        Ok(anchors)
+    }
+
+    fn check(&self, asks: &[Ask]) -> Result<(), RetrieveError> {
+        let named = |(ask, source)| RetrieveError::Ask { ask, asks: asks.len(), source };
+        asks.iter().enumerate().try_for_each(|(i, ask)| self.check_one(ask).map_err(|e| named((i, e))))
+    }
+
+    fn check_one(&self, ask: &Ask) -> Result<(), AskError> {
+        let max = self.store.max_k();
+        if ask.k == 0 || ask.k > max {
+            return Err(AskError::K { k: ask.k, max });
+        }
+        if ask.threshold.is_some_and(|t| !t.is_finite()) {
+            return Err(AskError::Threshold);
+        }
+        match &ask.input {
+            Input::Text(text) if text.trim().is_empty() => Err(AskError::EmptyText),
+            Input::Embedding(values) => self.check_embedding(values),
+            _ => Ok(()),
+        }
+    }
+
+    fn check_embedding(&self, values: &[f32]) -> Result<(), AskError> {
+        let expected = self.store.spec().dim;
+        if values.len() != expected {
+            return Err(AskError::Dimension { expected, found: values.len() });
+        }
+        Embedding::normalized(values.to_vec()).map(drop).map_err(AskError::Embedding)
+    }
+
+    fn encode_texts(
+        &self,
+        asks: &[Ask],
+        vectors: &mut [Option<Vec<f32>>],
+        times: &mut Times,
+        cancel: &Cancel,
+    ) -> Result<(), RetrieveError> {
+        let texts = positions(asks, |input| if let Input::Text(text) = input { Some(text) } else { None });
+        for batch in texts.chunks(self.limits.encode_batch.max(1)) {
+            alive(cancel)?;
+            let started = Instant::now();
+            let mut prepared = Vec::with_capacity(batch.len());
+            for (ask, text) in batch {
+                let tokens = self.encoder.prepare_text(text);
+                prepared.push(tokens.map_err(|e| RetrieveError::Ask {
+                    ask: *ask,
+                    asks: asks.len(),
+                    source: AskError::Text(e),
+                })?);
+            }
+            let encoding = Instant::now();
+            times.prepare_texts += encoding - started;
+            place(vectors, batch, self.encoder.encode_texts(&prepared)?, "text")?;
+            times.encode_texts += encoding.elapsed();
+        }
+        Ok(())
+    }
+
+    fn encode_pictures(
+        &self,
+        asks: &[Ask],
+        vectors: &mut [Option<Vec<f32>>],
+        times: &mut Times,
+        cancel: &Cancel,
+    ) -> Result<(), RetrieveError> {
+        let pictures = positions(asks, |input| if let Input::Picture(bytes) = input { Some(bytes) } else { None });
+        for batch in pictures.chunks(self.limits.encode_batch.max(1)) {
+            let started = Instant::now();
+            let mut prepared = Vec::with_capacity(batch.len());
+            for (ask, bytes) in batch {
+                alive(cancel)?;
+                let pixels = self.encoder.prepare_image(bytes);
+                prepared.push(pixels.map_err(|e| RetrieveError::Ask {
+                    ask: *ask,
+                    asks: asks.len(),
+                    source: AskError::Picture(e),
+                })?);
+            }
+            let encoding = Instant::now();
+            times.prepare_pictures += encoding - started;
+            place(vectors, batch, self.encoder.encode_images(&prepared)?, "image")?;
+            times.encode_pictures += encoding.elapsed();
+        }
+        Ok(())
+    }
+
+    /// Fills the questions that bring or name a vector.
+    fn look_up(&self, asks: &[Ask], vectors: &mut [Option<Vec<f32>>], times: &mut Times) -> Result<(), RetrieveError> {
+        let started = Instant::now();
+        for (i, values) in positions(asks, |input| if let Input::Embedding(values) = input { Some(values) } else { None }) {
+            vectors[i] = Some(values.clone());
+        }
+        let named = |ask, source| RetrieveError::Ask { ask, asks: asks.len(), source };
+        let rows = self.named_rows(asks)?;
+        let numbers: Vec<RowId> = rows.iter().map(|(_, row)| *row).collect();
+        if numbers.is_empty() {
+            return Ok(());
+        }
+        let records = self.store.get(&numbers, Parts { vectors: true, picture: false })?;
+        for ((i, row), record) in rows.into_iter().zip(records) {
+            vectors[i] = Some(self.stored_vector(row, record, asks[i].from).map_err(|e| named(i, e))?);
+        }
+        times.look_up += started.elapsed();
+        Ok(())
+    }
+
+    /// Position and row of every question by row or key.
+    fn named_rows(&self, asks: &[Ask]) -> Result<Vec<(usize, RowId)>, RetrieveError> {
+        let mut rows = positions(asks, |input| if let Input::Row(row) = input { Some(row) } else { None })
+            .into_iter()
+            .map(|(i, row)| (i, *row))
+            .collect::<Vec<_>>();
+        let keyed = positions(asks, |input| if let Input::Key(key) = input { Some(key) } else { None });
+        let keys: Vec<Key> = keyed.iter().map(|(_, key)| (*key).clone()).collect();
+        let found = if keys.is_empty() { Vec::new() } else { self.store.find(&keys)? };
+        for ((ask, key), row) in keyed.into_iter().zip(found) {
+            let missing = || AskError::NoKey { key: key.clone() };
+            rows.push((ask, row.ok_or_else(|| RetrieveError::Ask { ask, asks: asks.len(), source: missing() })?));
+        }
+        Ok(rows)
+    }
+
+    fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<Vec<f32>, AskError> {
+        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().rows })?;
+        let vector = match from {
+            Some(Side::Image) => record.image,
+            Some(Side::Text) => record.text,
+            None => record.image.or(record.text),
+        };
+        vector.ok_or(AskError::NoVector { row, side: from.unwrap_or(Side::Image) })
+    }
+}
+
+/// The questions of one kind, each with its position.
+fn positions<'a, T: ?Sized>(asks: &'a [Ask], pick: impl Fn(&'a Input) -> Option<&'a T>) -> Vec<(usize, &'a T)> {
+    asks.iter().enumerate().filter_map(|(i, ask)| pick(&ask.input).map(|part| (i, part))).collect()
+}
+
+fn place<T: ?Sized>(
+    vectors: &mut [Option<Vec<f32>>],
+    batch: &[(usize, &T)],
+    embeddings: Vec<Embedding>,
+    tower: &'static str,
+) -> Result<(), EncodeError> {
+    if embeddings.len() != batch.len() {
+        let reason = format!("{} embeddings came back for {} items", embeddings.len(), batch.len());
+        return Err(EncodeError::Runtime { tower, reason });
+    }
+    for ((i, _), embedding) in batch.iter().zip(embeddings) {
+        vectors[*i] = Some(embedding.into_vec());
+    }
+    Ok(())
+}
+
+fn alive(cancel: &Cancel) -> Result<(), StoreError> {
+    if cancel.is_cancelled() { Err(StoreError::Cancelled) } else { Ok(()) }
+}
+
+/// Drops what scores below the threshold; hits come best first, so that is a tail.
+fn cut(ask: &Ask, answer: Answer) -> Found {
+    let mut hits = answer.hits;
+    let before = hits.len();
+    if let Some(threshold) = ask.threshold {
+        hits.retain(|h| h.score >= threshold);
+    }
+    Found { below_threshold: before - hits.len(), hits, degraded: answer.degraded, requested: ask.k }
+}

@@ -1,0 +1,73 @@
+//! Every bound of the service in one place.
+
+use std::time::Duration;
+
+/// What one server allows. Each field says why it has its value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Connections open at once. Default 1,024, below the usual limit of open files; more wait in the kernel's queue.
+    pub max_connections: usize,
+    /// From the first wait for a request to its complete head, so also how long an idle connection is kept. Default 5 s: slow
+    /// heads are an attack, and reconnecting is cheap.
+    pub header_timeout: Duration,
+    /// Bytes of a request head. Default 64 KiB, ten times what browsers send.
+    pub header_bytes: usize,
+    /// Header lines. Default 100.
+    pub headers: usize,
+    /// From the head to the end of the body. Default 30 s: the largest body at about 10 Mbit/s.
+    pub body_timeout: Duration,
+    /// Body of a search, drop-in searches included. Default 32 MiB: one 20 MiB picture as base64, or a batch of small ones.
+    pub search_body_bytes: usize,
+    /// Any other body. Default 1 MiB: 100,000 ids.
+    pub small_body_bytes: usize,
+    /// All bodies together that are being read or worked on. Default 256 MiB; beyond it requests get 429.
+    pub body_budget_bytes: usize,
+    /// Queries in one search. Default 256.
+    pub max_queries: usize,
+    /// Hits of one query. Default 10,000, the most that clip-retrieval's page asks for. A pool may allow less.
+    pub max_k: usize,
+    /// Hits of all queries of one search together. Default 100,000: about 5 MB of JSON.
+    pub max_hits: usize,
+    /// Records of all queries of one search together. Default 20,000.
+    pub max_records: usize,
+    /// Pictures and vectors in one answer, before base64. Default 64 MiB.
+    pub answer_bytes: usize,
+    /// Ids in one drop-in metadata request. Default 10,000, as many as one search gives.
+    pub max_ids: usize,
+    /// Searches and reads admitted at once, running or waiting for a core. Default 64; beyond it requests get 429 at once.
+    pub max_in_flight: usize,
+    /// Searches and reads running at once. Default: one for each core, since they compute.
+    pub compute_threads: usize,
+    /// From admission to the answer. Default 30 s: exact search of a few million rows takes less.
+    pub deadline: Duration,
+    /// What a refused client is told to wait. Default 1 s.
+    pub retry_after: Duration,
+    /// How long open requests may take to end after shutdown was asked for. Default 10 s, what orchestrators allow.
+    pub drain: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            max_connections: 1024,
+            header_timeout: Duration::from_secs(5),
+            header_bytes: 64 << 10,
+            headers: 100,
+            body_timeout: Duration::from_secs(30),
+            search_body_bytes: 32 << 20,
+            small_body_bytes: 1 << 20,
+            body_budget_bytes: 256 << 20,
+            max_queries: 256,
+            max_k: 10_000,
+            max_hits: 100_000,
+            max_records: 20_000,
+            answer_bytes: 64 << 20,
+            max_ids: 10_000,
+            max_in_flight: 64,
+            compute_threads: std::thread::available_parallelism().map_or(4, usize::from),
+            deadline: Duration::from_secs(30),
+            retry_after: Duration::from_secs(1),
+            drain: Duration::from_secs(10),
+        }
+    }
+}
