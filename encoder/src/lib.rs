@@ -15,12 +15,14 @@ pub mod fetch;
 pub mod runtime;
 pub mod model;
 mod onnx_encoder;
+mod open;
 pub mod session;
 pub mod image;
 pub mod text;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
+pub use open::{OpenError, open};
 pub use onnx_encoder::{
     Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
 };
