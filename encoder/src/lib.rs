@@ -16,6 +16,7 @@ pub mod runtime;
 pub mod model;
 mod onnx_encoder;
 mod open;
+mod vectors_only;
 pub mod session;
 pub mod image;
 pub mod text;
@@ -23,6 +24,7 @@ pub mod text;
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
 pub use open::{OpenError, open};
+pub use vectors_only::VectorsOnly;
 pub use onnx_encoder::{
     Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
 };

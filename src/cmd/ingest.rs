@@ -1,0 +1,209 @@
+//! `anchorite ingest`: datasets into a pool.
+
+use std::{num::NonZeroUsize, path::{Path, PathBuf}, sync::Arc};
+
+use anchorite::{
+    encoder::{Encode, Encoder},
+    index::{Spec, pool::{PoolWriter, WriterOptions}},
+    ingest::{
+        ColumnChoice, ColumnOptions, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate, Vectors, holds_only_vectors,
+        ingest, plan,
+    },
+};
+use anyhow::{Context, Result};
+
+use crate::{
+    exit::Exit,
+    interrupt,
+    open::{ModelArgs, Use},
+    output::{json, line},
+    progress::{Shown, say},
+};
+
+/// Rows that a dry run prepares.
+const CHECKED_ROWS: usize = 8;
+
+/// What to ingest, and where to.
+#[derive(clap::Args, Debug)]
+pub(crate) struct Args {
+    /// Parquet files, folders of them, or clip-retrieval embedding folders.
+    #[arg(required = true)]
+    sources: Vec<PathBuf>,
+    /// The pool's folder; made when missing.
+    #[arg(long, env = "ANCHORITE_POOL")]
+    pool: PathBuf,
+    /// The column of pictures. Default: detected by name and type.
+    #[arg(long, env = "ANCHORITE_IMAGE_COLUMN")]
+    image_column: Option<String>,
+    /// The column of captions. Default: detected by name and type.
+    #[arg(long, env = "ANCHORITE_CAPTION_COLUMN")]
+    caption_column: Option<String>,
+    /// A column whose values name the pairs. Default: a hash of file name and row.
+    #[arg(long, env = "ANCHORITE_KEY_COLUMN")]
+    key_column: Option<String>,
+    /// A column of ready image vectors. Default: detected by name and type when the source has no pictures.
+    #[arg(long, env = "ANCHORITE_IMAGE_VECTOR_COLUMN")]
+    image_vector_column: Option<String>,
+    /// A column of ready text vectors.
+    #[arg(long, env = "ANCHORITE_TEXT_VECTOR_COLUMN")]
+    text_vector_column: Option<String>,
+    /// Vectors are ready made; say by which model with --model, or by any name with --vectors-from.
+    #[arg(long, env = "ANCHORITE_READY_VECTORS")]
+    ready_vectors: bool,
+    /// A name for whatever made the ready vectors, where its model is not at hand. Such a pool answers no words or pictures.
+    #[arg(long, env = "ANCHORITE_VECTORS_FROM", value_name = "NAME")]
+    vectors_from: Option<String>,
+    /// Keep rows that lack their picture or caption; by default they are rejected.
+    #[arg(long, env = "ANCHORITE_KEEP_HALF")]
+    keep_half: bool,
+    /// Do not store the pictures themselves.
+    #[arg(long, env = "ANCHORITE_NO_PICTURES")]
+    no_pictures: bool,
+    /// Exit with 3 when more rows than this are rejected. Default: any number.
+    #[arg(long, env = "ANCHORITE_MAX_REJECTS")]
+    max_rejects: Option<u64>,
+    /// Where rejected rows are listed. Default: POOL.rejects.parquet, beside the pool.
+    #[arg(long, env = "ANCHORITE_REJECTS", value_name = "FILE")]
+    rejects: Option<PathBuf>,
+    /// Say what would be done, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print JSON.
+    #[arg(long)]
+    json: bool,
+    #[command(flatten)]
+    model: ModelArgs,
+}
+
+pub(crate) fn run(args: &Args) -> Result<Exit> {
+    let options = args.options();
+    let ready = args.ready_vectors || args.vectors_from.is_some() || holds_only_vectors(&args.sources, &options)?;
+    let encoder = match (&args.model.model, ready && args.vectors_from.is_some()) {
+        (_, true) => None,
+        _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
+    };
+    if args.dry_run {
+        return dry_run(args, &options, encoder.as_deref().filter(|_| !ready));
+    }
+    let spec = args.spec(encoder.as_ref(), &options)?;
+    let vectors = match &encoder {
+        Some(encoder) if !ready => Vectors::Encode(&**encoder),
+        _ => Vectors::Ready { dim: Some(spec.dim) },
+    };
+    let report = fill(&args.sources, &args.pool, &spec, vectors, &options)?;
+    if args.json { json(&report)? } else { describe(&report, options.rejects.as_deref()) }
+    Ok(match report.outcome {
+        Outcome::TooManyRejects => Exit::TooManyRejects,
+        Outcome::Interrupted => Exit::Interrupted,
+        _ => Exit::Done,
+    })
+}
+
+impl Args {
+    fn options(&self) -> IngestOptions {
+        let choice = |named: &Option<String>| named.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named);
+        IngestOptions {
+            columns: ColumnOptions {
+                image: choice(&self.image_column),
+                caption: choice(&self.caption_column),
+                key: self.key_column.clone(),
+                image_vector: choice(&self.image_vector_column),
+                text_vector: choice(&self.text_vector_column),
+            },
+            missing: if self.keep_half { Missing::KeepHalf } else { Missing::Reject },
+            store_pictures: !self.no_pictures,
+            workers: Some(self.model.thread_count()),
+            max_rejects: self.max_rejects,
+            rejects: Some(self.rejects.clone().unwrap_or_else(|| rejects_beside(&self.pool))),
+            ..IngestOptions::default()
+        }
+    }
+
+    /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
+    fn spec(&self, encoder: Option<&Arc<Encoder>>, options: &IngestOptions) -> Result<Spec> {
+        if let Some(encoder) = encoder {
+            return Ok(Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() });
+        }
+        let name = self.vectors_from.as_deref().context("name what made the vectors with --vectors-from")?;
+        let found = plan(IngestJob { sources: &self.sources, vectors: Vectors::Ready { dim: None }, options }, 1)?;
+        let dim = found.dim.context("the first source has no vector in its first rows")?;
+        Ok(Spec { encoder: format!("vectors:{name}"), dim })
+    }
+}
+
+/// The list of rejects beside the pool `dir`.
+pub(crate) fn rejects_beside(dir: &Path) -> PathBuf {
+    let mut name = dir.as_os_str().to_owned();
+    name.push(".rejects.parquet");
+    PathBuf::from(name)
+}
+
+/// Ingests `sources` into the pool `dir`, showing progress.
+pub(crate) fn fill(sources: &[PathBuf], dir: &Path, spec: &Spec, vectors: Vectors<'_>, options: &IngestOptions) -> Result<IngestReport> {
+    let cancel = interrupt::on_signal()?;
+    let building = Arc::new(Shown::new("index"));
+    let built = Arc::clone(&building);
+    let on_build: anchorite::index::pool::ProgressReport =
+        Arc::new(move |at| built.at(at.done, at.total, &format!("{} graph", at.side)));
+    let writer_options = WriterOptions { on_build: Some(on_build), ..WriterOptions::default() };
+    let mut writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
+    let shown = Shown::new("ingest");
+    let mut progress = |at: &ProgressUpdate| {
+        let remark = format!("{:.1} rows/s, {} rejected", at.rows_per_second, at.rejected);
+        shown.at(at.rows_done, at.rows_total.unwrap_or(0), &remark);
+    };
+    let result = ingest(IngestJob { sources, vectors, options }, &mut writer, &mut progress, &cancel);
+    shown.finish();
+    building.finish();
+    result.map_err(|failure| {
+        if let Some(report) = &failure.report {
+            say(&format!("kept before the failure: {} pairs, {} rejected", report.accepted, report.rejected));
+        }
+        anyhow::Error::new(failure)
+    })
+}
+
+/// The report for people.
+pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
+    line(&format!(
+        "{} rows: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
+        report.rows_read, report.accepted, report.already_present, report.rejected, report.seconds, report.images_per_second
+    ));
+    if report.truncated_captions > 0 {
+        line(&format!("{} captions were longer than the text tower reads and were cut", report.truncated_captions));
+    }
+    for (reason, count) in &report.rejected_by_reason {
+        line(&format!("  {count} x {reason}"));
+    }
+    if let (Some(path), true) = (rejects, report.rejected > 0) {
+        line(&format!("rejected rows are listed in {}", path.display()));
+    }
+}
+
+fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> Result<Exit> {
+    let vectors = encoder.map_or(Vectors::Ready { dim: None }, |e| Vectors::Encode(e));
+    let found = plan(IngestJob { sources: &args.sources, vectors, options }, CHECKED_ROWS)?;
+    if args.json {
+        json(&found)?;
+        return Ok(Exit::Done);
+    }
+    line(&format!("{} rows in {} files would be ingested into {}", found.rows, found.sources.len(), args.pool.display()));
+    for source in &found.sources {
+        let used = &source.columns;
+        let name = |column: &Option<String>| column.clone().unwrap_or_else(|| "none".to_owned());
+        line(&format!(
+            "{}: {} rows; picture {}, caption {}, image vector {}, text vector {}, metadata {}",
+            source.name,
+            source.rows,
+            name(&used.image),
+            name(&used.caption),
+            name(&used.image_vector),
+            name(&used.text_vector),
+            if used.fields.is_empty() { "none".to_owned() } else { used.fields.join(", ") }
+        ));
+    }
+    for row in &found.checked {
+        line(&format!("{} row {}: {}", row.file, row.row, row.problem.as_deref().unwrap_or("fine")));
+    }
+    Ok(Exit::Done)
+}

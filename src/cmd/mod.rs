@@ -1,0 +1,44 @@
+//! One file per command; each turns its flags into library calls and their results into output.
+
+mod demo;
+mod doctor;
+mod ingest;
+mod pool;
+mod search;
+mod serve;
+
+use clap::Subcommand;
+
+use crate::exit::Exit;
+
+/// What to do.
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Everything on the bundled pictures: ingest, ask, serve the page.
+    Demo(demo::Args),
+    /// Put datasets into a pool.
+    Ingest(ingest::Args),
+    /// Look at a pool.
+    #[command(subcommand)]
+    Pool(pool::Command),
+    /// Answer over HTTP.
+    Serve(serve::Args),
+    /// Ask a pool or a server for the nearest pairs.
+    Search(search::Args),
+    /// Say what was found: ONNX Runtime, providers, processor, model, pool.
+    Doctor(doctor::Args),
+}
+
+impl Command {
+    /// Runs the command.
+    pub(crate) fn run(self) -> anyhow::Result<Exit> {
+        match self {
+            Self::Demo(args) => demo::run(&args),
+            Self::Ingest(args) => ingest::run(&args),
+            Self::Pool(command) => pool::run(&command),
+            Self::Serve(args) => serve::run(&args),
+            Self::Search(args) => search::run(&args),
+            Self::Doctor(args) => doctor::run(&args),
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! From flags to open things: the model, the pools, both joined.
+
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+
+use anchorite::{
+    anchors::Retriever,
+    encoder::{
+        Encode, Encoder, EncoderOptions, Load, VectorsOnly,
+        model::{Dtype, ModelOptions},
+        runtime::{self, Provider, Runtime, RuntimeOptions},
+    },
+    index::{
+        PairStore,
+        pool::{OpenOptions, Pool},
+    },
+};
+use anyhow::{Context, Result};
+use clap::Args;
+
+use crate::progress::say;
+
+/// Which ONNX Runtime computes, and on what.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct RuntimeArgs {
+    /// The ONNX Runtime library. Default: ORT_DYLIB_PATH, then the usual places, then fetched by pip or npm and verified.
+    #[arg(long, env = "ANCHORITE_ORT_LIBRARY", value_name = "FILE")]
+    pub(crate) ort_library: Option<PathBuf>,
+    /// What computes: cpu or cuda. Refused when the library lacks it.
+    #[arg(long, env = "ANCHORITE_PROVIDER", default_value = "cpu")]
+    pub(crate) provider: Provider,
+    /// Fetch nothing: neither ONNX Runtime nor models.
+    #[arg(long, env = "ANCHORITE_OFFLINE")]
+    pub(crate) offline: bool,
+}
+
+impl RuntimeArgs {
+    /// Where to look for the library, as flags and environment say.
+    pub(crate) fn options(&self) -> RuntimeOptions {
+        let mut options = RuntimeOptions::from_env();
+        options.library.clone_from(&self.ort_library);
+        if let Some(fetch) = &mut options.fetch {
+            fetch.offline |= self.offline;
+        }
+        options
+    }
+
+    /// Finds (or fetches) and loads the library.
+    pub(crate) fn load(&self) -> Result<&'static Runtime> {
+        Ok(runtime::init(&self.options(), &say)?)
+    }
+}
+
+/// Which model.
+#[derive(Args, Clone, Debug)]
+pub(crate) struct ModelArgs {
+    /// The CLIP model: a folder in the Hugging Face ONNX or open_clip/immich layout, or a hub id (org/name, org/name@revision).
+    #[arg(long, env = "ANCHORITE_MODEL", value_name = "DIR|ORG/NAME")]
+    pub(crate) model: Option<String>,
+    /// Which files of a model that has several: fp32, fp16, int8, uint8, quantized, q4, q4f16, bnb4.
+    #[arg(long, env = "ANCHORITE_DTYPE")]
+    pub(crate) dtype: Option<Dtype>,
+    /// Threads that compute. Default: every core.
+    #[arg(long, env = "ANCHORITE_THREADS")]
+    pub(crate) threads: Option<NonZeroUsize>,
+    #[command(flatten)]
+    pub(crate) runtime: RuntimeArgs,
+}
+
+/// What the encoder is opened for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Use {
+    /// Many rows: one session a core, each with one thread.
+    Ingest,
+    /// A question now and then: one session a tower, all threads.
+    Queries,
+}
+
+impl ModelArgs {
+    /// Threads to compute with.
+    pub(crate) fn thread_count(&self) -> NonZeroUsize {
+        let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);
+        self.threads.unwrap_or_else(cores)
+    }
+
+    /// Opens the model.
+    pub(crate) fn open(&self, purpose: Use) -> Result<Arc<Encoder>> {
+        let name = self.model.as_deref().context("which model? give --model DIR or --model ORG/NAME (ANCHORITE_MODEL)")?;
+        let folder = crate::hub::folder(name, self.runtime.offline)?;
+        let dtype = self.dtype.unwrap_or_default();
+        let model = ModelOptions { image_dtype: dtype, text_dtype: dtype, ..ModelOptions::default() };
+        let encoder =
+            anchorite::encoder::open(self.runtime.load()?, self.runtime.provider, &folder, &model, self.encoder_options(purpose))
+                .with_context(|| format!("open the model {name}"))?;
+        Ok(Arc::new(encoder))
+    }
+
+    fn encoder_options(&self, purpose: Use) -> EncoderOptions {
+        let threads = self.thread_count();
+        match purpose {
+            Use::Ingest => EncoderOptions {
+                image_sessions: threads,
+                text_sessions: threads,
+                threads: 1,
+                load: Load::Now,
+                ..EncoderOptions::default()
+            },
+            Use::Queries => EncoderOptions { threads: threads.get(), ..EncoderOptions::default() },
+        }
+    }
+
+    /// The encoder that a pool is asked with: the model, or none where the pool's vectors came ready made and no model is given.
+    pub(crate) fn open_for(&self, pool: &Pool) -> Result<Arc<dyn Encode>> {
+        if self.model.is_some() {
+            return Ok(self.open(Use::Queries)?);
+        }
+        say("no --model given: questions by vector, id and key are answered, words and pictures are not");
+        Ok(Arc::new(VectorsOnly::new(pool.spec().dim, pool.spec().encoder.clone())))
+    }
+}
+
+/// Opens the pool in `dir`.
+pub(crate) fn pool(dir: &std::path::Path) -> Result<Pool> {
+    Pool::open(dir, &OpenOptions::default()).with_context(|| format!("open the pool {}", dir.display()))
+}
+
+/// Joins an encoder and a pool; refuses a pool of another encoder.
+pub(crate) fn retriever(encoder: Arc<dyn Encode>, pool: Pool) -> Result<Retriever> {
+    let dir = pool.dir().display().to_string();
+    Retriever::new(encoder, Arc::new(pool)).with_context(|| format!("search the pool {dir}"))
+}
