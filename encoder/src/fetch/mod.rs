@@ -24,6 +24,8 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "hub")]
+pub(crate) use archive::measure;
 pub use error::{ClientFailure, FetchError};
 pub use package::{Package, Registry, Sha256, WheelTags};
 
