@@ -244,6 +244,19 @@ pub fn resolve(model: &str, variant: &Variant, options: &HubOptions, progress: &
     from_hub(&id, variant, options, progress)
 }
 
+/// The folder that the files of a hub snapshot are links into, if `folder` is one (`models--*/snapshots/*`).
+///
+/// A snapshot consists of links; a reader that refuses links in model folders can accept those that lead to plain files
+/// directly in this folder.
+#[must_use]
+pub fn blobs_of(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.parent()?;
+    let repository = snapshots.parent()?;
+    let is_repository = repository.file_name()?.to_str()?.starts_with("models--");
+    let blobs = repository.join("blobs");
+    (snapshots.file_name()? == "snapshots" && is_repository && blobs.is_dir()).then_some(blobs)
+}
+
 #[cfg(not(feature = "hub"))]
 fn from_hub(id: &HubId, _: &Variant, _: &HubOptions, _: &dyn Fn(&str)) -> Result<PathBuf, HubError> {
     Err(HubError::NoHub { model: id.text.clone() })
@@ -335,11 +348,11 @@ mod layout {
     pub(super) fn choose(listed: &[String], suffix: &str) -> Result<Vec<String>, Vec<String>> {
         let complete = LAYOUTS.iter().find(|layout| missing(layout, listed, suffix).is_empty());
         let Some(layout) = complete else {
-            // Of two equally far, the one that already has graphs says more.
+            // A layout of which a graph is there says more than one that only lacks fewer files.
             let distance = |layout: &&Layout| {
                 let missing = missing(layout, listed, suffix);
                 let graphs = missing.iter().filter(|name| name.ends_with(".onnx")).count();
-                (graphs == layout.graphs.len(), missing.len())
+                (graphs == layout.graphs.len(), missing.len() - graphs)
             };
             return Err(LAYOUTS.iter().min_by_key(distance).map(|layout| missing(layout, listed, suffix)).unwrap_or_default());
         };

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use anchorite_encoder::hub::{HubError, HubLimits, HubOptions, Variant, resolve};
+use anchorite_encoder::hub::{HubError, HubLimits, HubOptions, Variant, blobs_of, resolve};
 use sha2::Digest;
 
 const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
@@ -116,6 +116,10 @@ fn answer(stream: TcpStream, hub: &Hub, log: &Mutex<Vec<String>>, stopped: &Atom
     let (from, to) = range.strip_prefix("bytes=").unwrap_or("0-").split_once('-').unwrap();
     let from: usize = from.parse().unwrap();
     let to = to.parse().map_or(content.len(), |to: usize| (to + 1).min(content.len()));
+    if from >= content.len() {
+        let _ = stream.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
+        return;
+    }
     let mut part = &content[from..to];
     let _ = write!(
         stream,
@@ -301,6 +305,32 @@ fn a_cached_file_of_the_wrong_size_is_downloaded_again() {
     fs::write(folder.join("tokenizer.json").canonicalize().unwrap(), b"cut").unwrap();
     resolve("org/clip", &full(), &server.options(cache.path()), &quiet).unwrap();
     assert_eq!(fs::read(folder.join("tokenizer.json")).unwrap(), clip().files["tokenizer.json"]);
+}
+
+/// The client asks for what comes after such a rest, gets nothing, and would fail for ever.
+#[test]
+fn a_rest_of_an_earlier_download_that_is_too_long_to_go_on_from_is_thrown_away() {
+    for extra in [0, 10] {
+        let server = Server::new(clip());
+        let cache = tempfile::tempdir().unwrap();
+        let content = &clip().files["onnx/text_model.onnx"];
+        let blobs = cache.path().join("models--org--clip/blobs");
+        fs::create_dir_all(&blobs).unwrap();
+        fs::write(blobs.join(hex(content)).with_extension("part"), vec![b'?'; content.len() + extra]).unwrap();
+        let folder = resolve("org/clip", &full(), &server.options(cache.path()), &quiet).unwrap();
+        assert_eq!(&fs::read(folder.join("onnx/text_model.onnx")).unwrap(), content);
+    }
+}
+
+#[test]
+fn a_snapshots_links_lead_to_its_blobs_folder() {
+    let server = Server::new(clip());
+    let cache = tempfile::tempdir().unwrap();
+    let folder = resolve("org/clip", &full(), &server.options(cache.path()), &quiet).unwrap();
+    let blobs = blobs_of(&folder).unwrap().canonicalize().unwrap();
+    let target = folder.join("onnx/vision_model.onnx_data").canonicalize().unwrap();
+    assert_eq!(target.parent().unwrap(), blobs);
+    assert_eq!(blobs_of(cache.path()), None);
 }
 
 #[test]

@@ -12,7 +12,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-use super::{HubError, HubId, HubOptions, Variant, is_plain, layout};
+use super::{HubError, HubId, HubOptions, Variant, blobs_of, is_plain, layout};
 use crate::fetch::{Sha256, measure};
 
 /// Between two reports of a running download.
@@ -128,10 +128,16 @@ fn download(
     let total = listed.size.unwrap_or_default() as f64 / 1e6;
     progress(&format!("downloading {name}, {total:.1} MB"));
     let mut report = |bytes: u64| progress(&format!("downloading {name}: {:.1} of {total:.1} MB", bytes as f64 / 1e6));
-    let (repository, file) = (api.repo(commit.clone()), name.clone());
-    let answer = guarded(id, &name, options, &mut report, move |sender| {
-        repository.download_with_progress(&file, Bytes { sender, told: None, total: 0 })
-    })?;
+    let mut attempt = || {
+        let (repository, file) = (api.repo(commit.clone()), name.clone());
+        guarded(id, &name, options, &mut report, move |sender| {
+            repository.download_with_progress(&file, Bytes { sender, told: None, total: 0 })
+        })
+    };
+    let mut answer = attempt()?;
+    if answer.as_ref().is_err_and(cannot_be_resumed) && clear_parts(folder, listed.size) {
+        answer = attempt()?;
+    }
     let path = answer.map_err(|error| failed(id, &name, &error))?;
     if path != expected {
         return Err(HubError::BadAnswer {
@@ -140,6 +146,22 @@ fn download(
         });
     }
     verify(id, &path, listed)
+}
+
+/// What an earlier download left is already as long as the file or longer: the client would ask for what comes after its
+/// end for ever.
+fn cannot_be_resumed(error: &ApiError) -> bool {
+    matches!(error, ApiError::InvalidResume) || status(error) == Some(416)
+}
+
+/// Removes unfinished downloads that are not shorter than the file; whether there were any.
+fn clear_parts(folder: &Path, size: Option<u64>) -> bool {
+    let Some(blobs) = blobs_of(folder) else { return false };
+    let parts = fs::read_dir(blobs).into_iter().flatten().filter_map(Result::ok).filter(|entry| {
+        let done = entry.metadata().is_ok_and(|meta| size.is_none_or(|size| meta.len() >= size));
+        done && entry.path().extension().is_some_and(|extension| extension == "part")
+    });
+    parts.filter(|entry| fs::remove_file(entry.path()).is_ok()).count() > 0
 }
 
 fn listed_commit(folder: &Path) -> String {
