@@ -12,6 +12,7 @@ mod embedding;
 mod encode;
 pub mod fake;
 pub mod fetch;
+pub mod hub;
 pub mod runtime;
 pub mod model;
 mod onnx_encoder;

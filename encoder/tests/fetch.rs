@@ -1,6 +1,7 @@
 //! The fetcher against clients that are shell scripts of ours: each way in which a client, an archive or a disk can fail
 //! must end in an error that says what to do, and leave nothing half-done in the cache.
 #![cfg(unix)]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "fetch_support/mod.rs"]
 mod common;

@@ -3,6 +3,7 @@
 //! A real library comes from the machine as it would for a user (`ORT_DYLIB_PATH`, the cache, a package, or fetched);
 //! libraries that are not it, or too old, are compiled here from a few lines of C.
 #![cfg(target_os = "linux")]
+#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 #[path = "fetch_support/mod.rs"]
 mod common;
@@ -240,7 +241,8 @@ fn each_pinned_platform_has_a_wheel_and_a_tarball_of_well_formed_pins() {
         search_path: OsString::new(),
         limits: FetchLimits::default(),
     });
-    let platforms = [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64"), ("windows", "x86_64"), ("windows", "aarch64")];
+    let platforms =
+        [("linux", "x86_64"), ("linux", "aarch64"), ("macos", "aarch64"), ("windows", "x86_64"), ("windows", "aarch64")];
     for (os, arch) in platforms {
         let packages = pins::packages(os, arch);
         assert_eq!(packages.len(), 2, "{os} {arch}");
@@ -265,8 +267,7 @@ fn a_provider_that_the_library_lacks_is_refused_with_what_to_do() {
 #[test]
 fn cpu_features_are_those_that_the_kernel_lists() {
     let listed = fs::read_to_string("/proc/cpuinfo").unwrap();
-    let flags: Vec<&str> =
-        listed.lines().filter(|line| line.starts_with("flags")).flat_map(str::split_whitespace).collect();
+    let flags: Vec<&str> = listed.lines().filter(|line| line.starts_with("flags")).flat_map(str::split_whitespace).collect();
     if cfg!(target_arch = "x86_64") {
         for (ours, kernel) in [("avx2", "avx2"), ("fma", "fma"), ("f16c", "f16c"), ("avx512f", "avx512f")] {
             assert_eq!(cpu_features().contains(&ours), flags.contains(&kernel), "{ours}");

