@@ -163,7 +163,10 @@ fn hugging_face(fields: &Fields) -> Result<Preprocess, PreprocessError> {
     let filter = match fields.get("resample") {
         None => Filter::Bicubic,
         Some(value) => value.as_u64().and_then(Filter::from_pillow).ok_or_else(|| {
-            fields.problem("resample", format!("is {value}; known are 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming"))
+            fields.problem(
+                "resample",
+                format!("is {value}; known are 0 nearest, 1 lanczos, 2 bilinear, 3 bicubic, 4 box, 5 hamming"),
+            )
         })?,
     };
     let geometry = hugging_face_geometry(fields)?;

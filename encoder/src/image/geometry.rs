@@ -74,9 +74,7 @@ impl Geometry {
             Self::ShortestEdge { edge, .. } if rows < columns => (edge, long_edge(edge, columns, rows)),
             Self::ShortestEdge { edge, .. } => (long_edge(edge, rows, columns), edge),
             Self::Cover { height, width } => keep_ratio(rows, columns, f64::min(ratio(rows, height), ratio(columns, width))),
-            Self::Fit { height, width, .. } => {
-                keep_ratio(rows, columns, f64::max(ratio(rows, height), ratio(columns, width)))
-            }
+            Self::Fit { height, width, .. } => keep_ratio(rows, columns, f64::max(ratio(rows, height), ratio(columns, width))),
             Self::Squash { resized, .. } => resized,
             Self::CropOnly { .. } => (rows, columns),
         }

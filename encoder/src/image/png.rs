@@ -17,30 +17,40 @@ const FORMAT: &str = "PNG";
 const BYTES_PER_PIXEL: u64 = 16;
 
 pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<Rgb, ImageError> {
-    let (width, height) = size(bytes)?;
-    limits.check_size(FORMAT, width.into(), height.into())?;
+    let header = Header::read(bytes)?;
+    limits.check_size(FORMAT, header.width.into(), header.height.into())?;
     let mut reader = ImageReader::with_format(Cursor::new(bytes), ImageFormat::Png);
-    reader.limits(decoder_limits(width, height));
+    reader.limits(decoder_limits(&header));
     let picture = reader.decode().map_err(refusal)?;
-    to_rgb(picture).ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
+    to_rgb(picture, &header).ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
 }
 
-/// The size in the header, which the format puts first, at fixed offsets.
-fn size(bytes: &[u8]) -> Result<(u32, u32), ImageError> {
-    let Some([_, _, _, _, b'I', b'H', b'D', b'R', w @ .., h3, h2, h1, h0]) = bytes.get(8..24) else {
-        return Err(damaged(FORMAT, "it does not start with a header"));
-    };
-    let width = <[u8; 4]>::try_from(w).map_err(|_| damaged(FORMAT, "it does not start with a header"))?;
-    Ok((u32::from_be_bytes(width), u32::from_be_bytes([*h3, *h2, *h1, *h0])))
+/// The first chunk, which the format puts at fixed offsets.
+struct Header {
+    width: u32,
+    height: u32,
+    /// 16-bit grey without an alpha channel. The decoder adds one if a grey level is declared transparent; Pillow does not.
+    grey16: bool,
 }
 
-fn decoder_limits(width: u32, height: u32) -> Limits {
+impl Header {
+    fn read(bytes: &[u8]) -> Result<Self, ImageError> {
+        let Some([_, _, _, _, b'I', b'H', b'D', b'R', w3, w2, w1, w0, h3, h2, h1, h0, bits, kind]) = bytes.get(8..26) else {
+            return Err(damaged(FORMAT, "it does not start with a header"));
+        };
+        let width = u32::from_be_bytes([*w3, *w2, *w1, *w0]);
+        let height = u32::from_be_bytes([*h3, *h2, *h1, *h0]);
+        Ok(Self { width, height, grey16: (*bits, *kind) == (16, 0) })
+    }
+}
+
+fn decoder_limits(header: &Header) -> Limits {
     /// For chunks beside the pixels (colour profiles, text) and for small pictures.
     const BASE: u64 = 4 << 20;
     let mut limits = Limits::default();
-    limits.max_image_width = Some(width);
-    limits.max_image_height = Some(height);
-    limits.max_alloc = Some(BASE + BYTES_PER_PIXEL * u64::from(width) * u64::from(height));
+    limits.max_image_width = Some(header.width);
+    limits.max_image_height = Some(header.height);
+    limits.max_alloc = Some(BASE + BYTES_PER_PIXEL * u64::from(header.width) * u64::from(header.height));
     limits
 }
 
@@ -51,20 +61,25 @@ fn refusal(error: PngError) -> ImageError {
     }
 }
 
-fn to_rgb(picture: DynamicImage) -> Option<Rgb> {
+fn to_rgb(picture: DynamicImage, header: &Header) -> Option<Rgb> {
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     let values = match picture {
         DynamicImage::ImageRgb8(pixels) => pixels.into_raw(),
         DynamicImage::ImageRgba8(pixels) => map_pixels::<4, _>(pixels.as_raw(), |[r, g, b, _]| [r, g, b]),
         DynamicImage::ImageLuma8(pixels) => map_pixels::<1, _>(pixels.as_raw(), |[l]| [l; 3]),
         DynamicImage::ImageLumaA8(pixels) => map_pixels::<2, _>(pixels.as_raw(), |[l, _]| [l; 3]),
-        DynamicImage::ImageLuma16(pixels) => map_pixels::<1, _>(pixels.as_raw(), |[l]| [l.min(255) as u8; 3]),
+        DynamicImage::ImageLuma16(pixels) => map_pixels::<1, _>(pixels.as_raw(), |[l]| [clipped(l); 3]),
+        DynamicImage::ImageLumaA16(pixels) if header.grey16 => map_pixels::<2, _>(pixels.as_raw(), |[l, _]| [clipped(l); 3]),
         DynamicImage::ImageLumaA16(pixels) => map_pixels::<2, _>(pixels.as_raw(), |[l, _]| [high(l); 3]),
         DynamicImage::ImageRgb16(pixels) => map_pixels::<3, _>(pixels.as_raw(), |rgb| rgb.map(high)),
         DynamicImage::ImageRgba16(pixels) => map_pixels::<4, _>(pixels.as_raw(), |[r, g, b, _]| [r, g, b].map(high)),
         _ => return None,
     };
     Rgb::new(values, width, height)
+}
+
+fn clipped(value: u16) -> u8 {
+    value.min(255) as u8
 }
 
 fn high(value: u16) -> u8 {

@@ -51,8 +51,7 @@ fn still(bytes: &[u8], features: &Features) -> Result<Vec<u8>, ImageError> {
     let mut values = vec![0; buffer_bytes(FORMAT, features.width, features.height, 3)?];
     // SAFETY: input and output pointers and lengths are those of live slices that do not overlap; libwebp checks that the
     // output holds `height` rows of `stride` bytes and fails otherwise.
-    let written =
-        unsafe { ffi::WebPDecodeRGBInto(bytes.as_ptr(), bytes.len(), values.as_mut_ptr(), values.len(), stride) };
+    let written = unsafe { ffi::WebPDecodeRGBInto(bytes.as_ptr(), bytes.len(), values.as_mut_ptr(), values.len(), stride) };
     if written.is_null() { Err(damaged(FORMAT, "its data is broken or cut short")) } else { Ok(values) }
 }
 

@@ -1,0 +1,265 @@
+//! Pictures made to hurt: bombs, cuts, flipped bits, other formats. Each is an error with a name or a picture; none is a panic.
+
+use std::io::Write;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use anchorite_encoder::ImageError;
+use anchorite_encoder::image::{ImageLimits, Rgb, decode};
+use flate2::{Compression, Crc, write::ZlibEncoder};
+use proptest::prelude::*;
+
+fn fixture(name: &str) -> Vec<u8> {
+    std::fs::read(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/images").join(name)).unwrap()
+}
+
+fn read(bytes: &[u8]) -> Result<Rgb, ImageError> {
+    decode(bytes, &ImageLimits::default())
+}
+
+fn code(bytes: &[u8]) -> &'static str {
+    match read(bytes) {
+        Ok(picture) => panic!("read as {} x {}", picture.width(), picture.height()),
+        Err(error) => error.code(),
+    }
+}
+
+const PNG_SIGNATURE: &[u8] = b"\x89PNG\r\n\x1a\n";
+
+fn chunk(kind: &[u8; 4], data: &[u8]) -> Vec<u8> {
+    let mut crc = Crc::new();
+    crc.update(kind);
+    crc.update(data);
+    [&u32::try_from(data.len()).unwrap().to_be_bytes(), kind.as_slice(), data, &crc.sum().to_be_bytes()].concat()
+}
+
+fn deflate_zeros(bytes: usize) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    let block = vec![0; 1 << 20];
+    for _ in 0..bytes.div_ceil(block.len()) {
+        encoder.write_all(&block).unwrap();
+    }
+    encoder.finish().unwrap()
+}
+
+/// An 8-bit grey PNG of this size, with chunks before the pixels and the pixels' own compressed bytes.
+fn png(width: u32, height: u32, before: &[u8], idat: &[u8]) -> Vec<u8> {
+    let header = [&width.to_be_bytes(), &height.to_be_bytes(), [8, 0, 0, 0, 0].as_slice()].concat();
+    [PNG_SIGNATURE, &chunk(b"IHDR", &header), before, &chunk(b"IDAT", idat), &chunk(b"IEND", b"")].concat()
+}
+
+fn webp_canvas(width: u32, height: u32) -> Vec<u8> {
+    let side = |pixels: u32| (pixels - 1).to_le_bytes().into_iter().take(3).collect::<Vec<_>>();
+    let body = [b"WEBPVP8X".as_slice(), &10_u32.to_le_bytes(), &[2, 0, 0, 0], &side(width), &side(height)].concat();
+    [b"RIFF".as_slice(), &u32::try_from(body.len()).unwrap().to_le_bytes(), &body].concat()
+}
+
+/// A JPEG whose frame header states this size.
+fn jpeg_of_size(width: u16, height: u16) -> Vec<u8> {
+    let mut bytes = fixture("grey.jpg");
+    let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+    bytes[frame + 5..frame + 7].copy_from_slice(&height.to_be_bytes());
+    bytes[frame + 7..frame + 9].copy_from_slice(&width.to_be_bytes());
+    bytes
+}
+
+#[test]
+fn a_stated_size_beyond_the_limit_is_refused_from_the_header() {
+    let bombs = [
+        ("png", png(20_000, 20_000, b"", b"\x78\x9c\x63")),
+        ("png, long edge", png(1, 65_536, b"", b"")),
+        ("png, largest", png(u32::MAX, u32::MAX, b"", b"")),
+        ("jpeg", jpeg_of_size(65_535, 65_535)),
+        ("webp", webp_canvas(1 << 14, 1 << 14)),
+    ];
+    for (name, bytes) in bombs {
+        let started = Instant::now();
+        assert_eq!(code(&bytes), "image_too_large", "{name}");
+        assert!(started.elapsed() < Duration::from_millis(500), "{name}: more than the header was read");
+    }
+}
+
+#[test]
+fn a_size_of_nothing_is_damage() {
+    for bytes in [png(0, 5, b"", b""), png(5, 0, b"", b""), jpeg_of_size(0, 9), jpeg_of_size(9, 0)] {
+        assert_eq!(code(&bytes), "image_damaged");
+    }
+}
+
+#[test]
+fn pixel_data_that_inflates_beyond_the_picture_does_not_grow() {
+    // 256 MiB of zeros behind a 9 x 9 picture: the picture is there, the rest is never inflated into memory.
+    match read(&png(9, 9, b"", &deflate_zeros(256 << 20))) {
+        Ok(picture) => assert_eq!(picture.values(), [0; 9 * 9 * 3]),
+        Err(error) => assert_eq!(error.code(), "image_damaged"),
+    }
+}
+
+#[test]
+fn compressed_text_and_profiles_are_not_inflated() {
+    let zeros = deflate_zeros(64 << 20);
+    let pixels = deflate_zeros(1);
+    let text = chunk(b"zTXt", &[b"Comment\0\0", zeros.as_slice()].concat());
+    let profile = chunk(b"iCCP", &[b"icc\0\0", zeros.as_slice()].concat());
+    for (name, before) in [("zTXt", text), ("iCCP", profile)] {
+        let picture = read(&png(9, 9, &before, &pixels)).unwrap_or_else(|error| panic!("{name}: {error}"));
+        assert_eq!(picture.values(), [0; 9 * 9 * 3], "{name}");
+    }
+}
+
+#[test]
+fn a_jpeg_of_thousands_of_scans_is_refused() {
+    let bytes = fixture("grey-progressive.jpg");
+    let last = bytes.windows(2).rposition(|pair| pair == [0xFF, 0xDA]).unwrap();
+    let end = bytes.len() - 2;
+    let scan = &bytes[last..end];
+    let bomb = [&bytes[..end], &scan.repeat(3000), &bytes[end..]].concat();
+    assert_eq!(code(&bomb), "image_unsupported");
+    // A few more than usual are read.
+    let patient = [&bytes[..end], &scan.repeat(20), &bytes[end..]].concat();
+    let expected = "libjpeg says what it thinks of a repeated scan, but it does look at it";
+    assert!(!matches!(read(&patient), Err(ImageError::Unsupported { .. })), "{expected}");
+}
+
+#[test]
+fn other_kinds_of_jpeg_are_named() {
+    let start_frame_with = |marker: u8, bits: u8, components: u8| {
+        let mut bytes = fixture("grey.jpg");
+        let frame = bytes.windows(2).position(|pair| pair == [0xFF, 0xC0]).unwrap();
+        bytes[frame + 1] = marker;
+        bytes[frame + 4] = bits;
+        bytes[frame + 9] = components;
+        bytes
+    };
+    for (bytes, word) in [
+        (start_frame_with(0xC3, 8, 1), "lossless"),
+        (start_frame_with(0xC9, 8, 1), "arithmetic"),
+        (start_frame_with(0xC5, 8, 1), "hierarchical"),
+        (start_frame_with(0xC1, 12, 1), "12 bits"),
+        (start_frame_with(0xC0, 8, 2), "2 colour components"),
+    ] {
+        let error = read(&bytes).unwrap_err();
+        assert_eq!(error.code(), "image_unsupported");
+        assert!(error.to_string().contains(word), "{error}");
+    }
+}
+
+#[test]
+fn encoded_bytes_are_bounded() {
+    let limits = ImageLimits { max_bytes: 100, ..ImageLimits::default() };
+    let bytes = fixture("grey.jpg");
+    assert_eq!(decode(&bytes, &limits), Err(ImageError::TooManyBytes { bytes: bytes.len(), max: 100 }));
+}
+
+#[test]
+fn pixels_and_edges_are_bounded_by_the_callers_limits() {
+    for name in ["size-65x1.png", "size-65x1.jpg", "size-65x1.webp"] {
+        let bytes = fixture(name);
+        let pixels = ImageLimits { max_pixels: 64, ..ImageLimits::default() };
+        let edge = ImageLimits { max_edge: 64, ..ImageLimits::default() };
+        let fits = ImageLimits { max_edge: 65, max_pixels: 65, ..ImageLimits::default() };
+        assert_eq!(decode(&bytes, &pixels).unwrap_err().code(), "image_too_large", "{name}");
+        assert_eq!(decode(&bytes, &edge).unwrap_err().code(), "image_too_large", "{name}");
+        assert!(decode(&bytes, &fits).is_ok(), "{name}");
+    }
+}
+
+#[test]
+fn what_is_no_picture_is_named_by_its_first_bytes() {
+    assert_eq!(read(b""), Err(ImageError::Empty));
+    let others: [&[u8]; 8] = [
+        b"GIF89a\x01\0\x01\0\0\0\0;",
+        b"BM\x3a\0\0\0\0\0\0\0\x36\0\0\0",
+        b"II*\0\x08\0\0\0",
+        b"<html><body>404</body></html>",
+        b"\0\0\0\x20ftypavif",
+        b"RIFF\x24\0\0\0WAVEfmt ",
+        b"\xff\xd8",
+        b"\x89PNG",
+    ];
+    for bytes in others {
+        assert_eq!(code(bytes), "image_unknown_format");
+    }
+    assert!(read(b"GIF89a").unwrap_err().to_string().contains("47 49 46 38 39 61"));
+}
+
+/// Small pictures of every format and of both kinds of JPEG and WebP.
+const SMALL: [&str; 12] = [
+    "grey.jpg",
+    "grey-progressive.jpg",
+    "restart.jpg",
+    "cmyk.jpg",
+    "size-7x9.jpg",
+    "mode-P.png",
+    "interlaced-palette4.png",
+    "grey-trns.png",
+    "lossless.webp",
+    "lossy-alpha.webp",
+    "animated.webp",
+    "size-1x1.webp",
+];
+
+#[test]
+fn a_picture_cut_anywhere_is_refused_or_whole() {
+    for name in SMALL {
+        let bytes = fixture(name);
+        let whole = read(&bytes).unwrap();
+        let mut refused = 0;
+        for end in 0..bytes.len() {
+            match read(&bytes[..end]) {
+                Ok(picture) => assert!(picture == whole, "{name} cut at {end} of {}: other pixels", bytes.len()),
+                Err(_) => refused += 1,
+            }
+        }
+        // A few bytes at the end (an end marker, padding, the last checksum) may be missing unnoticed, as in Pillow.
+        assert!(refused + 40 >= bytes.len(), "{name}: {} of {} cuts were not noticed", bytes.len() - refused, bytes.len());
+    }
+}
+
+/// So that a flipped bit of the size does not make a test slow.
+fn small_limits() -> ImageLimits {
+    ImageLimits { max_pixels: 1 << 18, ..ImageLimits::default() }
+}
+
+#[test]
+fn every_flipped_bit_of_a_header_is_survived() {
+    const HEADER: usize = 200;
+    for name in SMALL {
+        let bytes = fixture(name);
+        for at in 0..bytes.len().min(HEADER) {
+            for bit in 0..8 {
+                let mut flipped = bytes.clone();
+                flipped[at] ^= 1 << bit;
+                // Not to panic is all that is asked; what comes out has the size it states.
+                if let Ok(picture) = decode(&flipped, &small_limits()) {
+                    assert_eq!(picture.values().len(), picture.width() * picture.height() * 3);
+                }
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 600, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn damage_anywhere_is_survived(
+        which in 0..SMALL.len(),
+        damage in proptest::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 1..8),
+    ) {
+        let mut bytes = fixture(SMALL[which]);
+        for (at, value) in damage {
+            let at = at.index(bytes.len());
+            bytes[at] = value;
+        }
+        if let Ok(picture) = decode(&bytes, &small_limits()) {
+            prop_assert_eq!(picture.values().len(), picture.width() * picture.height() * 3);
+        }
+    }
+
+    #[test]
+    fn noise_behind_a_signature_is_survived(which in 0..3_usize, noise in proptest::collection::vec(any::<u8>(), 0..400)) {
+        let signature = [b"\xff\xd8\xff".as_slice(), PNG_SIGNATURE, b"RIFF\xff\0\0\0WEBP"][which];
+        let _ = decode(&[signature, &noise].concat(), &small_limits());
+    }
+}
