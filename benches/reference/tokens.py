@@ -361,7 +361,9 @@ def main():
     parser.add_argument("what", choices=["full", "fixtures"])
     parser.add_argument("out", type=pathlib.Path)
     parser.add_argument("--time", action="store_true")
+    parser.add_argument("--seed", type=int, default=SEED, help="other captions than those of the figures")
     chosen = parser.parse_args()
+    globals()["SEED"] = chosen.seed
     print(json.dumps(versions()))
     if chosen.what == "full":
         full(chosen.out, chosen.time)

@@ -3,6 +3,8 @@
 //! The fixtures hold the first 4,000 merges of CLIP's vocabulary and some 600 captions. `ANCHORITE_TOKENS` may name the
 //! folder of a full run (`tokens.py full`), whose 5,000 captions and whole vocabulary are then replayed too.
 
+#![expect(clippy::unwrap_used, reason = "helpers of tests; a failure there is the test's failure")]
+
 use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};

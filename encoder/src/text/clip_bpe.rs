@@ -78,15 +78,11 @@ struct AddedToken {
     content: String,
 }
 
-/// Why a `tokenizer.json` is no CLIP vocabulary.
+/// A vocabulary of CLIP's kind in which something is missing.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum ClipVocabularyError {
-    #[error("it is no byte-pair encoding with merges: {0}")]
-    Shape(serde_json::Error),
-    #[error("its words do not end in {END_OF_WORD}")]
-    NoSuffix,
-    #[error("token {0:?} is missing")]
-    NoToken(String),
+#[error("its merges need the token {missing:?}, which its vocabulary does not hold")]
+pub(super) struct BrokenVocabulary {
+    missing: String,
 }
 
 #[derive(Clone, Copy)]
@@ -107,21 +103,26 @@ pub(super) struct ClipBpe {
 }
 
 impl ClipBpe {
-    pub(super) fn from_json(json: &[u8]) -> Result<Self, ClipVocabularyError> {
-        let File { model, added_tokens } = serde_json::from_slice(json).map_err(ClipVocabularyError::Shape)?;
-        if model.end_of_word_suffix.as_deref() != Some(END_OF_WORD) {
-            return Err(ClipVocabularyError::NoSuffix);
+    /// `None` when the file is no byte-pair encoding whose words end as CLIP's do.
+    pub(super) fn from_json(json: &[u8]) -> Result<Option<Self>, BrokenVocabulary> {
+        let is_clip = |file: &File| file.model.end_of_word_suffix.as_deref() == Some(END_OF_WORD);
+        match serde_json::from_slice::<File>(json).ok().filter(is_clip) {
+            Some(file) => Self::build(&file).map(Some),
+            None => Ok(None),
         }
+    }
+
+    fn build(File { model, added_tokens }: &File) -> Result<Self, BrokenVocabulary> {
         let id = |token: &str| {
             let added = || added_tokens.iter().find(|added| added.content == token).map(|added| added.id);
             model.vocab.get(token).copied().or_else(added)
         };
         let any =
-            |names: [&str; 2]| names.into_iter().find_map(id).ok_or_else(|| ClipVocabularyError::NoToken(names[1].to_owned()));
+            |names: [&str; 2]| names.into_iter().find_map(id).ok_or_else(|| BrokenVocabulary { missing: names[1].to_owned() });
         let mut bpe = Self {
             inner: byte_tokens(&model.vocab, "")?,
             last: byte_tokens(&model.vocab, END_OF_WORD)?,
-            merges: read_merges(&model)?,
+            merges: read_merges(model)?,
             words: FastMap::default(),
             start: any(START_NAMES)?,
             end: any(END_NAMES)?,
@@ -262,22 +263,22 @@ fn byte_symbol(byte: u8) -> char {
     u32::try_from(earlier).ok().and_then(|n| char::from_u32(0x100 + n)).unwrap_or(char::REPLACEMENT_CHARACTER)
 }
 
-fn byte_tokens(vocab: &HashMap<String, u32>, suffix: &str) -> Result<[u32; 256], ClipVocabularyError> {
+fn byte_tokens(vocab: &HashMap<String, u32>, suffix: &str) -> Result<[u32; 256], BrokenVocabulary> {
     let mut tokens = [0; 256];
     for (byte, slot) in (0..=255).zip(&mut tokens) {
         let name = format!("{}{suffix}", byte_symbol(byte));
-        *slot = *vocab.get(&name).ok_or(ClipVocabularyError::NoToken(name))?;
+        *slot = *vocab.get(&name).ok_or(BrokenVocabulary { missing: name })?;
     }
     Ok(tokens)
 }
 
-fn read_merges(model: &Model) -> Result<FastMap<u64, Merged>, ClipVocabularyError> {
-    let id = |token: &str| model.vocab.get(token).copied().ok_or_else(|| ClipVocabularyError::NoToken(token.to_owned()));
+fn read_merges(model: &Model) -> Result<FastMap<u64, Merged>, BrokenVocabulary> {
+    let id = |token: &str| model.vocab.get(token).copied().ok_or_else(|| BrokenVocabulary { missing: token.to_owned() });
     let mut merges = FastMap::default();
     for (merge, rank) in model.merges.iter().zip(0..) {
         let (left, right) = match merge {
             Merge::Pair(left, right) => (left.as_str(), right.as_str()),
-            Merge::Line(line) => line.split_once(' ').ok_or_else(|| ClipVocabularyError::NoToken(line.clone()))?,
+            Merge::Line(line) => line.split_once(' ').ok_or_else(|| BrokenVocabulary { missing: line.clone() })?,
         };
         let merged = Merged { rank, id: id(&format!("{left}{right}"))? };
         merges.insert(pair_key(id(left)?, id(right)?), merged);

@@ -214,7 +214,7 @@ impl Tokenizer {
         folder.check_open_clip()?;
         let (mode, clean) = (Mode::OpenClip, folder.clean()?);
         // open_clip runs its own tokenizer unless the model names another; an export with another file means that one.
-        let own = if folder.names_hf_tokenizer() { None } else { ClipBpe::from_json(&folder.tokenizer).ok() };
+        let own = if folder.names_hf_tokenizer() { None } else { clip_vocabulary(&folder)? };
         let Some(clip) = own else {
             let clean = Some(clean.unwrap_or(Clean::Whitespace));
             return Ok(Self { mode, clean, ..Self::hugging_face(dir, folder, options)? });
@@ -272,6 +272,11 @@ impl Tokenizer {
     pub fn files(&self) -> &[PathBuf] {
         &self.files
     }
+}
+
+fn clip_vocabulary(folder: &Folder) -> Result<Option<ClipBpe>, TokenizerError> {
+    ClipBpe::from_json(&folder.tokenizer)
+        .map_err(|broken| TokenizerError::Invalid { path: folder.tokenizer_path.clone(), reason: broken.to_string() })
 }
 
 /// The context by option or by the files, if it leaves room beside `frame` special tokens.
