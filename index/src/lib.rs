@@ -4,6 +4,17 @@
 //!   Pair ──append──► pending segment ──commit──► Segment (immutable, mapped) ──search──► Hit ──get──► Record
 //! ```
 //!
+//! | file | what |
+//! | --- | --- |
+//! | `store`, `pair`, `query` | the seam: what goes in, what comes out |
+//! | `pool` | a folder: generations, the reader, the writer, reports |
+//! | `segment` | the files of one commit |
+//! | `hnsw` | building, auditing and searching the graph |
+//! | `format` | bytes to structs and back |
+//! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
+//! | `map`, `disk` | the only memory map; the only writes |
+//! | `memory` | the brute-force store that tests compare with |
+//!
 //! Not here: HTTP, parquet, image or text encoding, training. This crate speaks `&[f32]` of unit length, keys, opaque
 //! picture bytes and small typed columns.
 //!
@@ -11,10 +22,23 @@
 //! segments), *generation* (the manifest's number), *pair* (image and text of one sample), *side* (which vector of the pair
 //! is searched), *row* (a pair's position in the pool), *effort* (how hard a search tries; never a raw `ef`).
 
+mod disk;
+pub mod distance;
+pub mod format;
+mod hnsw;
+mod limits;
+mod map;
 pub mod memory;
 mod pair;
+pub mod pool;
+mod quantize;
 mod query;
+mod segment;
 mod store;
+mod topk;
+
+pub use hnsw::{BuildParams, BuildProgress, Threads};
+pub use limits::Limits;
 
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};

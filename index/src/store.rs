@@ -126,6 +126,62 @@ pub enum StoreError {
     /// An earlier write failed; the writer takes no more until the pool is opened again.
     #[error("an earlier write to this pool failed; open it again")]
     Latched,
+    /// Another writer has the pool.
+    #[error("another writer holds {file} ({holder}); a pool has one writer at a time: wait for it or stop it")]
+    Locked {
+        /// The lock file.
+        file: String,
+        /// What the lock file says of its holder.
+        holder: String,
+    },
+    /// The folder has other things in it and no manifest.
+    #[error("{folder} is no pool: it has no manifest but holds {found}; name an empty folder or a pool")]
+    NotAPool {
+        /// As given.
+        folder: String,
+        /// One of the other things.
+        found: String,
+    },
+    /// A file of another format version.
+    #[error("{file} has format version {found}, this program reads version {supported}; use the program that wrote it")]
+    Version {
+        /// File name within the pool.
+        file: String,
+        /// Its version.
+        found: u32,
+        /// Ours.
+        supported: u32,
+    },
+    /// Something longer or more than [`crate::Limits`] allows.
+    #[error("{what} of {found} is over the limit of {max}")]
+    TooLarge {
+        /// What it is ("caption", "picture", ...).
+        what: &'static str,
+        /// Its size.
+        found: u64,
+        /// The limit.
+        max: u64,
+    },
+    /// A metadata number that is NaN or infinite.
+    #[error("field {field} of pair {key} is not finite")]
+    FieldNotFinite {
+        /// The pair.
+        key: Key,
+        /// The field.
+        field: String,
+    },
+    /// Build parameters that make no graph.
+    #[error("{name} is {value}; it must be between {min} and {max}")]
+    Parameter {
+        /// Which.
+        name: &'static str,
+        /// As given.
+        value: u64,
+        /// Smallest allowed.
+        min: u64,
+        /// Largest allowed.
+        max: u64,
+    },
 }
 
 /// Reading: many threads at once, always one generation per call.

@@ -1,0 +1,142 @@
+//! Distance kernels: 7-bit rows against a signed query, 7-bit rows against each other, f16 rows against f32 queries.
+//!
+//! The processor is asked once ([`Cpu::detect`]); every kernel has a safe scalar twin. The integer kernels agree exactly. The
+//! f16 kernels sum in one fixed order with fused multiply-add, so that they agree bit for bit too, and an exact search gives
+//! the same scores on every machine.
+//!
+//! Rows are padded to whole 64-byte lines (`format::vectors`), so that no kernel has a tail.
+
+mod scalar;
+#[cfg(target_arch = "x86_64")]
+mod x86;
+
+use half::f16;
+
+/// Values of f32 that one step of the f16 kernels takes.
+pub(crate) const F16_STEP: usize = 32;
+
+/// Which kernels this machine runs. Only [`Cpu::detect`] makes the fast ones, so holding one proves the features are there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Cpu(Kind);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Scalar,
+    #[cfg(target_arch = "x86_64")]
+    Avx2,
+    #[cfg(target_arch = "x86_64")]
+    Vnni,
+}
+
+impl Cpu {
+    /// The portable kernels.
+    #[must_use]
+    pub fn scalar() -> Self {
+        Self(Kind::Scalar)
+    }
+
+    /// The fastest kernels of this machine.
+    #[must_use]
+    pub fn detect() -> Self {
+        Self::available().pop().unwrap_or(Self::scalar())
+    }
+
+    /// All kernels this machine can run, slowest first.
+    #[must_use]
+    pub fn available() -> Vec<Self> {
+        let mut found = vec![Self::scalar()];
+        #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") && is_x86_feature_detected!("f16c") {
+            found.push(Self(Kind::Avx2));
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512vnni")
+            {
+                found.push(Self(Kind::Vnni));
+            }
+        }
+        found
+    }
+
+    /// What the kernels are called in reports.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self.0 {
+            Kind::Scalar => "scalar",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => "avx2",
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => "avx512-vnni",
+        }
+    }
+
+    /// Sum of `row[i] * query[i]`; bytes of `row` are at most 127.
+    ///
+    /// # Panics
+    /// When the lengths differ or are no multiple of 64: rows and queries are padded where they are made.
+    #[must_use]
+    pub fn dot_query(self, row: &[u8], query: &[i8]) -> i32 {
+        assert!(row.len() == query.len() && row.len().is_multiple_of(64), "rows and queries are padded alike");
+        match self.0 {
+            Kind::Scalar => scalar::dot_query(row, query),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => x86::dot_query_avx2(self, row, query),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => x86::dot_query_vnni(self, row, query),
+        }
+    }
+
+    /// Sum of `a[i] * (b[i] - 64)`; bytes are at most 127.
+    ///
+    /// # Panics
+    /// When the lengths differ or are no multiple of 64.
+    #[must_use]
+    pub fn dot_rows(self, a: &[u8], b: &[u8]) -> i32 {
+        assert!(a.len() == b.len() && a.len().is_multiple_of(64), "rows are padded alike");
+        match self.0 {
+            Kind::Scalar => scalar::dot_rows(a, b),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => x86::dot_rows_avx2(self, a, b),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => x86::dot_rows_vnni(self, a, b),
+        }
+    }
+
+    /// Dot product of an f16 row with a query.
+    ///
+    /// # Panics
+    /// When the lengths differ or are no multiple of 32.
+    #[must_use]
+    pub fn dot_f16(self, row: &[f16], query: &[f32]) -> f32 {
+        assert!(row.len() == query.len() && row.len().is_multiple_of(F16_STEP), "rows and queries are padded alike");
+        match self.0 {
+            Kind::Scalar => scalar::dot_f16(row, query),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Vnni => x86::dot_f16(self, row, query),
+        }
+    }
+
+    /// Dot products of one f16 row with four queries, each equal to [`Cpu::dot_f16`]: the row is read and widened once.
+    ///
+    /// # Panics
+    /// As [`Cpu::dot_f16`].
+    #[must_use]
+    pub fn dot_f16_x4(self, row: &[f16], queries: [&[f32]; 4]) -> [f32; 4] {
+        let fits = queries.iter().all(|q| q.len() == row.len());
+        assert!(fits && row.len().is_multiple_of(F16_STEP), "rows and queries are padded alike");
+        match self.0 {
+            Kind::Scalar => queries.map(|q| scalar::dot_f16(row, q)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Vnni => x86::dot_f16_x4(self, row, queries),
+        }
+    }
+
+    /// Asks for a row's cache lines ahead of its use.
+    pub(crate) fn prefetch(self, bytes: &[u8]) {
+        match self.0 {
+            Kind::Scalar => {}
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Vnni => x86::prefetch(bytes),
+        }
+    }
+}

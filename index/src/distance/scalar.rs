@@ -1,0 +1,29 @@
+//! The portable kernels: what the fast ones must equal.
+
+use half::f16;
+
+pub(super) fn dot_query(row: &[u8], query: &[i8]) -> i32 {
+    row.iter().zip(query).map(|(&a, &b)| i32::from(a) * i32::from(b)).sum()
+}
+
+pub(super) fn dot_rows(a: &[u8], b: &[u8]) -> i32 {
+    a.iter().zip(b).map(|(&a, &b)| i32::from(a) * (i32::from(b) - 64)).sum()
+}
+
+/// Sixteen running sums, folded pairwise: the order of two 8-wide registers.
+pub(super) fn dot_f16(row: &[f16], query: &[f32]) -> f32 {
+    let mut sums = [0f32; 16];
+    for (row, query) in row.chunks_exact(16).zip(query.chunks_exact(16)) {
+        for ((sum, a), b) in sums.iter_mut().zip(row).zip(query) {
+            *sum = a.to_f32().mul_add(*b, *sum);
+        }
+    }
+    let mut width = 8;
+    while width > 0 {
+        for i in 0..width {
+            sums[i] += sums[i + width];
+        }
+        width /= 2;
+    }
+    sums[0]
+}

@@ -1,0 +1,255 @@
+//! The first 512 bytes of every segment file: what it is, whose it is, and where its sections lie.
+
+use super::bytes::{Damage, FieldReader, PutFields};
+use crate::{Side, StoreError};
+
+/// First eight bytes of every segment file.
+pub const MAGIC: [u8; 8] = *b"ANCHSEG\n";
+/// Version written and read by this code.
+pub const VERSION: u32 = 1;
+/// Bytes of a header.
+pub const HEADER_BYTES: usize = 512;
+/// Sections begin at multiples of this: one cache line, and what an aligned 512-bit load needs.
+pub const ALIGN: u64 = 64;
+/// Most sections in one file.
+pub const MAX_SECTIONS: usize = 8;
+/// Kind-specific numbers in a header.
+pub const NUMBERS: usize = 12;
+const CRC_AT: usize = HEADER_BYTES - 4;
+
+/// What a segment file holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FileKind {
+    /// Keys, sources, captions, fields.
+    Pairs,
+    /// Encoded pictures.
+    Pictures,
+    /// Vectors of one side.
+    Vectors,
+    /// Graph of one side.
+    Graph,
+}
+
+impl FileKind {
+    /// All kinds, in storage order.
+    pub const ALL: [Self; 4] = [Self::Pairs, Self::Pictures, Self::Vectors, Self::Graph];
+
+    /// The number on disk.
+    #[must_use]
+    pub fn code(self) -> u32 {
+        match self {
+            Self::Pairs => 1,
+            Self::Pictures => 2,
+            Self::Vectors => 3,
+            Self::Graph => 4,
+        }
+    }
+
+    /// The kind of a number on disk.
+    #[must_use]
+    pub fn from_code(code: u32) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.code() == code)
+    }
+
+    /// Whether there is one such file for each side.
+    #[must_use]
+    pub fn has_side(self) -> bool {
+        matches!(self, Self::Vectors | Self::Graph)
+    }
+
+    fn suffix(self) -> &'static str {
+        match self {
+            Self::Pairs => "pairs",
+            Self::Pictures => "pictures",
+            Self::Vectors => "vectors",
+            Self::Graph => "graph",
+        }
+    }
+}
+
+/// The number of a side on disk; 2 stands for "neither".
+#[must_use]
+pub fn side_code(side: Option<Side>) -> u32 {
+    match side {
+        Some(Side::Image) => 0,
+        Some(Side::Text) => 1,
+        None => 2,
+    }
+}
+
+/// The side of a number on disk.
+#[must_use]
+pub fn side_from_code(code: u32) -> Option<Option<Side>> {
+    match code {
+        0 => Some(Some(Side::Image)),
+        1 => Some(Some(Side::Text)),
+        2 => Some(None),
+        _ => None,
+    }
+}
+
+/// Which file of which segment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct FileId {
+    /// The segment's number.
+    pub segment: u64,
+    /// What the file holds.
+    pub kind: FileKind,
+    /// Whose vectors; `None` for files of the whole pair.
+    pub side: Option<Side>,
+}
+
+impl FileId {
+    /// The file's name within the pool.
+    #[must_use]
+    pub fn name(&self) -> String {
+        match self.side {
+            Some(side) => format!("seg-{:016x}.{side}.{}", self.segment, self.kind.suffix()),
+            None => format!("seg-{:016x}.{}", self.segment, self.kind.suffix()),
+        }
+    }
+}
+
+/// One section: a run of bytes with a meaning and a checksum.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Section {
+    /// What it is; the tags are those of [`super::vectors`], [`super::graph`] and [`super::pairs`].
+    pub tag: u32,
+    /// CRC-32C over its bytes.
+    pub crc: u32,
+    /// Where it begins, a multiple of [`ALIGN`].
+    pub offset: u64,
+    /// Its length.
+    pub len: u64,
+}
+
+/// A checked header.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// Which file this is.
+    pub id: FileId,
+    /// Kind-specific numbers.
+    pub numbers: [u64; NUMBERS],
+    /// Sections by offset.
+    pub sections: Vec<Section>,
+}
+
+impl Header {
+    /// The 512 bytes.
+    #[must_use]
+    pub fn encode(&self) -> [u8; HEADER_BYTES] {
+        let mut out = Vec::with_capacity(HEADER_BYTES);
+        out.extend_from_slice(&MAGIC);
+        out.put_u32(VERSION);
+        out.put_u32(self.id.kind.code());
+        out.put_u64(self.id.segment);
+        out.put_u32(side_code(self.id.side));
+        out.put_u32(self.sections.len() as u32);
+        for number in self.numbers {
+            out.put_u64(number);
+        }
+        for section in &self.sections {
+            out.put_u32(section.tag);
+            out.put_u32(section.crc);
+            out.put_u64(section.offset);
+            out.put_u64(section.len);
+        }
+        out.resize(CRC_AT, 0);
+        let crc = crc32c::crc32c(&out);
+        out.put_u32(crc);
+        let mut header = [0; HEADER_BYTES];
+        header.copy_from_slice(&out);
+        header
+    }
+
+    /// Checks a header against the file it should be and the length the file has.
+    ///
+    /// # Errors
+    /// [`StoreError::Corrupt`] naming the field, or [`StoreError::Version`] for a file of a newer format.
+    pub fn decode(bytes: &[u8], id: FileId, file_len: u64) -> Result<Self, StoreError> {
+        let name = id.name();
+        let header = Self::parse(bytes, file_len).map_err(|e| e.into_store_error(&name))?;
+        if header.id != id {
+            return Err(Damage::new(12, format!("the header belongs to {}", header.id.name())).of(&name));
+        }
+        Ok(header)
+    }
+
+    fn parse(bytes: &[u8], file_len: u64) -> Result<Self, HeaderError> {
+        let bytes = bytes.get(..HEADER_BYTES).ok_or_else(|| Damage::new(bytes.len() as u64, "the header is cut short"))?;
+        let mut fields = FieldReader::new(bytes, 0);
+        if fields.take(MAGIC.len())? != MAGIC {
+            return Err(Damage::new(0, "no segment file: the magic bytes differ").into());
+        }
+        let stored = FieldReader::new(&bytes[CRC_AT..], CRC_AT as u64).u32()?;
+        if crc32c::crc32c(&bytes[..CRC_AT]) != stored {
+            return Err(Damage::new(0, "the header's checksum differs").into());
+        }
+        let version = fields.u32()?;
+        if version != VERSION {
+            return Err(HeaderError::Version(version));
+        }
+        let kind = fields.u32()?;
+        let kind = FileKind::from_code(kind).ok_or_else(|| Damage::new(12, format!("unknown file kind {kind}")))?;
+        let segment = fields.u64()?;
+        let side = fields.u32()?;
+        let side = side_from_code(side).ok_or_else(|| Damage::new(24, format!("unknown side {side}")))?;
+        let count = fields.u32()? as usize;
+        if count > MAX_SECTIONS {
+            return Err(Damage::new(28, format!("{count} sections; at most {MAX_SECTIONS} are allowed")).into());
+        }
+        let mut numbers = [0; NUMBERS];
+        for number in &mut numbers {
+            *number = fields.u64()?;
+        }
+        let mut sections = Vec::with_capacity(count);
+        let mut free_from = HEADER_BYTES as u64;
+        for _ in 0..count {
+            let at = fields.offset();
+            let section = Section { tag: fields.u32()?, crc: fields.u32()?, offset: fields.u64()?, len: fields.u64()? };
+            let end = section.offset.checked_add(section.len).filter(|&end| end <= file_len);
+            match end {
+                Some(end) if section.offset >= free_from && section.offset % ALIGN == 0 => free_from = end,
+                _ => return Err(Damage::new(at, format!("section {} does not lie in the file", section.tag)).into()),
+            }
+            sections.push(section);
+        }
+        Ok(Self { id: FileId { segment, kind, side }, numbers, sections })
+    }
+
+    /// The section of a tag, whose length must be `len`.
+    ///
+    /// # Errors
+    /// Missing, or of another length.
+    pub fn section(&self, tag: u32, len: Option<u64>) -> Result<Section, Damage> {
+        let found = self.sections.iter().find(|s| s.tag == tag);
+        let section = *found.ok_or_else(|| Damage::new(128, format!("section {tag} is missing")))?;
+        match len {
+            Some(len) if len != section.len => {
+                Err(Damage::new(section.offset, format!("section {tag} has {} bytes, its counts need {len}", section.len)))
+            }
+            _ => Ok(section),
+        }
+    }
+}
+
+enum HeaderError {
+    Damage(Damage),
+    Version(u32),
+}
+
+impl HeaderError {
+    fn into_store_error(self, name: &str) -> StoreError {
+        match self {
+            Self::Damage(damage) => damage.of(name),
+            Self::Version(found) => StoreError::Version { file: name.to_owned(), found, supported: VERSION },
+        }
+    }
+}
+
+impl From<Damage> for HeaderError {
+    fn from(damage: Damage) -> Self {
+        Self::Damage(damage)
+    }
+}

@@ -1,0 +1,18 @@
+//! Bytes to structs and back: no files, no unsafe, nothing allocated by the word of a length field. `FORMAT.md` beside the
+//! crate describes every byte.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `bytes` | little-endian fields with checked lengths, and [`bytes::Damage`] |
+//! | `header` | the first 512 bytes of every segment file |
+//! | `manifest` | the file that names the live segments |
+//! | `vectors` | f16 rows, 7-bit rows, scales, row numbers |
+//! | `graph` | adjacency |
+//! | `pairs` | records |
+
+pub mod bytes;
+pub mod graph;
+pub mod header;
+pub mod manifest;
+pub mod pairs;
+pub mod vectors;

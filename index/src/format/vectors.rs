@@ -1,0 +1,84 @@
+//! Layout of a vectors file: f16 rows, 7-bit rows, scales, and which row of the segment each node is.
+
+use super::{
+    bytes::Damage,
+    header::{Header, Section},
+};
+use crate::limits::Limits;
+
+/// Tag: f16 rows, `f16_stride` bytes each, zero-filled behind the last value.
+pub const F16: u32 = 1;
+/// Tag: 7-bit unsigned rows, `q8_stride` bytes each, [`ZERO`] behind the last value.
+pub const Q8: u32 = 2;
+/// Tag: one f32 scale per node.
+pub const SCALES: u32 = 3;
+/// Tag: one u32 per node, the row within the segment, strictly ascending.
+pub const ROWS: u32 = 4;
+
+/// The stored byte that means 0.0.
+pub const ZERO: u8 = 64;
+
+/// Bytes of a 7-bit row.
+#[must_use]
+pub fn q8_stride(dim: usize) -> usize {
+    dim.next_multiple_of(64)
+}
+
+/// Bytes of an f16 row.
+#[must_use]
+pub fn f16_stride(dim: usize) -> usize {
+    (dim * 2).next_multiple_of(64)
+}
+
+/// Where everything lies in a vectors file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VectorsLayout {
+    /// Vectors in the file.
+    pub nodes: usize,
+    /// Values per vector.
+    pub dim: usize,
+    /// f16 rows.
+    pub f16: Section,
+    /// 7-bit rows.
+    pub q8: Section,
+    /// Scales.
+    pub scales: Section,
+    /// Rows.
+    pub rows: Section,
+}
+
+impl VectorsLayout {
+    /// The numbers of the header.
+    #[must_use]
+    pub fn numbers(nodes: usize, dim: usize) -> [u64; super::header::NUMBERS] {
+        let mut numbers = [0; super::header::NUMBERS];
+        numbers[0] = nodes as u64;
+        numbers[1] = dim as u64;
+        numbers
+    }
+
+    /// Checks counts against section lengths.
+    ///
+    /// # Errors
+    /// Counts out of bounds or sections of another length.
+    pub fn of(header: &Header) -> Result<Self, Damage> {
+        let [nodes, dim, ..] = header.numbers;
+        let limits = Limits::STANDARD;
+        if nodes == 0 || nodes > limits.segment_rows {
+            return Err(Damage::new(32, format!("{nodes} vectors")));
+        }
+        if dim == 0 || dim > limits.dim as u64 {
+            return Err(Damage::new(40, format!("{dim} values per vector")));
+        }
+        let width = dim as usize;
+        let bytes = |each: usize| nodes.checked_mul(each as u64).ok_or_else(|| Damage::new(32, format!("{nodes} vectors")));
+        Ok(Self {
+            nodes: usize::try_from(nodes).map_err(|_| Damage::new(32, format!("{nodes} vectors")))?,
+            dim: width,
+            f16: header.section(F16, Some(bytes(f16_stride(width))?))?,
+            q8: header.section(Q8, Some(bytes(q8_stride(width))?))?,
+            scales: header.section(SCALES, Some(bytes(4)?))?,
+            rows: header.section(ROWS, Some(bytes(4)?))?,
+        })
+    }
+}

@@ -1,0 +1,191 @@
+//! Rows to links, through hnsw_rs; its containers are dropped once the links are out.
+//!
+//! hnsw_rs sees each vector as a slice of one number, the node id, and asks [`RowDistance`] how far two of them are: the rows
+//! stay where they are (in a mapped file) and are not copied.
+
+use hnsw_rs::{anndists::dist::Distance, hnsw::Hnsw};
+
+use super::{
+    audit,
+    params::{BuildProgress, Plan, Threads},
+    view::{GraphView, Level, RowsView},
+};
+use crate::{
+    Side, StoreError,
+    format::{
+        graph::{GraphFacts, MAX_LEVELS, NONE},
+        vectors::ZERO,
+    },
+};
+
+/// Vectors inserted between two looks at the cancel flag.
+const STEP: usize = 4_096;
+/// Vectors inserted one by one before threads come in: hnsw_rs links badly when many threads meet an almost empty graph.
+const SEQUENTIAL: usize = 1_000;
+
+/// What to build.
+pub(crate) struct BuildJob<'a> {
+    pub(crate) side: Side,
+    pub(crate) rows: RowsView<'a>,
+    pub(crate) nodes: usize,
+}
+
+/// One upper level of a graph in memory.
+pub(crate) struct BuiltLevel {
+    pub(crate) nodes: Vec<u32>,
+    pub(crate) links: Vec<u32>,
+}
+
+/// A graph in memory.
+pub(crate) struct Built {
+    pub(crate) entry: u32,
+    pub(crate) width: usize,
+    pub(crate) level0: Vec<u32>,
+    pub(crate) upper: Vec<BuiltLevel>,
+    pub(crate) facts: GraphFacts,
+}
+
+impl Built {
+    pub(crate) fn nodes(&self) -> usize {
+        self.level0.len() / self.width
+    }
+
+    pub(crate) fn view(&self) -> GraphView<'_> {
+        let mut first = 0;
+        let upper = self.upper.iter().map(|level| {
+            let view = Level { nodes: &level.nodes, links: &level.links, first };
+            first += level.nodes.len();
+            view
+        });
+        let upper = upper.collect();
+        GraphView { nodes: self.nodes(), entry: self.entry, width: self.width, level0: &self.level0, upper }
+    }
+}
+
+/// Half the squared Euclidean distance of two 7-bit rows. For unit vectors that is `1 - cosine`, and unlike it never below
+/// zero (hnsw_rs asserts that) and exactly zero for equal rows.
+struct RowDistance<'a> {
+    rows: RowsView<'a>,
+    /// Sum of `byte - 64` per node, for the bias of the kernel.
+    sums: Vec<i32>,
+    /// Half the squared length per node.
+    halves: Vec<f32>,
+}
+
+impl<'a> RowDistance<'a> {
+    fn new(rows: RowsView<'a>, nodes: usize) -> Self {
+        let mut this = Self { rows, sums: Vec::with_capacity(nodes), halves: Vec::with_capacity(nodes) };
+        for node in 0..nodes as u32 {
+            let row = rows.row(node);
+            this.sums.push(row.iter().map(|&b| i32::from(b) - i32::from(ZERO)).sum());
+            let scale = rows.scales[node as usize];
+            this.halves.push(this.dot(node, node) * scale * scale / 2.0);
+        }
+        this
+    }
+
+    /// Product of the two integer rows, without scales. `sums` has the entry of `b`.
+    fn dot(&self, a: u32, b: u32) -> f32 {
+        let biased: i32 = self.rows.cpu.dot_rows(self.rows.row(a), self.rows.row(b));
+        (biased - i32::from(ZERO) * self.sums[b as usize]) as f32
+    }
+
+    fn between(&self, a: u32, b: u32) -> f32 {
+        let scales = self.rows.scales[a as usize] * self.rows.scales[b as usize];
+        (self.halves[a as usize] + self.halves[b as usize] - self.dot(a, b) * scales).max(0.0)
+    }
+}
+
+impl Distance<u32> for RowDistance<'_> {
+    fn eval(&self, a: &[u32], b: &[u32]) -> f32 {
+        self.between(a[0], b[0])
+    }
+}
+
+/// Builds, audits and repairs the graph of `job`.
+pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError> {
+    let distance = RowDistance::new(job.rows, job.nodes);
+    let hnsw = Hnsw::new(plan.params.m, job.nodes, MAX_LEVELS, plan.params.ef_construction, distance);
+    insert_all(&hnsw, job, plan)?;
+    let mut built = export(&hnsw, job.nodes, plan);
+    drop(hnsw);
+    built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
+    built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
+    Ok(built)
+}
+
+fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, job: &BuildJob<'_>, plan: &Plan) -> Result<(), StoreError> {
+    let ids: Vec<u32> = (0..job.nodes as u32).collect();
+    let mut done = 0;
+    while done < ids.len() {
+        if plan.cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        let sequential = plan.params.threads == Threads::One || done < SEQUENTIAL;
+        let end = ids.len().min(done + if done < SEQUENTIAL { SEQUENTIAL } else { STEP });
+        let step: Vec<(&[u32], usize)> = (done..end).map(|i| (&ids[i..=i], i)).collect();
+        if sequential {
+            step.into_iter().for_each(|item| hnsw.insert_slice(item));
+        } else {
+            hnsw.parallel_insert_slice(&step);
+        }
+        done = end;
+        if let Some(report) = &plan.report {
+            report(BuildProgress { side: job.side, done: done as u64, total: ids.len() as u64 });
+        }
+    }
+    Ok(())
+}
+
+/// Copies the links out. Links on a level that their target does not have (hnsw_rs pushes some) and links to oneself are
+/// dropped, and so is what does not fit the fixed width.
+fn export(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, nodes: usize, plan: &Plan) -> Built {
+    let width = plan.params.m * 2;
+    let mut level0 = vec![NONE; nodes * width];
+    let mut level_of = vec![0u8; nodes];
+    let mut upper_links: Vec<(u8, u32, Vec<u32>)> = Vec::new();
+    for point in hnsw.get_point_indexation() {
+        level_of[point.get_origin_id()] = point.get_point_id().0;
+    }
+    for point in hnsw.get_point_indexation() {
+        let node = point.get_origin_id();
+        for (level, neighbours) in point.get_neighborhood_id().iter().enumerate().take(usize::from(level_of[node]) + 1) {
+            let mut links: Vec<u32> = Vec::with_capacity(width);
+            let fits = |n: &u32| *n as usize != node && usize::from(level_of[*n as usize]) >= level;
+            for link in neighbours.iter().map(|n| n.d_id as u32).filter(fits) {
+                if !links.contains(&link) {
+                    links.push(link);
+                }
+            }
+            if level == 0 {
+                links.truncate(width);
+                level0[node * width..][..links.len()].copy_from_slice(&links);
+            } else {
+                links.truncate(plan.params.m);
+                upper_links.push((level as u8, node as u32, links));
+            }
+        }
+    }
+    let upper = upper_levels(upper_links, plan.params.m);
+    let entry = upper.last().and_then(|top| top.nodes.first()).copied().unwrap_or(0);
+    let facts =
+        GraphFacts { m: plan.params.m as u32, ef_construction: plan.params.ef_construction as u32, ..GraphFacts::default() };
+    Built { entry, width, level0, upper, facts }
+}
+
+/// Sorts nodes into levels and turns node ids into positions.
+fn upper_levels(mut links: Vec<(u8, u32, Vec<u32>)>, m: usize) -> Vec<BuiltLevel> {
+    links.sort_unstable_by_key(|(level, node, _)| (*level, *node));
+    let level = |group: &[(u8, u32, Vec<u32>)]| {
+        let nodes: Vec<u32> = group.iter().map(|(_, node, _)| *node).collect();
+        let mut positions = vec![NONE; nodes.len() * m];
+        for (i, (_, _, targets)) in group.iter().enumerate() {
+            let found = targets.iter().filter_map(|target| nodes.binary_search(target).ok());
+            for (place, position) in positions[i * m..][..m].iter_mut().zip(found) {
+                *place = position as u32;
+            }
+        }
+        BuiltLevel { nodes, links: positions }
+    };
+    links.chunk_by(|a, b| a.0 == b.0).map(level).collect()
+}

@@ -1,0 +1,24 @@
+//! The graph: built by hnsw_rs, audited and repaired here, searched here over plain slices.
+//!
+//! | file | what |
+//! | --- | --- |
+//! | `params` | how a graph is built, with reasons |
+//! | `build` | rows to links, through hnsw_rs |
+//! | `audit` | finds nodes that no search can reach, and gives them a link |
+//! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
+//! | `beam`, `visited`, `search` | greedy descent and beam search |
+
+mod audit;
+mod beam;
+mod build;
+mod params;
+mod search;
+mod view;
+mod visited;
+
+pub(crate) use build::{BuildJob, Built, build};
+pub(crate) use params::Plan;
+pub use params::{BuildParams, BuildProgress, Threads};
+pub(crate) use search::{Outcome, SearchPlan, search};
+pub(crate) use view::{Fault, FaultPart, GraphView, Level, RowsView};
+pub(crate) use visited::ScratchPool;

@@ -1,0 +1,53 @@
+//! The only memory map: read-only, of files that are never modified or truncated after they are published. Everything above
+//! sees `&[u8]`.
+
+use std::{fs::File, io, ops::Range, path::Path};
+
+use crate::{StoreError, format::bytes::Damage};
+
+/// A mapped file.
+#[derive(Debug)]
+pub(crate) struct Map {
+    name: String,
+    map: memmap2::Mmap,
+}
+
+impl Map {
+    /// Maps `name` in `dir`, whose length must be `len`.
+    pub(crate) fn open(dir: &Path, name: &str, len: u64) -> Result<Self, StoreError> {
+        let failed = |action: &'static str| move |source: io::Error| StoreError::Io { action, file: name.to_owned(), source };
+        let file = File::open(dir.join(name)).map_err(failed("open"))?;
+        let found = file.metadata().map_err(failed("read the length of"))?.len();
+        if found != len {
+            return Err(Damage::new(found.min(len), format!("{found} bytes long, the manifest says {len}")).of(name));
+        }
+        let map = map_file(&file).map_err(failed("map"))?;
+        if map.len() as u64 != len {
+            return Err(Damage::new(0, "its length changed while it was opened").of(name));
+        }
+        Ok(Self { name: name.to_owned(), map })
+    }
+
+    /// All bytes.
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.map
+    }
+
+    /// A run of bytes that was checked against the file's length when the file was opened.
+    pub(crate) fn slice(&self, range: &Range<usize>) -> &[u8] {
+        &self.map[range.clone()]
+    }
+
+    /// Damage in this file.
+    pub(crate) fn corrupt(&self, damage: Damage) -> StoreError {
+        damage.of(&self.name)
+    }
+}
+
+#[expect(unsafe_code, reason = "the one memory map of the crate")]
+fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
+    // SAFETY: the bytes must not change while the map lives. Published files are written once, made read-only, never
+    // truncated and never reopened for writing by this crate (`disk.rs`, FORMAT.md "Assumptions"); deletion only unlinks.
+    // Another process that truncates one all the same kills this one by SIGBUS, as FORMAT.md says; no memory is corrupted.
+    unsafe { memmap2::Mmap::map(file) }
+}

@@ -1,0 +1,303 @@
+//! [`Pool`]: one generation of a folder, mapped.
+
+use std::{
+    io,
+    path::{Path, PathBuf},
+};
+
+use rayon::prelude::*;
+
+use super::generations::{DamagedManifest, Generations, names};
+use crate::{
+    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    distance::Cpu,
+    format::manifest::{Manifest, SegmentEntry, side_index},
+    hnsw::ScratchPool,
+    limits::Limits,
+    segment::{PreparedQuery, Segment, check_file, exact},
+    topk::{self, Scored},
+};
+
+/// How much of a pool is read before it answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Verify {
+    /// Manifest and headers: milliseconds at any size. What lies behind them is checked where it is used.
+    #[default]
+    Header,
+    /// Every byte against its checksum.
+    Full,
+}
+
+/// How to open a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OpenOptions {
+    /// How much is read first.
+    pub verify: Verify,
+    /// What a damaged newest manifest means.
+    pub damaged_manifest: DamagedManifest,
+}
+
+impl Default for OpenOptions {
+    fn default() -> Self {
+        Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious }
+    }
+}
+
+/// One generation of a pool, mapped. A later commit does not change it: open the folder again to see that.
+#[derive(Debug)]
+pub struct Pool {
+    dir: PathBuf,
+    manifest: Manifest,
+    damaged: Vec<StoreError>,
+    segments: Vec<Segment>,
+    cpu: Cpu,
+    scratch: ScratchPool,
+}
+
+impl Pool {
+    /// Opens the newest generation in `dir`.
+    ///
+    /// # Errors
+    /// No folder, no pool in it, or damage.
+    pub fn open(dir: impl AsRef<Path>, options: &OpenOptions) -> Result<Self, StoreError> {
+        let dir = dir.as_ref();
+        let mut attempts = Limits::STANDARD.reopen_attempts;
+        loop {
+            // A writer that publishes while we open removes files of the generation before the last. Then the manifest we
+            // read is out of date, and the newer one is there.
+            let (generation, opened) = Self::open_once(dir, options)?;
+            match opened {
+                Err(StoreError::Io { source, .. })
+                    if source.kind() == io::ErrorKind::NotFound && attempts > 0 && is_outdated(dir, generation)? =>
+                {
+                    attempts -= 1;
+                }
+                other => return other,
+            }
+        }
+    }
+
+    fn open_once(dir: &Path, options: &OpenOptions) -> Result<(u64, Result<Self, StoreError>), StoreError> {
+        let Some(found) = Generations::read(dir)? else { return Err(no_pool(dir)) };
+        let highest = found.highest;
+        let (manifest, damaged) = match found.newest(options.damaged_manifest) {
+            Ok(newest) => newest,
+            Err(error) => return Ok((highest, Err(error))),
+        };
+        Ok((highest, Self::of(dir, manifest, damaged, options.verify)))
+    }
+
+    pub(super) fn of(dir: &Path, manifest: Manifest, damaged: Vec<StoreError>, verify: Verify) -> Result<Self, StoreError> {
+        if verify == Verify::Full {
+            check_all(dir, &manifest)?;
+        }
+        let mut first_row = 0;
+        let mut segments = Vec::with_capacity(manifest.segments.len());
+        for entry in &manifest.segments {
+            segments.push(Segment::open(dir, entry, first_row, manifest.spec.dim)?);
+            first_row += entry.rows;
+        }
+        Ok(Self { dir: dir.to_owned(), manifest, damaged, segments, cpu: Cpu::detect(), scratch: ScratchPool::default() })
+    }
+
+    /// The folder.
+    #[must_use]
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The writer's watermark as of this generation.
+    #[must_use]
+    pub fn progress(&self) -> &[u8] {
+        &self.manifest.progress
+    }
+
+    /// What is wrong with manifests newer than the one in use; empty unless the pool was damaged.
+    #[must_use]
+    pub fn damaged_manifests(&self) -> &[StoreError] {
+        &self.damaged
+    }
+
+    pub(super) fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    pub(super) fn segments(&self) -> impl Iterator<Item = (&SegmentEntry, &Segment)> {
+        self.manifest.segments.iter().zip(&self.segments)
+    }
+
+    fn side_rows(&self, side: Side) -> u64 {
+        self.manifest.segments.iter().map(|s| s.sides[side_index(side)]).sum()
+    }
+
+    fn rows(&self) -> u64 {
+        self.manifest.segments.iter().map(|s| s.rows).sum()
+    }
+
+    fn prepare(&self, query: &Query) -> Result<PreparedQuery, StoreError> {
+        let dim = self.manifest.spec.dim;
+        let unit = unit_length(&query.vector, dim)?;
+        let max = self.max_k();
+        if query.k == 0 || query.k > max {
+            return Err(StoreError::K { k: query.k, max });
+        }
+        if self.side_rows(query.side) == 0 && self.rows() > 0 {
+            return Err(StoreError::NoSide { side: query.side });
+        }
+        Ok(PreparedQuery::new(unit, dim, query.k, beam_width(query.effort, query.k)))
+    }
+
+    /// Graph answer over all segments.
+    fn search_graph(&self, side: Side, query: &PreparedQuery, cancel: &Cancel) -> Result<Answer, StoreError> {
+        let mut hits = Vec::new();
+        let mut degraded = false;
+        for segment in &self.segments {
+            let answer = segment.search(side, query, &self.scratch, (self.cpu, cancel))?;
+            degraded |= answer.degraded;
+            hits.extend(answer.hits);
+        }
+        hits.sort_unstable_by(topk::order);
+        hits.truncate(query.k);
+        Ok(Answer { degraded: degraded && (hits.len() as u64) < self.side_rows(side).min(query.k as u64), hits: to_hits(&hits) })
+    }
+
+    /// Exact answers of all queries of one side, in passes of bounded memory.
+    fn search_exact(
+        &self,
+        side: Side,
+        queries: &[(usize, PreparedQuery)],
+        cancel: &Cancel,
+        answers: &mut [Answer],
+    ) -> Result<(), StoreError> {
+        for pass in queries.chunks(Limits::STANDARD.exact_queries) {
+            let prepared: Vec<PreparedQuery> = pass.iter().map(|(_, query)| query.clone()).collect();
+            let found = exact(&self.segments, side, &prepared, (self.cpu, cancel))?;
+            for ((place, _), hits) in pass.iter().zip(found) {
+                answers[*place] = Answer { hits: to_hits(&hits), degraded: false };
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PairStore for Pool {
+    fn spec(&self) -> &Spec {
+        &self.manifest.spec
+    }
+
+    fn max_k(&self) -> usize {
+        Limits::STANDARD.k
+    }
+
+    fn status(&self) -> StoreStatus {
+        StoreStatus {
+            rows: self.rows(),
+            image_rows: self.side_rows(Side::Image),
+            text_rows: self.side_rows(Side::Text),
+            generation: self.manifest.generation,
+        }
+    }
+
+    fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let mut answers = vec![Answer::default(); queries.len()];
+        let mut by_scan: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
+        let mut by_graph = Vec::new();
+        for (place, query) in queries.iter().enumerate() {
+            let prepared = self.prepare(query)?;
+            match query.effort {
+                Effort::Exact => by_scan[side_index(query.side)].push((place, prepared)),
+                _ => by_graph.push((place, query.side, prepared)),
+            }
+        }
+        if cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        for side in Side::ALL {
+            self.search_exact(side, &by_scan[side_index(side)], cancel, &mut answers)?;
+        }
+        let answer = |(place, side, query): &(usize, Side, PreparedQuery)| Ok((*place, self.search_graph(*side, query, cancel)?));
+        // One query stays on the caller's thread; several share the cores.
+        let found: Vec<(usize, Answer)> = match by_graph.as_slice() {
+            [one] => vec![answer(one)?],
+            many => many.par_iter().map(answer).collect::<Result<_, StoreError>>()?,
+        };
+        for (place, answer) in found {
+            answers[place] = answer;
+        }
+        Ok(answers)
+    }
+
+    fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
+        let one = |row: &RowId| self.segments.iter().find(|s| s.contains(*row)).map(|s| s.record(*row, parts)).transpose();
+        rows.iter().map(one).collect()
+    }
+
+    fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
+        let one = |key: &Key| {
+            for segment in &self.segments {
+                if let Some(row) = segment.find(key)? {
+                    return Ok(Some(row));
+                }
+            }
+            Ok(None)
+        };
+        keys.iter().map(one).collect()
+    }
+}
+
+fn to_hits(scored: &[Scored]) -> Vec<Hit> {
+    scored.iter().map(|s| Hit { row: RowId(s.row), score: s.score }).collect()
+}
+
+/// Whether a manifest newer than `generation` has appeared.
+fn is_outdated(dir: &Path, generation: u64) -> Result<bool, StoreError> {
+    Ok(Generations::read(dir)?.is_some_and(|found| found.highest > generation))
+}
+
+fn no_pool(dir: &Path) -> StoreError {
+    let first = names(dir).ok().and_then(|names| names.into_iter().next());
+    let found = first.unwrap_or_else(|| "nothing".to_owned());
+    StoreError::NotAPool { folder: dir.display().to_string(), found }
+}
+
+fn check_all(dir: &Path, manifest: &Manifest) -> Result<(), StoreError> {
+    for segment in &manifest.segments {
+        for file in &segment.files {
+            if let Some(error) = check_file(dir, segment, file, manifest.spec.dim).into_iter().next() {
+                return Err(error);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Finite, of the right dimension, not zero; scaled to unit length.
+fn unit_length(vector: &[f32], dim: usize) -> Result<Vec<f32>, StoreError> {
+    if vector.len() != dim {
+        return Err(StoreError::Dimension { expected: dim, found: vector.len() });
+    }
+    if let Some(position) = vector.iter().position(|v| !v.is_finite()) {
+        return Err(StoreError::NotFinite { position });
+    }
+    let length = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    if length < 1e-30 {
+        return Err(StoreError::Length { length: length as f32 });
+    }
+    Ok(vector.iter().map(|&v| (f64::from(v) / length) as f32).collect())
+}
+
+/// Beam width (`ef`) of an effort; 0 means that every row is compared.
+///
+/// `Fast`, `Normal` and `High` are set for recall@10 of about 0.95, 0.98 and 0.995 with queries of the pool's own modality.
+/// A query of the other modality (text against images) needs a beam about 3.7 times as wide for the same recall: ask
+/// with the next higher effort. A large `k` widens the beam by a quarter of `k`, at most 1,000, beyond `k`.
+#[must_use]
+pub fn beam_width(effort: Effort, k: usize) -> usize {
+    let least = match effort {
+        Effort::Fast => 24,
+        Effort::Normal => 64,
+        Effort::High => 256,
+        Effort::Exact => return 0,
+    };
+    least.max(k + (k / 4).min(1_000))
+}

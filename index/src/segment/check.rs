@@ -1,0 +1,87 @@
+//! Reads a whole file and compares it with every checksum there is, then looks at the values themselves.
+
+use std::path::Path;
+
+use super::files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked};
+use crate::{
+    StoreError,
+    format::{
+        bytes::Damage,
+        graph::NONE,
+        header::FileKind,
+        manifest::{FileEntry, SegmentEntry},
+    },
+};
+
+/// Everything wrong with one file of a segment.
+pub(crate) fn check_file(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize) -> Vec<StoreError> {
+    let (map, header) = match open_checked(dir, file) {
+        Ok(opened) => opened,
+        Err(error) => return vec![error],
+    };
+    let mut found: Vec<StoreError> = check_sections(&map, &header).into_iter().map(|damage| map.corrupt(damage)).collect();
+    if found.is_empty() && crc32c::crc32c(map.bytes()) != file.crc {
+        found.push(map.corrupt(Damage::new(0, "the file's checksum differs, outside its sections")));
+    }
+    // Values are looked at only behind good checksums: what they find then is a fault of the writer, not of the disk.
+    if found.is_empty()
+        && let Err(error) = check_values(dir, segment, file, dim)
+    {
+        found.push(error);
+    }
+    found
+}
+
+fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize) -> Result<(), StoreError> {
+    match (file.id.kind, file.id.side) {
+        (FileKind::Pairs, _) => {
+            let pairs = PairsFile::open(dir, file, segment.rows)?;
+            pairs.check_key_order()?;
+            (0..pairs.rows()).try_for_each(|row| pairs.record(row).map(drop))
+        }
+        (FileKind::Vectors, Some(side)) => {
+            check_vectors(&VectorsFile::open(dir, file, segment.side_rows(side), dim)?, segment.rows)
+        }
+        (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize)?),
+        _ => Ok(()),
+    }
+}
+
+fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreError> {
+    let corrupt = |offset, reason: String| Err(vectors.corrupt(Damage::new(offset, reason)));
+    let rows = vectors.rows();
+    for node in 0..vectors.nodes() {
+        let ascends = node == 0 || rows[node - 1] < rows[node];
+        if !ascends || u64::from(rows[node]) >= segment_rows {
+            return corrupt(vectors.rows_offset(node), format!("row {} of node {node} is out of order", rows[node]));
+        }
+        if vectors.f16_row(node).iter().any(|v| !v.is_finite()) {
+            return corrupt(vectors.f16_offset(node), format!("node {node} has a value that is not finite"));
+        }
+    }
+    let view = vectors.view(crate::distance::Cpu::scalar());
+    if let Some(node) = view.scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
+        return corrupt(vectors.scales_offset() + node as u64 * 4, format!("the scale of node {node} is {}", view.scales[node]));
+    }
+    match view.q8.iter().position(|&byte| byte == 0 || byte > 127) {
+        Some(at) => corrupt(vectors.q8_offset() + at as u64, format!("byte {} in a 7-bit row", view.q8[at])),
+        None => Ok(()),
+    }
+}
+
+fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
+    let view = graph.view();
+    let fault = |fault| graph.fault(fault);
+    for node in 0..view.nodes as u32 {
+        for (place, &link) in view.links(node).iter().enumerate().take_while(|(_, link)| **link != NONE) {
+            view.check(node, place, link).map_err(fault)?;
+        }
+    }
+    for level in &view.upper {
+        for position in 0..level.nodes.len() {
+            view.upper_node(level, position).map_err(fault)?;
+            view.upper_links(level, position).try_for_each(|link| link.map(drop)).map_err(fault)?;
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,298 @@
+//! Mapped files of a segment as typed slices. Opening checks length, header and section bounds, and reads nothing else.
+
+use std::{ops::Range, path::Path};
+
+use half::f16;
+
+use crate::{
+    Key, StoreError,
+    distance::Cpu,
+    format::{
+        bytes::Damage,
+        graph::{GraphFacts, GraphLayout},
+        header::{HEADER_BYTES, Header, Section},
+        manifest::FileEntry,
+        pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
+        vectors::{VectorsLayout, f16_stride, q8_stride},
+    },
+    hnsw::{GraphView, Level, RowsView},
+    map::Map,
+};
+
+#[cfg(target_endian = "big")]
+compile_error!("mapped sections are little-endian and are used in place; a big-endian machine needs a decoding reader");
+
+/// A file whose header was checked against its manifest entry.
+pub(super) fn open_checked(dir: &Path, entry: &FileEntry) -> Result<(Map, Header), StoreError> {
+    let name = entry.id.name();
+    let map = Map::open(dir, &name, entry.len)?;
+    let header = Header::decode(map.bytes(), entry.id, entry.len)?;
+    if crc32c::crc32c(&map.bytes()[..HEADER_BYTES]) != entry.header_crc {
+        return Err(map.corrupt(Damage::new(0, "the header is not the one the manifest names")));
+    }
+    Ok((map, header))
+}
+
+fn range(section: &Section) -> Range<usize> {
+    // The header's check put the section inside the file, and the file is mapped, so both fit.
+    section.offset as usize..(section.offset + section.len) as usize
+}
+
+/// Sections begin at multiples of 64 bytes of a page-aligned map (`Header::decode`), so any value type is aligned.
+fn typed<'a, T: bytemuck::AnyBitPattern>(map: &'a Map, section: &Section) -> &'a [T] {
+    bytemuck::cast_slice(map.slice(&range(section)))
+}
+
+/// Keys, sources, captions, fields.
+#[derive(Debug)]
+pub(crate) struct PairsFile {
+    map: Map,
+    layout: PairsLayout,
+}
+
+impl PairsFile {
+    pub(crate) fn open(dir: &Path, entry: &FileEntry, rows: u64) -> Result<Self, StoreError> {
+        let (map, header) = open_checked(dir, entry)?;
+        let layout = PairsLayout::of(&header).map_err(|damage| map.corrupt(damage))?;
+        if layout.rows as u64 != rows {
+            return Err(map.corrupt(Damage::new(32, format!("{} rows, the manifest says {rows}", layout.rows))));
+        }
+        Ok(Self { map, layout })
+    }
+
+    pub(super) fn rows(&self) -> usize {
+        self.layout.rows
+    }
+
+    pub(super) fn corrupt(&self, damage: Damage) -> StoreError {
+        self.map.corrupt(damage)
+    }
+
+    /// The bytes of a record, and where they begin in the file.
+    fn record_bytes(&self, row: usize) -> Result<(&[u8], u64), StoreError> {
+        let offsets: &[u64] = typed(&self.map, &self.layout.offsets);
+        let records = &self.layout.records;
+        let bounds = offsets.get(row).zip(offsets.get(row + 1));
+        let inside = bounds.filter(|(start, end)| start <= end && **end <= records.len);
+        let Some((&start, &end)) = inside else {
+            let at = self.layout.offsets.offset + row as u64 * 8;
+            return Err(self.corrupt(Damage::new(at, format!("the record of row {row} does not lie in the file"))));
+        };
+        let at = records.offset + start;
+        Ok((self.map.slice(&(at as usize..(records.offset + end) as usize)), at))
+    }
+
+    pub(super) fn record(&self, row: usize) -> Result<StoredPair, StoreError> {
+        let (bytes, at) = self.record_bytes(row)?;
+        pairs::decode(bytes, at).map_err(|damage| self.corrupt(damage))
+    }
+
+    fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {
+        let order: &[u32] = typed(&self.map, &self.layout.key_order);
+        let row = order[place];
+        if row as usize >= self.layout.rows {
+            let at = self.layout.key_order.offset + place as u64 * 4;
+            return Err(self.corrupt(Damage::new(at, format!("row {row} of {} in the key order", self.layout.rows))));
+        }
+        let (bytes, at) = self.record_bytes(row as usize)?;
+        let key = pairs::key_bytes(bytes, at).map_err(|damage| self.corrupt(damage))?;
+        Ok((row, key))
+    }
+
+    /// The row of a key, by binary search.
+    pub(crate) fn find(&self, key: &Key) -> Result<Option<u32>, StoreError> {
+        let wanted = key.as_str().as_bytes();
+        let (mut low, mut high) = (0, self.layout.rows);
+        while low < high {
+            let middle = low + (high - low) / 2;
+            let (row, found) = self.key_at(middle)?;
+            match found.cmp(wanted) {
+                std::cmp::Ordering::Equal => return Ok(Some(row)),
+                std::cmp::Ordering::Less => low = middle + 1,
+                std::cmp::Ordering::Greater => high = middle,
+            }
+        }
+        Ok(None)
+    }
+
+    /// Whether keys ascend strictly along the key order.
+    pub(super) fn check_key_order(&self) -> Result<(), StoreError> {
+        let mut before: Option<&[u8]> = None;
+        for place in 0..self.layout.rows {
+            let (_, key) = self.key_at(place)?;
+            if before.is_some_and(|before| before >= key) {
+                let at = self.layout.key_order.offset + place as u64 * 4;
+                return Err(self.corrupt(Damage::new(at, "keys do not ascend")));
+            }
+            before = Some(key);
+        }
+        Ok(())
+    }
+}
+
+/// Encoded pictures.
+#[derive(Debug)]
+pub(super) struct PicturesFile {
+    map: Map,
+    section: Section,
+}
+
+impl PicturesFile {
+    pub(super) fn open(dir: &Path, entry: &FileEntry) -> Result<Self, StoreError> {
+        let (map, header) = open_checked(dir, entry)?;
+        let section = header.section(PICTURES, None).map_err(|damage| map.corrupt(damage))?;
+        Ok(Self { map, section })
+    }
+
+    pub(super) fn picture(&self, picture: PictureRef) -> Result<&[u8], StoreError> {
+        let end = picture.offset.checked_add(picture.len).filter(|&end| end <= self.section.len);
+        let Some(end) = end else {
+            let damage = Damage::new(self.section.offset, format!("a picture at {} does not lie in the file", picture.offset));
+            return Err(self.map.corrupt(damage));
+        };
+        let at = self.section.offset + picture.offset;
+        let bytes = self.map.slice(&(at as usize..(self.section.offset + end) as usize));
+        if crc32c::crc32c(bytes) != picture.crc {
+            return Err(self.map.corrupt(Damage::new(at, "the picture's checksum differs")));
+        }
+        Ok(bytes)
+    }
+}
+
+/// Vectors of one side.
+#[derive(Debug)]
+pub(crate) struct VectorsFile {
+    map: Map,
+    layout: VectorsLayout,
+}
+
+impl VectorsFile {
+    pub(crate) fn open(dir: &Path, entry: &FileEntry, nodes: u64, dim: usize) -> Result<Self, StoreError> {
+        let (map, header) = open_checked(dir, entry)?;
+        let layout = VectorsLayout::of(&header).map_err(|damage| map.corrupt(damage))?;
+        if layout.nodes as u64 != nodes || layout.dim != dim {
+            let found = format!("{} x {}, the manifest says {nodes} x {dim}", layout.nodes, layout.dim);
+            return Err(map.corrupt(Damage::new(32, found)));
+        }
+        Ok(Self { map, layout })
+    }
+
+    pub(crate) fn nodes(&self) -> usize {
+        self.layout.nodes
+    }
+
+    pub(super) fn dim(&self) -> usize {
+        self.layout.dim
+    }
+
+    pub(super) fn corrupt(&self, damage: Damage) -> StoreError {
+        self.map.corrupt(damage)
+    }
+
+    /// f16 row of a node, padded with zeros.
+    pub(super) fn f16_row(&self, node: usize) -> &[f16] {
+        let width = f16_stride(self.layout.dim) / 2;
+        let all: &[f16] = typed(&self.map, &self.layout.f16);
+        &all[node * width..(node + 1) * width]
+    }
+
+    /// Where a node's f16 row begins in the file.
+    pub(super) fn f16_offset(&self, node: usize) -> u64 {
+        self.layout.f16.offset + (node * f16_stride(self.layout.dim)) as u64
+    }
+
+    /// Row of the segment of each node.
+    pub(super) fn rows(&self) -> &[u32] {
+        typed(&self.map, &self.layout.rows)
+    }
+
+    /// Where a node's row number stands in the file.
+    pub(super) fn rows_offset(&self, node: usize) -> u64 {
+        self.layout.rows.offset + node as u64 * 4
+    }
+
+    pub(crate) fn view(&self, cpu: Cpu) -> RowsView<'_> {
+        RowsView {
+            cpu,
+            stride: q8_stride(self.layout.dim),
+            q8: self.map.slice(&range(&self.layout.q8)),
+            scales: typed(&self.map, &self.layout.scales),
+        }
+    }
+
+    pub(super) fn scales_offset(&self) -> u64 {
+        self.layout.scales.offset
+    }
+
+    pub(super) fn q8_offset(&self) -> u64 {
+        self.layout.q8.offset
+    }
+}
+
+/// Graph of one side.
+#[derive(Debug)]
+pub(super) struct GraphFile {
+    map: Map,
+    layout: GraphLayout,
+    levels: Vec<usize>,
+}
+
+impl GraphFile {
+    pub(super) fn open(dir: &Path, entry: &FileEntry, nodes: usize) -> Result<Self, StoreError> {
+        let (map, header) = open_checked(dir, entry)?;
+        let corrupt = |damage| map.corrupt(damage);
+        let layout = GraphLayout::of(&header).map_err(corrupt)?;
+        if layout.nodes != nodes {
+            return Err(corrupt(Damage::new(32, format!("{} nodes, the vectors file has {nodes}", layout.nodes))));
+        }
+        let levels = layout.level_counts(map.slice(&range(&layout.levels))).map_err(corrupt)?;
+        Ok(Self { map, layout, levels })
+    }
+
+    pub(super) fn facts(&self) -> GraphFacts {
+        self.layout.facts
+    }
+
+    pub(super) fn corrupt(&self, damage: Damage) -> StoreError {
+        self.map.corrupt(damage)
+    }
+
+    pub(super) fn view(&self) -> GraphView<'_> {
+        let nodes: &[u32] = typed(&self.map, &self.layout.upper_nodes);
+        let links: &[u32] = typed(&self.map, &self.layout.upper_links);
+        let m = self.layout.facts.m as usize;
+        let mut first = 0;
+        let mut upper = Vec::with_capacity(self.levels.len());
+        for &count in &self.levels {
+            let end = first + count;
+            upper.push(Level { nodes: &nodes[first..end], links: &links[first * m..end * m], first });
+            first = end;
+        }
+        GraphView {
+            nodes: self.layout.nodes,
+            entry: self.layout.entry,
+            width: self.layout.width(),
+            level0: typed(&self.map, &self.layout.level0),
+            upper,
+        }
+    }
+
+    /// What a search met, as an error with the place in the file.
+    pub(super) fn fault(&self, fault: crate::hnsw::Fault) -> StoreError {
+        use crate::hnsw::FaultPart;
+        let section = match fault.part {
+            FaultPart::Level0 => &self.layout.level0,
+            FaultPart::UpperNodes => &self.layout.upper_nodes,
+            FaultPart::UpperLinks => &self.layout.upper_links,
+        };
+        let offset = section.offset + fault.index as u64 * 4;
+        self.corrupt(Damage::new(offset, format!("link to {}, of {} nodes", fault.value, self.layout.nodes)))
+    }
+}
+
+/// Checks sections against their checksums; returns what differs.
+pub(super) fn check_sections(map: &Map, header: &Header) -> Vec<Damage> {
+    let bad = |s: &&Section| crc32c::crc32c(map.slice(&range(s))) != s.crc;
+    let damage = |s: &Section| Damage::new(s.offset, format!("the checksum of section {} ({} bytes) differs", s.tag, s.len));
+    header.sections.iter().filter(bad).map(damage).collect()
+}

@@ -1,0 +1,226 @@
+//! Pairs in, files out. Rows go to the files as they come; in memory stay the keys, offsets and row numbers of the segment
+//! being written (about 150 bytes a pair).
+
+use std::{
+    collections::HashMap,
+    fs::File,
+    io::{BufReader, Read, Seek, SeekFrom},
+};
+
+use half::f16;
+
+use super::files::{PairsFile, VectorsFile};
+use crate::{
+    Key, Pair, Side, StoreError,
+    disk::{Disk, SectionWriter},
+    distance::Cpu,
+    format::{
+        graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
+        header::{FileId, FileKind, HEADER_BYTES},
+        manifest::{FileEntry, SegmentEntry, side_index},
+        pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
+        vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
+    },
+    hnsw::{BuildJob, Built, Plan, build},
+    quantize::quantize_row,
+};
+
+/// A segment that still takes pairs.
+pub(crate) struct Pending {
+    disk: Disk,
+    id: u64,
+    dim: usize,
+    keys: HashMap<Key, u32>,
+    pairs: SectionWriter,
+    offsets: Vec<u64>,
+    pictures: Option<SectionWriter>,
+    sides: [Option<SideWriter>; 2],
+    record: Vec<u8>,
+}
+
+struct SideWriter {
+    file: SectionWriter,
+    rows: Vec<u32>,
+}
+
+impl Pending {
+    pub(crate) fn create(disk: &Disk, id: u64, dim: usize) -> Result<Self, StoreError> {
+        let mut pairs = disk.create(FileId { segment: id, kind: FileKind::Pairs, side: None })?;
+        pairs.begin(RECORDS)?;
+        Ok(Self {
+            disk: disk.clone(),
+            id,
+            dim,
+            keys: HashMap::new(),
+            pairs,
+            offsets: Vec::new(),
+            pictures: None,
+            sides: [None, None],
+            record: Vec::new(),
+        })
+    }
+
+    pub(crate) fn rows(&self) -> u64 {
+        self.offsets.len() as u64
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> bool {
+        self.keys.contains_key(key)
+    }
+
+    /// Takes a pair that was checked.
+    pub(crate) fn put(&mut self, pair: &Pair) -> Result<(), StoreError> {
+        let row = self.offsets.len() as u32;
+        let picture = pair.picture.as_deref().map(|bytes| self.put_picture(bytes)).transpose()?;
+        self.offsets.push(self.pairs.section_len());
+        self.record.clear();
+        encode(pair, picture, &mut self.record);
+        self.pairs.put(&self.record)?;
+        for (side, vector) in [(Side::Image, &pair.image), (Side::Text, &pair.text)] {
+            if let Some(vector) = vector {
+                self.put_vector(side, vector, row)?;
+            }
+        }
+        self.keys.insert(pair.key.clone(), row);
+        Ok(())
+    }
+
+    fn put_picture(&mut self, bytes: &[u8]) -> Result<PictureRef, StoreError> {
+        let file = match &mut self.pictures {
+            Some(file) => file,
+            none => {
+                let mut file = self.disk.create(FileId { segment: self.id, kind: FileKind::Pictures, side: None })?;
+                file.begin(PICTURES)?;
+                none.insert(file)
+            }
+        };
+        let offset = file.section_len();
+        file.put(bytes)?;
+        Ok(PictureRef { offset, len: bytes.len() as u64, crc: crc32c::crc32c(bytes) })
+    }
+
+    fn put_vector(&mut self, side: Side, vector: &[f32], row: u32) -> Result<(), StoreError> {
+        let writer = match &mut self.sides[side_index(side)] {
+            Some(writer) => writer,
+            none => {
+                let mut file = self.disk.create(FileId { segment: self.id, kind: FileKind::Vectors, side: Some(side) })?;
+                file.begin(F16)?;
+                none.insert(SideWriter { file, rows: Vec::new() })
+            }
+        };
+        self.record.clear();
+        self.record.extend(vector.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()));
+        self.record.resize(f16_stride(self.dim), 0);
+        writer.rows.push(row);
+        writer.file.put(&self.record)
+    }
+
+    /// Finishes every file but the graphs.
+    pub(crate) fn seal(self) -> Result<Sealed, StoreError> {
+        let rows = self.rows();
+        let mut files = vec![seal_pairs(self.pairs, self.offsets, self.keys)?];
+        if let Some(pictures) = self.pictures {
+            files.push(pictures.finish([0; _])?);
+        }
+        let mut sides = [0; 2];
+        for (count, side) in sides.iter_mut().zip(self.sides) {
+            if let Some(writer) = side {
+                *count = writer.rows.len() as u64;
+                files.push(seal_vectors(&self.disk, writer, self.dim)?);
+            }
+        }
+        let pairs = PairsFile::open(self.disk.dir(), &files[0], rows)?;
+        Ok(Sealed { entry: SegmentEntry { id: self.id, rows, sides, files }, pairs, dim: self.dim })
+    }
+}
+
+fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, keys: HashMap<Key, u32>) -> Result<FileEntry, StoreError> {
+    let rows = offsets.len();
+    offsets.push(file.section_len());
+    file.begin(OFFSETS)?;
+    file.put(bytemuck::cast_slice(&offsets))?;
+    let mut order: Vec<(Key, u32)> = keys.into_iter().collect();
+    order.sort_unstable();
+    let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
+    file.begin(KEY_ORDER)?;
+    file.put(bytemuck::cast_slice(&order))?;
+    file.finish(PairsLayout::numbers(rows))
+}
+
+/// Reads the f16 rows back and quantizes those: what is searched is made from what is stored.
+fn seal_vectors(disk: &Disk, side: SideWriter, dim: usize) -> Result<FileEntry, StoreError> {
+    let SideWriter { mut file, rows } = side;
+    file.flush()?;
+    let failed = |name: &str| {
+        let file = name.to_owned();
+        move |source| StoreError::Io { action: "read back", file, source }
+    };
+    let name = file.name().to_owned();
+    let mut written = BufReader::with_capacity(1 << 20, File::open(disk.dir().join(&name)).map_err(failed(&name))?);
+    written.seek(SeekFrom::Start(HEADER_BYTES as u64)).map_err(failed(&name))?;
+    let mut values = vec![f16::ZERO; f16_stride(dim) / 2];
+    let (mut row, mut scales) = (Vec::new(), Vec::with_capacity(rows.len()));
+    file.begin(Q8)?;
+    for _ in 0..rows.len() {
+        written.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed(&name))?;
+        scales.push(quantize_row(&values, dim, &mut row));
+        file.put(&row)?;
+    }
+    file.begin(SCALES)?;
+    file.put(bytemuck::cast_slice(&scales))?;
+    file.begin(ROWS)?;
+    file.put(bytemuck::cast_slice(&rows))?;
+    file.finish(VectorsLayout::numbers(rows.len(), dim))
+}
+
+/// A segment whose pairs and vectors are on disk, without graphs, known to no manifest.
+pub(crate) struct Sealed {
+    entry: SegmentEntry,
+    pairs: PairsFile,
+    dim: usize,
+}
+
+impl Sealed {
+    pub(crate) fn entry(&self) -> &SegmentEntry {
+        &self.entry
+    }
+
+    pub(crate) fn contains(&self, key: &Key) -> Result<bool, StoreError> {
+        Ok(self.pairs.find(key)?.is_some())
+    }
+
+    /// Builds the graphs that are not there yet; after [`StoreError::Cancelled`] it can be called again.
+    pub(crate) fn build_graphs(&mut self, disk: &Disk, plan: &Plan) -> Result<(), StoreError> {
+        for side in Side::ALL {
+            let there = self.entry.file(FileKind::Graph, Some(side)).is_some();
+            if let (false, Some(vectors)) = (there, self.entry.file(FileKind::Vectors, Some(side)).copied()) {
+                let file = self.build_graph(disk, plan, side, &vectors)?;
+                self.entry.files.push(file);
+            }
+        }
+        Ok(())
+    }
+
+    fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
+        let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
+        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
+        write_graph(disk, FileId { segment: self.entry.id, kind: FileKind::Graph, side: Some(side) }, &built)
+    }
+}
+
+fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, StoreError> {
+    let mut file = disk.create(id)?;
+    file.begin(LEVEL0)?;
+    file.put(bytemuck::cast_slice(&built.level0))?;
+    file.begin(LEVELS)?;
+    file.put(&GraphLayout::encode_levels(built.upper.iter().map(|level| level.nodes.len() as u32)))?;
+    file.begin(UPPER_NODES)?;
+    for level in &built.upper {
+        file.put(bytemuck::cast_slice(&level.nodes))?;
+    }
+    file.begin(UPPER_LINKS)?;
+    for level in &built.upper {
+        file.put(bytemuck::cast_slice(&level.links))?;
+    }
+    file.finish(GraphLayout::numbers(built.level0.len() / built.width, built.entry, &built.facts))
+}

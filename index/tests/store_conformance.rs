@@ -1,0 +1,278 @@
+//! One set of promises, two stores: the one in memory that compares every row, and the pool on disk.
+
+use std::collections::BTreeMap;
+
+use anchorite_index::{
+    Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec, StoreError, Value,
+    memory::MemoryStore,
+    pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
+};
+use rand::{Rng, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+
+const DIM: usize = 20;
+
+/// A store that can be written, and read as of the last commit.
+trait Store {
+    fn sink(&mut self) -> &mut dyn PairSink;
+    fn reader(&self) -> Box<dyn PairStore + '_>;
+}
+
+struct Borrowed<'a>(&'a MemoryStore);
+
+impl PairStore for Borrowed<'_> {
+    fn spec(&self) -> &Spec {
+        self.0.spec()
+    }
+    fn max_k(&self) -> usize {
+        self.0.max_k()
+    }
+    fn status(&self) -> anchorite_index::StoreStatus {
+        self.0.status()
+    }
+    fn search(&self, q: &[Query], c: &Cancel) -> Result<Vec<anchorite_index::Answer>, StoreError> {
+        self.0.search(q, c)
+    }
+    fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<anchorite_index::Record>>, StoreError> {
+        self.0.get(rows, parts)
+    }
+    fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
+        self.0.find(keys)
+    }
+}
+
+impl Store for MemoryStore {
+    fn sink(&mut self) -> &mut dyn PairSink {
+        self
+    }
+    fn reader(&self) -> Box<dyn PairStore + '_> {
+        Box::new(Borrowed(self))
+    }
+}
+
+struct OnDisk {
+    dir: tempfile::TempDir,
+    writer: PoolWriter,
+}
+
+impl Store for OnDisk {
+    fn sink(&mut self) -> &mut dyn PairSink {
+        &mut self.writer
+    }
+    fn reader(&self) -> Box<dyn PairStore + '_> {
+        Box::new(Pool::open(self.dir.path(), &OpenOptions::default()).unwrap())
+    }
+}
+
+fn spec() -> Spec {
+    Spec { encoder: "tests".into(), dim: DIM }
+}
+
+/// Runs a promise on both stores, the pool also with segments of five rows.
+fn on_every_store(promise: impl Fn(&mut dyn Store)) {
+    promise(&mut MemoryStore::new(spec()));
+    for segment_rows in [5, 1_000_000] {
+        let dir = tempfile::tempdir().unwrap();
+        let options = WriterOptions { segment_rows, ..WriterOptions::default() };
+        let writer = PoolWriter::open(dir.path(), &spec(), &options).unwrap();
+        promise(&mut OnDisk { dir, writer });
+    }
+}
+
+fn key(n: usize) -> Key {
+    Key::new(format!("k-{n:03}")).unwrap()
+}
+
+fn unit(rng: &mut ChaCha8Rng) -> Vec<f32> {
+    let v: Vec<f32> = (0..DIM).map(|_| rng.random_range(-1.0..1.0)).collect();
+    let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
+    v.into_iter().map(|x| x / length).collect()
+}
+
+/// Pairs of every shape: both vectors, one of them, with and without caption, picture, fields.
+fn pairs(count: usize) -> Vec<Pair> {
+    let mut rng = ChaCha8Rng::seed_from_u64(11);
+    let pair = |n: usize| {
+        let (image, text) = (unit(&mut rng), unit(&mut rng));
+        let mut fields = BTreeMap::new();
+        if n % 2 == 0 {
+            fields.insert("width".into(), Value::Int(n as i64 - 3));
+            fields.insert("score".into(), Value::Float(n as f64 / 7.0));
+            fields.insert("whole".into(), Value::Float(2.0));
+            fields.insert("nsfw".into(), Value::Bool(n % 4 == 0));
+            fields.insert("licence".into(), Value::Text("CC0 \u{00e9}".into()));
+        }
+        Pair {
+            key: key((n * 7) % 100),
+            source: SourceRef { file: "a/b.parquet".into(), row: n as u64 },
+            content: ContentHash([n as u8; 32]),
+            image: (n % 3 != 1).then_some(image),
+            text: (n % 3 != 2).then_some(text),
+            caption: (n % 5 != 0).then(|| if n % 5 == 1 { String::new() } else { format!("caption {n}") }),
+            fields,
+            picture: (n % 4 != 3).then(|| vec![n as u8; n]),
+        }
+    };
+    (0..count).map(pair).collect()
+}
+
+fn query(vector: Vec<f32>, k: usize, effort: Effort) -> Query {
+    Query { side: Side::Image, vector, k, effort }
+}
+
+fn ask(store: &dyn PairStore, q: Query) -> Result<anchorite_index::Answer, StoreError> {
+    store.search(&[q], &Cancel::default()).map(|mut a| a.remove(0))
+}
+
+#[test]
+fn an_empty_store_answers_with_nothing() {
+    on_every_store(|store| {
+        let reader = store.reader();
+        let status = reader.status();
+        assert_eq!((status.rows, status.generation), (0, 0));
+        assert!(ask(&*reader, query(pairs(1)[0].image.clone().unwrap(), 3, Effort::Normal)).unwrap().hits.is_empty());
+        assert_eq!(reader.get(&[RowId(0)], Parts::default()).unwrap(), [None]);
+        assert_eq!(reader.find(&[key(1)]).unwrap(), [None]);
+    });
+}
+
+#[test]
+fn appended_pairs_appear_at_the_commit_and_come_back_as_they_were() {
+    on_every_store(|store| {
+        let pairs = pairs(23);
+        store.sink().append(&pairs).unwrap();
+        assert_eq!(store.reader().status().rows, 0);
+        assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 1);
+        let reader = store.reader();
+        let status = reader.status();
+        let count = |f: fn(&Pair) -> bool| pairs.iter().filter(|p| f(p)).count() as u64;
+        assert_eq!(
+            (status.rows, status.image_rows, status.text_rows, status.generation),
+            (23, count(|p| p.image.is_some()), count(|p| p.text.is_some()), 1)
+        );
+        let rows: Vec<RowId> = (0..24).map(RowId).collect();
+        let records = reader.get(&rows, Parts { picture: true, vectors: true }).unwrap();
+        assert_eq!(records[23], None);
+        for (pair, record) in pairs.iter().zip(&records) {
+            let record = record.as_ref().unwrap();
+            assert_eq!((&record.key, &record.source, record.content), (&pair.key, &pair.source, pair.content));
+            assert_eq!((&record.caption, &record.fields, &record.picture), (&pair.caption, &pair.fields, &pair.picture));
+            for (given, got) in [(&pair.image, &record.image), (&pair.text, &record.text)] {
+                assert_eq!(given.is_some(), got.is_some());
+                let close = |(a, b): (&f32, &f32)| (a - b).abs() < 1e-3;
+                assert!(given.iter().flatten().zip(got.iter().flatten()).all(close));
+            }
+        }
+        let bare = reader.get(&[RowId(2)], Parts::default()).unwrap().remove(0).unwrap();
+        assert_eq!((bare.picture, bare.image, bare.text), (None, None, None));
+        let keys: Vec<Key> = pairs.iter().map(|p| p.key.clone()).chain([Key::new("absent").unwrap()]).collect();
+        let found = reader.find(&keys).unwrap();
+        assert!((0..23).all(|n| found[n] == Some(RowId(n as u64))) && found[23].is_none());
+    });
+}
+
+#[test]
+fn hits_are_the_nearest_by_cosine_with_ties_by_row_at_every_effort() {
+    let mut oracle = MemoryStore::new(spec());
+    oracle.append(&pairs(60)).unwrap();
+    oracle.commit(&Cancel::default()).unwrap();
+    on_every_store(|store| {
+        store.sink().append(&pairs(31)).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        store.sink().append(&pairs(60)[31..]).unwrap();
+        assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 2);
+        let mut rng = ChaCha8Rng::seed_from_u64(5);
+        for effort in [Effort::Fast, Effort::Normal, Effort::High, Effort::Exact] {
+            for (side, k) in [(Side::Image, 1), (Side::Text, 7), (Side::Image, 10_000)] {
+                let vector: Vec<f32> = unit(&mut rng).iter().map(|v| v * 3.0).collect();
+                let q = Query { side, vector, k, effort };
+                let expected = oracle.search(std::slice::from_ref(&q), &Cancel::default()).unwrap().remove(0);
+                let answer = ask(&*store.reader(), q).unwrap();
+                assert!(!answer.degraded);
+                let rows = |a: &anchorite_index::Answer| a.hits.iter().map(|h| h.row).collect::<Vec<_>>();
+                assert_eq!(rows(&answer), rows(&expected));
+                assert!(answer.hits.iter().zip(&expected.hits).all(|(a, b)| (a.score - b.score).abs() < 2e-3));
+            }
+        }
+    });
+}
+
+#[test]
+fn one_row_answers() {
+    on_every_store(|store| {
+        store.sink().append(&pairs(1)).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        let vector = pairs(1)[0].image.clone().unwrap();
+        for effort in [Effort::Fast, Effort::Exact] {
+            let answer = ask(&*store.reader(), query(vector.clone(), 5, effort)).unwrap();
+            assert_eq!(answer.hits.len(), 1);
+            assert!((answer.hits[0].score - 1.0).abs() < 1e-3 && answer.hits[0].score <= 1.0);
+        }
+    });
+}
+
+#[test]
+fn bad_queries_are_named() {
+    on_every_store(|store| {
+        let good = pairs(1)[0].image.clone().unwrap();
+        let only_text: Vec<Pair> = pairs(9).into_iter().filter(|p| p.image.is_none()).collect();
+        store.sink().append(&only_text).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        let reader = store.reader();
+        let text = |vector: Vec<f32>, k| Query { side: Side::Text, vector, k, effort: Effort::Normal };
+        let mut nan = good.clone();
+        nan[3] = f32::NAN;
+        assert!(matches!(ask(&*reader, text(nan, 1)), Err(StoreError::NotFinite { position: 3 })));
+        let short = ask(&*reader, text(good[1..].to_vec(), 1));
+        assert!(matches!(short, Err(StoreError::Dimension { expected: DIM, found }) if found == DIM - 1));
+        assert!(matches!(ask(&*reader, text(vec![0.0; DIM], 1)), Err(StoreError::Length { .. })));
+        assert!(matches!(ask(&*reader, text(good.clone(), 0)), Err(StoreError::K { k: 0, .. })));
+        let most = reader.max_k();
+        assert!(ask(&*reader, text(good.clone(), most)).is_ok());
+        assert!(matches!(ask(&*reader, text(good.clone(), most + 1)), Err(StoreError::K { .. })));
+        assert!(matches!(ask(&*reader, query(good.clone(), 1, Effort::Normal)), Err(StoreError::NoSide { side: Side::Image })));
+        let cancel = Cancel::default();
+        cancel.cancel();
+        assert!(matches!(reader.search(&[text(good, 1)], &cancel), Err(StoreError::Cancelled)));
+    });
+}
+
+#[test]
+fn a_refused_batch_leaves_the_store_as_it_was() {
+    on_every_store(|store| {
+        let good = pairs(8);
+        store.sink().append(&good[..2]).unwrap();
+        let mut bad = [good[2].clone(), good[3].clone()];
+        bad[1].image = None;
+        bad[1].text = None;
+        assert!(matches!(store.sink().append(&bad), Err(StoreError::NoVector { .. })));
+        bad[1].text = Some(vec![f32::INFINITY; DIM]);
+        assert!(matches!(store.sink().append(&bad), Err(StoreError::NotFinite { position: 0 })));
+        bad[1].text = Some(vec![0.5; DIM]);
+        assert!(matches!(store.sink().append(&bad), Err(StoreError::Length { .. })));
+        bad[1].text = Some(vec![1.0]);
+        assert!(matches!(store.sink().append(&bad), Err(StoreError::Dimension { .. })));
+        assert!(matches!(store.sink().append(&[good[4].clone(), good[4].clone()]), Err(StoreError::Duplicate { .. })));
+        assert!(matches!(store.sink().append(&good[1..3]), Err(StoreError::Duplicate { .. })));
+        assert!(store.sink().contains(&good[1].key).unwrap());
+        assert!(!store.sink().contains(&good[2].key).unwrap());
+        store.sink().commit(&Cancel::default()).unwrap();
+        assert!(matches!(store.sink().append(&good[..1]), Err(StoreError::Duplicate { .. })));
+        assert!(store.sink().contains(&good[0].key).unwrap());
+        assert_eq!(store.reader().status().rows, 2);
+        store.sink().append(&good[2..]).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        assert_eq!(store.reader().status().rows, 8);
+    });
+}
+
+#[test]
+fn a_commit_of_nothing_changes_nothing() {
+    on_every_store(|store| {
+        assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 0);
+        store.sink().append(&pairs(3)).unwrap();
+        assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 1);
+        assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 1);
+        assert_eq!(store.reader().status().generation, 1);
+    });
+}
