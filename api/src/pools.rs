@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anchorite_index::{Key, Parts, Record, RowId, Value};
 use axum::{
-    extract::{Path, Query, State},
+    extract::{
+        Path, Query, State,
+        rejection::{PathRejection, QueryRejection},
+    },
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
 };
@@ -119,11 +122,16 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<JsonBytes, ApiEr
     get, path = "/v1/pools/{pool}", tag = "pools", params(("pool" = String, Path, description = "Its name")),
     responses(
         (status = 200, description = "The pool", body = PoolInfo),
+        (status = 400, description = "The path is not UTF-8", body = ErrorBody),
         (status = 404, description = "No such pool", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
     )
 )]
-pub(crate) async fn describe(State(app): State<Arc<App>>, Path(pool): Path<String>) -> Result<JsonBytes, ApiError> {
+pub(crate) async fn describe(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<JsonBytes, ApiError> {
+    let pool = plain(path)?;
     app.compute(move |app, _| JsonBytes::of(&PoolInfo::of(app.pool(Some(&pool))?, app))).await
 }
 
@@ -134,6 +142,7 @@ pub(crate) async fn describe(State(app): State<Arc<App>>, Path(pool): Path<Strin
         ("by" = Option<ByName>, Query, description = "`key` when the name is a key of digits only; otherwise digits are a row number")),
     responses(
         (status = 200, description = "The pair", body = PairBody),
+        (status = 400, description = "The path is not UTF-8", body = ErrorBody),
         (status = 404, description = "No such pool or pair", body = ErrorBody),
         (status = 422, description = "Neither a row number nor a key, or an unknown parameter", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
@@ -141,10 +150,10 @@ pub(crate) async fn describe(State(app): State<Arc<App>>, Path(pool): Path<Strin
 )]
 pub(crate) async fn pair(
     State(app): State<Arc<App>>,
-    Path((pool, id)): Path<(String, String)>,
-    by: Result<Query<By>, axum::extract::rejection::QueryRejection>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    by: Result<Query<By>, QueryRejection>,
 ) -> Result<JsonBytes, ApiError> {
-    let by = checked(by)?;
+    let ((pool, id), by) = (plain(path)?, checked(by)?);
     app.compute(move |app, _| {
         let record = record(app, &pool, &id, by)?;
         let image_url = record.picture.as_ref().map(|_| image_path(&pool, record.row));
@@ -163,6 +172,7 @@ pub(crate) async fn pair(
     responses(
         (status = 200, description = "The picture's bytes", body = Vec<u8>, content_type = "image/*"),
         (status = 304, description = "Not changed since the ETag in If-None-Match"),
+        (status = 400, description = "The path is not UTF-8", body = ErrorBody),
         (status = 404, description = "No such pool or pair, or no picture stored", body = ErrorBody),
         (status = 422, description = "Neither a row number nor a key, or an unknown parameter", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
@@ -170,11 +180,11 @@ pub(crate) async fn pair(
 )]
 pub(crate) async fn image(
     State(app): State<Arc<App>>,
-    Path((pool, id)): Path<(String, String)>,
-    by: Result<Query<By>, axum::extract::rejection::QueryRejection>,
+    path: Result<Path<(String, String)>, PathRejection>,
+    by: Result<Query<By>, QueryRejection>,
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
-    let by = checked(by)?;
+    let ((pool, id), by) = (plain(path)?, checked(by)?);
     let record = app.compute(move |app, _| record(app, &pool, &id, by)).await?;
     let etag = format!("\"{}\"", hex(&record.content.0));
     let bytes = record.picture.ok_or_else(|| {
@@ -212,7 +222,12 @@ pub(crate) fn image_path(pool: &str, row: RowId) -> String {
     format!("/v1/pools/{pool}/pairs/{}/image", row.0)
 }
 
-fn checked(by: Result<Query<By>, axum::extract::rejection::QueryRejection>) -> Result<Option<ByName>, ApiError> {
+fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
+    let malformed = |_| ApiError::new(StatusCode::BAD_REQUEST, "path_malformed", "the path is not UTF-8; escape it as URLs do");
+    path.map(|Path(parts)| parts).map_err(malformed)
+}
+
+fn checked(by: Result<Query<By>, QueryRejection>) -> Result<Option<ByName>, ApiError> {
     let Query(By { by }) = by.map_err(|e| {
         let message = format!("{}; only ?by=id and ?by=key are known here", e.body_text());
         ApiError::unprocessable("query_parameter", message)

@@ -266,3 +266,15 @@ pub fn base64(bytes: &[u8]) -> String {
     }
     text
 }
+
+/// Sends bytes as they are and reads until the server closes.
+pub fn raw(server: &TestServer, bytes: &[u8]) -> String {
+    use std::io::{Read as _, Write as _};
+    let mut stream = std::net::TcpStream::connect(server.address).expect("connects");
+    stream.set_read_timeout(Some(std::time::Duration::from_secs(20))).expect("a timeout");
+    stream.write_all(bytes).expect("sends");
+    let mut answer = Vec::new();
+    // A reset after the answer is the server's right: it has not read what it refused.
+    stream.read_to_end(&mut answer).ok();
+    String::from_utf8_lossy(&answer).into_owned()
+}
