@@ -292,7 +292,7 @@ fn garbage_with_the_pinned_digest_is_a_damaged_archive() {
 #[test]
 fn a_cut_archive_with_the_pinned_digest_is_an_error() {
     let whole = tarball(&[(MEMBER, CONTENT)]);
-    for end in 0..whole.len() - 8 {
+    for end in (0..whole.len() - 8).step_by(5) {
         let (machine, package) = with_tarball(&whole[..end]);
         if let Ok(path) = machine.fetcher().ensure(&package, &quiet) {
             assert_eq!(fs::read(path).unwrap(), CONTENT, "cut at {end}");

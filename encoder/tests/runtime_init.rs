@@ -3,6 +3,7 @@
 
 use std::fs;
 
+use anchorite_encoder::hub::HubOptions;
 use anchorite_encoder::runtime::{Provider, RuntimeError, RuntimeOptions, doctor, init};
 
 #[test]
@@ -11,7 +12,7 @@ fn a_process_loads_one_library_after_failures_and_keeps_it() {
     let text = folder.path().join("text.so");
     fs::write(&text, "not a library").unwrap();
     let wrong = RuntimeOptions { library: Some(text.clone()), ..RuntimeOptions::default() };
-    let sick = doctor::report(&wrong);
+    let sick = doctor::report(&wrong, &HubOptions::default());
     assert!(sick.onnx_runtime.problem.unwrap().contains("text.so"));
     assert!(matches!(init(&wrong, &|_| {}), Err(RuntimeError::Named { .. })));
     assert!(matches!(init(&RuntimeOptions::default(), &|_| {}), Err(RuntimeError::NotFound { .. })));
@@ -32,9 +33,11 @@ fn a_process_loads_one_library_after_failures_and_keeps_it() {
     let error = init(&wrong, &|_| {}).unwrap_err();
     assert!(matches!(&error, RuntimeError::AlreadyLoaded { asked, .. } if *asked == text), "{error:?}");
 
-    let report = doctor::report(&options);
+    let hub = HubOptions { token: Some("secret".to_owned()), ..HubOptions::default() };
+    let report = doctor::report(&options, &hub);
     assert_eq!(report.onnx_runtime.library.as_deref(), Some(runtime.path()));
     assert_eq!(report.onnx_runtime.problem, None);
     let json = serde_json::to_string(&report).unwrap();
     assert!(json.contains("CPUExecutionProvider") && json.contains("cpu_features"), "{json}");
+    assert!(report.hub.has_token && !json.contains("secret"), "{json}");
 }

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use serde::Serialize;
 
-use super::{Origin, RuntimeError, RuntimeOptions, Tried, init, pins};
+use super::{Origin, RuntimeError, RuntimeOptions, Tried, init, named_library, pins};
 use crate::fetch::child;
+use crate::hub::HubOptions;
 
 /// Everything found out about this machine.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -21,6 +22,24 @@ pub struct Report {
     pub onnx_runtime: RuntimeReport,
     /// Fetching.
     pub fetch: FetchReport,
+    /// The model hub.
+    pub hub: HubReport,
+}
+
+/// Whether and how models could be downloaded.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[non_exhaustive]
+pub struct HubReport {
+    /// Whether this program is built with the hub's client.
+    pub built_in: bool,
+    /// The hub's cache folder, if one is known.
+    pub cache: Option<PathBuf>,
+    /// Downloading is forbidden.
+    pub offline: bool,
+    /// The mirror, if one is set.
+    pub endpoint: Option<String>,
+    /// Whether there is a token; never the token.
+    pub has_token: bool,
 }
 
 /// What was found of ONNX Runtime.
@@ -70,13 +89,20 @@ pub struct Client {
 /// Looks at this machine and loads ONNX Runtime if there is one. Fetches nothing, so that a report never changes what it
 /// reports on.
 #[must_use]
-pub fn report(options: &RuntimeOptions) -> Report {
+pub fn report(options: &RuntimeOptions, hub: &HubOptions) -> Report {
     Report {
         platform: format!("{} {}", std::env::consts::OS, std::env::consts::ARCH),
         threads: std::thread::available_parallelism().map_or(1, usize::from),
         cpu_features: cpu_features(),
         onnx_runtime: runtime_report(options),
         fetch: fetch_report(options),
+        hub: HubReport {
+            built_in: cfg!(feature = "hub"),
+            cache: hub.cache.clone(),
+            offline: hub.offline,
+            endpoint: hub.endpoint.clone(),
+            has_token: hub.token.is_some(),
+        },
     }
 }
 
@@ -117,17 +143,20 @@ fn runtime_report(asked: &RuntimeOptions) -> RuntimeReport {
 
 /// A machine without the library is not ill if the next command that needs one can fetch it, so both are said.
 fn missing(options: &RuntimeOptions) -> String {
-    let fetchable = options.fetch.as_ref().is_some_and(|fetch| !fetch.offline) && !pins::packages_here().is_empty();
-    let otherwise = "set ORT_DYLIB_PATH (or --ort-library) to a libonnxruntime of version 1.17 or newer";
-    if fetchable {
-        format!(
-            "there is no ONNX Runtime library yet; the first command that needs it fetches it with pip or npm, or {otherwise}"
-        )
+    let fetch = fetch_report(options);
+    let why_not = if fetch.offline {
+        "fetching is off (ANCHORITE_OFFLINE, or no cache folder is known)"
+    } else if fetch.pinned.is_empty() {
+        "nothing is pinned for this platform"
+    } else if fetch.clients.is_empty() {
+        "there is neither pip nor npm"
     } else {
-        format!(
-            "there is no ONNX Runtime library, and none can be fetched here (fetching is off or nothing is pinned for this platform): {otherwise}"
-        )
-    }
+        return format!(
+            "there is no ONNX Runtime library yet; the first command that needs it fetches it, or set {}",
+            named_library()
+        );
+    };
+    format!("there is no ONNX Runtime library, and none can be fetched: {why_not}. Set {}", named_library())
 }
 
 fn fetch_report(options: &RuntimeOptions) -> FetchReport {

@@ -101,3 +101,47 @@ fn u32_at(bytes: &[u8], at: usize) -> Option<u32> {
 fn u64_at(bytes: &[u8], at: usize) -> Option<u64> {
     Some(u64::from_le_bytes(bytes.get(at..at.checked_add(8)?)?.try_into().ok()?))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::io::Cursor;
+
+    use proptest::prelude::*;
+
+    use super::{Refusal, check_elf};
+
+    /// A library of one loadable segment that ends at `end`.
+    fn library(end: u64) -> Vec<u8> {
+        let mut bytes = vec![0_u8; 120];
+        bytes[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        bytes[16..18].copy_from_slice(&3_u16.to_le_bytes());
+        let machine: u16 = if cfg!(target_arch = "aarch64") { 183 } else { 62 };
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        bytes[32..40].copy_from_slice(&64_u64.to_le_bytes());
+        bytes[54..56].copy_from_slice(&56_u16.to_le_bytes());
+        bytes[56..58].copy_from_slice(&1_u16.to_le_bytes());
+        bytes[64..68].copy_from_slice(&1_u32.to_le_bytes());
+        bytes[96..104].copy_from_slice(&end.to_le_bytes());
+        bytes
+    }
+
+    fn check(bytes: &[u8]) -> Result<(), Refusal> {
+        check_elf(&mut Cursor::new(bytes), bytes.len() as u64)
+    }
+
+    #[test]
+    fn a_segment_may_end_where_the_file_ends_and_not_beyond() {
+        assert_eq!(check(&library(120)), Ok(()));
+        assert_eq!(check(&library(121)), Err(Refusal::CutShort { bytes: 120 }));
+        assert_eq!(check(&library(u64::MAX)), Err(Refusal::CutShort { bytes: 120 }));
+    }
+
+    proptest! {
+        #[test]
+        fn no_damage_to_the_headers_is_more_than_a_refusal(at in 0_usize..120, value: u8, cut in 0_usize..=120, end: u64) {
+            let mut bytes = library(end);
+            bytes[at] = value;
+            let _ = check(&bytes[..cut]);
+        }
+    }
+}

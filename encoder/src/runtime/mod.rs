@@ -138,7 +138,7 @@ pub enum Refusal {
         reason: String,
     },
     /// In the cache, but its content is not that of the pin.
-    #[error("its content is not the pinned one; it will be fetched again")]
+    #[error("its content is not the pinned one")]
     NotAsPinned,
     /// No library at all.
     #[error("it is not a shared library: {reason}")]
@@ -276,11 +276,16 @@ fn not_found(tried: &[Tried], fetching: &[FetchError]) -> String {
         text.push_str("\nand none could be fetched:\n  - ");
         text.push_str(&list(fetching.iter().map(ToString::to_string).collect()));
     }
-    text.push_str(
-        "\nSet ORT_DYLIB_PATH (or --ort-library) to a libonnxruntime of version 1.17 or newer, or `pip install onnxruntime`, \
-         or install pip or npm and unset ANCHORITE_OFFLINE so that it is fetched.",
-    );
+    text.push_str(&format!(
+        "\nSet {}, or `pip install onnxruntime`, or install pip or npm and unset ANCHORITE_OFFLINE so that it is fetched.",
+        named_library()
+    ));
     text
+}
+
+/// The end of "set ...".
+fn named_library() -> String {
+    format!("ORT_DYLIB_PATH (or --ort-library) to a libonnxruntime of version 1.{} or newer", ort::MINOR_VERSION)
 }
 
 /// Looks in all places of `options`, fetches nothing, and commits this process to nothing.
@@ -312,6 +317,11 @@ pub fn locate_or_fetch(options: &RuntimeOptions, progress: &dyn Fn(&str)) -> Res
             Ok(Ok(located)) => return Ok(Located { tried, ..located }),
             Ok(Err(RuntimeError::Named { path, refusal, .. })) => refused.push(Tried { origin, path, refusal }),
             Ok(Err(other)) => return Err(other),
+            // The same would be said of each package.
+            Err(error @ FetchError::Offline { .. }) => {
+                fetching.push(error);
+                break;
+            }
             Err(error) => fetching.push(error),
         }
     }

@@ -12,7 +12,7 @@ pub const PYPI_VERSION: &str = "1.31.1";
 /// Version of the npm package; the newest that npm had when PyPI had [`PYPI_VERSION`].
 pub const NPM_VERSION: &str = "1.30.0";
 
-const INSTEAD: &str = "point ORT_DYLIB_PATH (or --ort-library) at an ONNX Runtime library of version 1.17 or newer";
+const INSTEAD: &str = "point ORT_DYLIB_PATH (or --ort-library) at an ONNX Runtime library of your own";
 
 /// A platform and its two builds.
 struct Pin {
