@@ -6,6 +6,7 @@ use anchorite::{
     anchors::Retriever,
     encoder::{
         Encode, Encoder, EncoderOptions, Load, VectorsOnly,
+        hub::{self, HubOptions, Variant},
         model::{Dtype, ModelOptions},
         runtime::{self, Provider, Runtime, RuntimeOptions},
     },
@@ -44,6 +45,13 @@ impl RuntimeArgs {
         options
     }
 
+    /// How models are had from the hub, as flags and environment say.
+    pub(crate) fn hub_options(&self) -> HubOptions {
+        let mut options = HubOptions::from_env();
+        options.offline |= self.offline;
+        options
+    }
+
     /// Finds (or fetches) and loads the library.
     pub(crate) fn load(&self) -> Result<&'static Runtime> {
         Ok(runtime::init(&self.options(), &say)?)
@@ -57,13 +65,18 @@ pub(crate) struct ModelArgs {
     #[arg(long, env = "ANCHORITE_MODEL", value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<String>,
     /// Which files of a model that has several: fp32, fp16, int8, uint8, quantized, q4, q4f16, bnb4.
-    #[arg(long, env = "ANCHORITE_DTYPE")]
-    pub(crate) dtype: Option<Dtype>,
+    #[arg(long, env = "ANCHORITE_DTYPE", default_value = Dtype::default().name(), value_parser = dtype)]
+    pub(crate) dtype: Dtype,
     /// Threads that compute. Default: every core.
     #[arg(long, env = "ANCHORITE_THREADS")]
     pub(crate) threads: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
+}
+
+fn dtype(name: &str) -> Result<Dtype, String> {
+    let names = || Dtype::ALL.map(Dtype::name).join(", ");
+    Dtype::ALL.into_iter().find(|d| d.name() == name).ok_or_else(|| format!("say one of {}", names()))
 }
 
 /// What the encoder is opened for.
@@ -85,13 +98,19 @@ impl ModelArgs {
     /// Opens the model.
     pub(crate) fn open(&self, purpose: Use) -> Result<Arc<Encoder>> {
         let name = self.model.as_deref().context("which model? give --model DIR or --model ORG/NAME (ANCHORITE_MODEL)")?;
-        let folder = crate::hub::folder(name, self.runtime.offline)?;
-        let dtype = self.dtype.unwrap_or_default();
-        let model = ModelOptions { image_dtype: dtype, text_dtype: dtype, ..ModelOptions::default() };
+        let folder = self.folder(name)?;
+        let model = ModelOptions { image_dtype: self.dtype, text_dtype: self.dtype, ..ModelOptions::default() };
         let encoder =
             anchorite::encoder::open(self.runtime.load()?, self.runtime.provider, &folder, &model, self.encoder_options(purpose))
                 .with_context(|| format!("open the model {name}"))?;
         Ok(Arc::new(encoder))
+    }
+
+    /// The model's folder; downloaded when `name` is a hub id.
+    fn folder(&self, name: &str) -> Result<PathBuf> {
+        let options = self.runtime.hub_options();
+        let variant = Variant { suffix: self.dtype.suffix().to_owned() };
+        Ok(hub::resolve(name, &variant, &options, &say)?)
     }
 
     fn encoder_options(&self, purpose: Use) -> EncoderOptions {

@@ -10,6 +10,7 @@
 //! | `ask.rs` | the question and the answer: [`Ask`], [`Input`], [`Found`], [`Anchor`] |
 //! | `retriever.rs` | [`Retriever`]: an encoder joined to the pool that belongs to it |
 //! | `error.rs` | why a question is refused, each with a stable code |
+//! | `recall.rs` | recall@k of known pairs |
 //! | `limits.rs` | [`Limits`] |
 //!
 //! Not here: HTTP, files, how vectors are made or searched. Everything blocks; async callers cross over on a bounded pool.
@@ -19,9 +20,11 @@
 mod ask;
 mod error;
 mod limits;
+mod recall;
 mod retriever;
 
 pub use ask::{Anchor, Answers, Ask, Found, Input, Times};
 pub use error::{AskError, RetrieveError};
 pub use limits::Limits;
+pub use recall::recall;
 pub use retriever::Retriever;

@@ -13,19 +13,19 @@ mod encode;
 pub mod fake;
 pub mod fetch;
 pub mod hub;
-pub mod runtime;
+pub mod image;
 pub mod model;
 mod onnx_encoder;
 mod open;
-mod vectors_only;
+pub mod runtime;
 pub mod session;
-pub mod image;
 pub mod text;
+mod vectors_only;
 
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
-pub use open::{OpenError, open};
-pub use vectors_only::VectorsOnly;
 pub use onnx_encoder::{
     Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
 };
+pub use open::{OpenError, open};
+pub use vectors_only::VectorsOnly;

@@ -29,7 +29,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let machine = doctor::report(&args.model.runtime.options());
+    let machine = doctor::report(&args.model.runtime.options(), &args.model.runtime.hub_options());
     let model = args.model.model.is_some().then(|| describe_model(args));
     let pool = args.pool.as_ref().map(|dir| inspect(dir).map_err(|e| e.to_string()));
     let problems = [

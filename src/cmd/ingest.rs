@@ -1,13 +1,19 @@
 //! `anchorite ingest`: datasets into a pool.
 
-use std::{num::NonZeroUsize, path::{Path, PathBuf}, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anchorite::{
     encoder::{Encode, Encoder},
-    index::{Spec, pool::{PoolWriter, WriterOptions}},
+    index::{
+        Spec,
+        pool::{PoolWriter, WriterOptions},
+    },
     ingest::{
-        ColumnChoice, ColumnOptions, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate, Vectors, holds_only_vectors,
-        ingest, plan,
+        ColumnChoice, ColumnOptions, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate, Vectors,
+        holds_only_vectors, ingest, plan,
     },
 };
 use anyhow::{Context, Result};
@@ -77,7 +83,7 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let options = args.options();
-    let ready = args.ready_vectors || args.vectors_from.is_some() || holds_only_vectors(&args.sources, &options)?;
+    let ready = args.names_vectors() || holds_only_vectors(&args.sources)?;
     let encoder = match (&args.model.model, ready && args.vectors_from.is_some()) {
         (_, true) => None,
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
@@ -91,7 +97,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         _ => Vectors::Ready { dim: Some(spec.dim) },
     };
     let report = fill(&args.sources, &args.pool, &spec, vectors, &options)?;
-    if args.json { json(&report)? } else { describe(&report, options.rejects.as_deref()) }
+    if args.json {
+        json(&report)?
+    } else {
+        describe(&report, options.rejects.as_deref())
+    }
     Ok(match report.outcome {
         Outcome::TooManyRejects => Exit::TooManyRejects,
         Outcome::Interrupted => Exit::Interrupted,
@@ -100,8 +110,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 impl Args {
+    /// Whether the flags say that vectors are ready made.
+    fn names_vectors(&self) -> bool {
+        let columns = [&self.image_vector_column, &self.text_vector_column];
+        self.ready_vectors || self.vectors_from.is_some() || columns.iter().any(|c| c.is_some())
+    }
+
     fn options(&self) -> IngestOptions {
-        let choice = |named: &Option<String>| named.clone().map_or(ColumnChoice::Detect, ColumnChoice::Named);
+        let choice = |named: &Option<String>| named.clone().map_or(ColumnChoice::Auto, ColumnChoice::Named);
         IngestOptions {
             columns: ColumnOptions {
                 image: choice(&self.image_column),
@@ -139,7 +155,13 @@ pub(crate) fn rejects_beside(dir: &Path) -> PathBuf {
 }
 
 /// Ingests `sources` into the pool `dir`, showing progress.
-pub(crate) fn fill(sources: &[PathBuf], dir: &Path, spec: &Spec, vectors: Vectors<'_>, options: &IngestOptions) -> Result<IngestReport> {
+pub(crate) fn fill(
+    sources: &[PathBuf],
+    dir: &Path,
+    spec: &Spec,
+    vectors: Vectors<'_>,
+    options: &IngestOptions,
+) -> Result<IngestReport> {
     let cancel = interrupt::on_signal()?;
     let building = Arc::new(Shown::new("index"));
     let built = Arc::clone(&building);

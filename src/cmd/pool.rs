@@ -53,7 +53,7 @@ fn describe(info: &PoolInfo) {
     line(&format!("rows        {} ({} with image vectors, {} with text vectors)", info.rows, info.image_rows, info.text_rows));
     line(&format!("segments    {}", info.segments));
     for (kind, size) in &info.files {
-        line(&format!("  {kind:<10} {} in {} files", bytes(size.bytes), size.files));
+        line(&format!("  {:<10} {} in {} files", format!("{kind:?}").to_lowercase(), bytes(size.bytes), size.files));
     }
     for graph in &info.graphs {
         line(&format!(

@@ -99,7 +99,13 @@ pub(crate) struct Row {
 impl From<Anchor> for Row {
     fn from(anchor: Anchor) -> Self {
         let record = anchor.record;
-        Self { id: record.row.0, key: record.key.to_string(), score: anchor.score, caption: record.caption, fields: record.fields }
+        Self {
+            id: record.row.0,
+            key: record.key.to_string(),
+            score: anchor.score,
+            caption: record.caption,
+            fields: record.fields,
+        }
     }
 }
 
@@ -109,7 +115,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         (None, Some(dir)) => ask_pool(args, dir)?,
         (None, None) => bail!("name a pool (--pool) or a server (--server)"),
     };
-    if args.json { json(&rows)? } else { table(&rows) }
+    if args.json {
+        json(&rows)?
+    } else {
+        table(&rows)
+    }
     Ok(Exit::Done)
 }
 

@@ -57,7 +57,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 /// There are no keys yet, so that only this machine may ask.
 fn refuse_strangers(listen: SocketAddr) -> Result<()> {
     if !listen.ip().is_loopback() {
-        bail!("{listen} can be reached from other machines, and this server has no keys yet; listen on 127.0.0.1 and put a proxy with authentication before it");
+        bail!(
+            "{listen} can be reached from other machines, and this server has no keys yet; listen on 127.0.0.1 and put a proxy with authentication before it"
+        );
     }
     Ok(())
 }
