@@ -141,6 +141,17 @@ fn the_context_can_be_given_by_the_caller() {
 }
 
 #[test]
+fn a_boundless_context_cuts_nothing() {
+    for (file, mode) in [(clip_json(), Mode::OpenClip), (clip_json(), Mode::HuggingFace), (bare_word_piece(), Mode::HuggingFace)]
+    {
+        let dir = folder(&[("tokenizer.json", &file)]);
+        let options = TokenizerOptions { context_length: Some(usize::MAX), mode: Some(mode), ..Default::default() };
+        let tokens = Tokenizer::find_with(dir.path(), &options).unwrap().encode(&"dog ".repeat(500)).unwrap();
+        assert!(!tokens.truncated && tokens.ids.len() > 500);
+    }
+}
+
+#[test]
 fn stored_padding_is_left_out_and_its_id_kept() {
     let tokenizer = Tokenizer::find(&fixtures().join("wordpiece")).unwrap();
     let tokens = tokenizer.encode("a red dog").unwrap();
