@@ -141,6 +141,17 @@ fn the_context_can_be_given_by_the_caller() {
 }
 
 #[test]
+fn a_boundless_context_cuts_nothing() {
+    for (file, mode) in [(clip_json(), Mode::OpenClip), (clip_json(), Mode::HuggingFace), (bare_word_piece(), Mode::HuggingFace)]
+    {
+        let dir = folder(&[("tokenizer.json", &file)]);
+        let options = TokenizerOptions { context_length: Some(usize::MAX), mode: Some(mode), ..Default::default() };
+        let tokens = Tokenizer::find_with(dir.path(), &options).unwrap().encode(&"dog ".repeat(500)).unwrap();
+        assert!(!tokens.truncated && tokens.ids.len() > 500);
+    }
+}
+
+#[test]
 fn stored_padding_is_left_out_and_its_id_kept() {
     let tokenizer = Tokenizer::find(&fixtures().join("wordpiece")).unwrap();
     let tokens = tokenizer.encode("a red dog").unwrap();
@@ -315,6 +326,7 @@ fn a_tokenizer_is_shared_among_threads() {
     });
 }
 
+/// Each takes well under a tenth of a second; the bound leaves room for a busy machine, and none for quadratic work.
 #[test]
 fn text_made_to_be_slow_ends_soon() {
     let limit = TextLimits::default().max_text_bytes;
@@ -336,7 +348,7 @@ fn text_made_to_be_slow_ends_soon() {
             let tokens = tokenizer.encode(text).unwrap();
             assert!(tokens.ids.len() <= tokenizer.context_length(), "{name}");
             let took = began.elapsed();
-            assert!(took.as_secs() < 5, "{name}: {took:?} for {:?}", text.chars().take(8).collect::<String>());
+            assert!(took.as_secs() < 20, "{name}: {took:?} for {:?}", text.chars().take(8).collect::<String>());
         }
     }
 }

@@ -136,6 +136,24 @@ fn other_vocabularies_are_cleaned_by_white_space_under_open_clip() {
     compare(&packed_rows("wordpiece.jsonl.gz"), "whitespace", |text| tokenizer.encode(text).unwrap().ids).assert_none();
 }
 
+/// The one difference on purpose stays where it is meant.
+#[test]
+fn neutralising_changes_only_captions_that_hold_special_tokens() {
+    let names = ["<|endoftext|>", "<|startoftext|>", "<end_of_text>", "<start_of_text>"];
+    // Cleaning may make one of what looks otherwise in the file; open_clip's pattern takes the long s for an s.
+    let holds = |text: &str| {
+        let cleaned = Clean::Lower.apply(text).replace('ſ', "s");
+        names.iter().any(|name| text.contains(name) || cleaned.contains(name))
+    };
+    let rows: Vec<Value> =
+        packed_rows("captions.jsonl.gz").into_iter().filter(|row| !holds(row["text"].as_str().unwrap())).collect();
+    for (layout, at, column) in [("clip", ".", "hf"), ("open_clip", "textual", "open_clip")] {
+        let dir = unpack_clip(layout, at);
+        let tokenizer = Tokenizer::find(dir.path()).unwrap();
+        compare(&rows, column, |text| tokenizer.encode(text).unwrap().ids).assert_none();
+    }
+}
+
 /// Prints differences and microseconds a caption of the full run; fails on any difference.
 #[test]
 fn the_full_run_has_no_difference_where_one_is_given() {
@@ -143,23 +161,37 @@ fn the_full_run_has_no_difference_where_one_is_given() {
     let rows = rows(&std::fs::read_to_string(dir.join("captions.jsonl")).unwrap());
     let mut all = Vec::new();
     for (folder, column) in [("clip", "hf"), ("open_clip", "open_clip")] {
+        if !dir.join(folder).exists() {
+            continue;
+        }
         let began = Instant::now();
         let tokenizer = Tokenizer::find_with(&dir.join(folder), &as_reference()).unwrap();
         println!("{column}: loaded in {:?}", began.elapsed());
         let differences = compare(&rows, column, |text| tokenizer.encode(text).unwrap().ids);
         println!("{column}: class (differ, captions) {:?}", differences.classes);
-        for class in ["all", "plain"] {
-            let texts: Vec<&str> = rows
-                .iter()
-                .filter(|row| class == "all" || row["class"] == class)
-                .map(|row| row["text"].as_str().unwrap())
-                .collect();
+        all.push(differences);
+        let neutral = Tokenizer::find(&dir.join(folder)).unwrap();
+        let differences = compare(&rows, column, |text| neutral.encode(text).unwrap().ids);
+        println!("{column}, special tokens neutralised: class (differ, captions) {:?}", differences.classes);
+        print_times(column, &neutral, &rows);
+    }
+    assert!(!all.is_empty());
+    all.iter().for_each(Differences::assert_none);
+}
+
+#[expect(clippy::print_stdout, reason = "a measurement that is asked for by an environment variable")]
+fn print_times(column: &str, tokenizer: &Tokenizer, rows: &[Value]) {
+    for kind in ["all", "plain"] {
+        let of_kind = rows.iter().filter(|row| kind == "all" || row["class"] == kind);
+        let texts: Vec<&str> = of_kind.map(|row| row["text"].as_str().unwrap()).collect();
+        let pass = || {
             let began = Instant::now();
             let tokens: usize = texts.iter().map(|text| tokenizer.encode(text).unwrap().ids.len()).sum();
-            let each = began.elapsed().as_secs_f64() / texts.len() as f64 * 1e6;
-            println!("{column}: {each:.1} us a caption ({class}, {} captions, {tokens} tokens)", texts.len());
-        }
-        all.push(differences);
+            assert!(tokens >= texts.len());
+            began.elapsed().as_secs_f64()
+        };
+        // The fastest of five, as the Python script measures the references.
+        let each = (0..5).map(|_| pass()).fold(f64::INFINITY, f64::min) / texts.len().max(1) as f64 * 1e6;
+        println!("{column}: {each:.1} us a caption ({kind}, {} captions)", texts.len());
     }
-    all.iter().for_each(Differences::assert_none);
 }

@@ -151,7 +151,7 @@ impl ClipBpe {
     /// Start, the text's tokens, end; cut to `context` with the end in the last place.
     pub(super) fn encode(&self, cleaned: &str, context: usize, specials: SpecialTokens) -> Tokens {
         let room = context.saturating_sub(1);
-        let mut ids = Vec::with_capacity(context);
+        let mut ids = Vec::with_capacity(context.min(cleaned.len().saturating_add(FRAME)));
         ids.push(self.start);
         let mut rest = cleaned;
         while let Some((piece, tail)) = next_piece(rest, specials) {

@@ -15,7 +15,8 @@ const SIGLIP_CONTEXT: usize = 64;
 /// transformers writes 1e30 for "no limit"; no text tower takes more than this.
 const NO_LIMIT: u64 = 1_000_000;
 /// Where the tokenizer lies, beneath the model folder, in the layouts we know.
-const PLACES: [&str; 2] = ["textual", "."];
+const PLACES: [&str; 2] = [OPEN_CLIP_PLACE, ""];
+const OPEN_CLIP_PLACE: &str = "textual";
 
 /// The files, read.
 pub(super) struct Folder {
@@ -29,22 +30,17 @@ pub(super) struct Folder {
     config: Value,
     /// open_clip's `text_cfg`, null where absent.
     text_cfg: Value,
-    layout: Layout,
-}
-
-#[derive(Clone, Copy, PartialEq)]
-enum Layout {
-    HuggingFace,
-    OpenClip,
+    /// Whose layout it is.
+    mode: Mode,
 }
 
 impl Folder {
     pub(super) fn read(dir: &Path, limits: &TextLimits) -> Result<Self, TokenizerError> {
         let mut reader = Reader { limits, files: Vec::new() };
-        let at = PLACES.iter().map(|place| dir.join(place)).find(|at| at.join("tokenizer.json").exists());
-        let Some(at) = at else {
+        let Some(place) = PLACES.into_iter().find(|place| dir.join(place).join("tokenizer.json").exists()) else {
             return Err(TokenizerError::Missing { dir: dir.to_owned() });
         };
+        let at = dir.join(place);
         let tokenizer_path = at.join("tokenizer.json");
         let tokenizer = reader.bytes(&tokenizer_path)?;
         let tokenizer_config = reader.json(&at.join("tokenizer_config.json"))?;
@@ -54,25 +50,22 @@ impl Folder {
         let text_cfgs = [&config, &config["model_cfg"], &open_clip["model_cfg"]].map(|of| &of["text_cfg"]);
         let text_cfg = text_cfgs.into_iter().find(|cfg| cfg.is_object()).cloned().unwrap_or(Value::Null);
         // Repositories that carry both configurations are Hugging Face's: transformers.js reads those.
-        let is_transformers = config["model_type"].is_string() && !at.ends_with("textual");
-        let layout = if text_cfg.is_object() && !is_transformers { Layout::OpenClip } else { Layout::HuggingFace };
+        let is_transformers = config["model_type"].is_string() && place != OPEN_CLIP_PLACE;
+        let mode = if text_cfg.is_object() && !is_transformers { Mode::OpenClip } else { Mode::HuggingFace };
         let files = reader.files;
-        Ok(Self { tokenizer_path, tokenizer, files, tokenizer_config, special_tokens, config, text_cfg, layout })
+        Ok(Self { tokenizer_path, tokenizer, files, tokenizer_config, special_tokens, config, text_cfg, mode })
     }
 
     /// The way of the layout.
     pub(super) fn mode(&self) -> Mode {
-        match self.layout {
-            Layout::HuggingFace => Mode::HuggingFace,
-            Layout::OpenClip => Mode::OpenClip,
-        }
+        self.mode
     }
 
     /// How many tokens the text tower takes: the least of what the files say.
     pub(super) fn context(&self, stored: Option<usize>) -> Option<usize> {
         let size = |value: &Value| usize::try_from(value.as_u64().filter(|&n| n <= NO_LIMIT)?).ok();
         let open_clip = self.text_cfg.is_object().then(|| size(&self.text_cfg["context_length"]).unwrap_or(CLIP_CONTEXT));
-        if self.layout == Layout::OpenClip {
+        if self.mode == Mode::OpenClip {
             return open_clip;
         }
         let text_config = Some(&self.config["text_config"]).filter(|config| config.is_object()).unwrap_or(&self.config);
