@@ -1,6 +1,8 @@
 //! Every way in which a dual encoder is laid out or declared gives the embeddings that Python's ONNX Runtime gives. Models and
 //! goldens: `fixtures/models/make_layouts.py` and `make_exports.py`.
 
+#![expect(clippy::unwrap_used, reason = "tests and what they share fail by panicking")]
+
 mod model_support;
 
 use anchorite_encoder::model::{Dtype, Folder, Layout, ModelOptions, SimilarityKind};

@@ -1,5 +1,8 @@
 //! How an encoder behaves: batches, threads, loading, and input that does not fit.
 
+#![expect(clippy::unwrap_used, reason = "tests and what they share fail by panicking")]
+
+#[expect(dead_code, reason = "other test binaries use the rest")]
 mod model_support;
 
 use std::num::NonZeroUsize;

@@ -1,5 +1,8 @@
 //! What a model folder is taken for: layouts, element types, errors that say what to do, and the fingerprint. Nothing is run.
 
+#![expect(clippy::unwrap_used, reason = "tests and what they share fail by panicking")]
+
+#[expect(dead_code, reason = "other test binaries use the rest")]
 mod model_support;
 
 use std::path::Path;

@@ -1,6 +1,9 @@
 //! A model file is judged before ONNX Runtime sees it. No test here loads ONNX Runtime: what is refused is refused by us. The files
 //! come from `fixtures/models/make_attacks.py`.
 
+#![expect(clippy::unwrap_used, reason = "tests and what they share fail by panicking")]
+
+#[expect(dead_code, reason = "other test binaries use the rest")]
 mod model_support;
 
 use std::os::unix::fs::symlink;

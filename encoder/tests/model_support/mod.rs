@@ -1,5 +1,4 @@
 //! What the model tests share: the fixtures' folder, ONNX Runtime, and an encoder with trivial preparation.
-#![allow(dead_code, reason = "each test binary uses a part of it")]
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
