@@ -152,3 +152,16 @@ fn external_data_is_in_the_fingerprint() {
     std::fs::write(&data, bytes).unwrap();
     assert_ne!(open(folder.path()).unwrap().fingerprint(), before);
 }
+
+#[test]
+fn one_tower_in_several_element_types_is_one_tower() {
+    for (fixture_name, dtypes) in [("single_text", (Dtype::Plain, Dtype::Int8)), ("single_vision", (Dtype::Int8, Dtype::Plain))] {
+        let folder = copy(&format!("layouts/{fixture_name}"), &["model.onnx"]);
+        std::fs::copy(folder.path().join("model.onnx"), folder.path().join("model_int8.onnx")).unwrap();
+        let options = ModelOptions { image_dtype: dtypes.0, text_dtype: dtypes.1, ..ModelOptions::default() };
+        let opened = Folder::open(folder.path(), &options).unwrap();
+        let file = opened.text().map(|t| t.file().to_owned()).or(opened.image().map(|t| t.file().to_owned()));
+        assert_eq!(file.unwrap(), "model_int8.onnx", "{fixture_name}");
+        assert!(opened.text().is_none() || opened.image().is_none());
+    }
+}
