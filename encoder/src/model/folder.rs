@@ -1,5 +1,6 @@
 //! A model folder, opened: both towers found, read, scanned and bound; the fingerprint taken on the way.
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -258,14 +259,32 @@ impl Reader<'_> {
     }
 
     fn towers(&mut self, found: &Found) -> Result<Towers, ModelError> {
-        match (&found.image, &found.text) {
-            (Some(image), Some(text)) if image == text => self.one_file(image),
+        let towers = match (&found.image, &found.text) {
+            (Some(image), Some(text)) if found.layout == Layout::Combined => self.combined(image, text)?,
             (image, text) => {
                 let image = image.as_deref().map(|file| self.separate(file, Tower::Image, bind::image)).transpose()?;
                 let text = text.as_deref().map(|file| self.separate(file, Tower::Text, bind::text)).transpose()?;
-                let layout = if found.layout == Layout::Combined { Layout::Pair } else { found.layout };
-                Ok((layout, image, text))
+                (found.layout, image, text)
             }
+        };
+        // A file that was only looked into is no part of the model.
+        let (_, image, text) = &towers;
+        let used = |name: &str| {
+            let image = image.as_ref().is_some_and(|t| t.digests.contains_key(name));
+            image || text.as_ref().is_some_and(|t| t.digests.contains_key(name))
+        };
+        self.seen.retain(|(name, ..)| used(name));
+        Ok(towers)
+    }
+
+    /// `model.onnx`: both towers in one file, in two files of different element types, or one tower alone.
+    fn combined(&mut self, image: &str, text: &str) -> Result<Towers, ModelError> {
+        let (layout, image_tower, text_tower) = self.one_file(image)?;
+        match (layout, image_tower, text_tower) {
+            towers if image == text => Ok(towers),
+            (Layout::SingleTower, None, _) => self.one_file(text),
+            (Layout::SingleTower, image, _) => Ok((layout, image, None)),
+            (_, image, _) => Ok((layout, image, Some(self.separate(text, Tower::Text, bind::text)?))),
         }
     }
 
@@ -413,7 +432,11 @@ impl<B> TowerModel<B> {
         let (small, large): (Vec<LoadedTensor>, Vec<LoadedTensor>) =
             tensors.into_iter().partition(|t| t.data.len() as u64 <= INLINE_BYTES || !handed_over(t.data_type));
         let inline = small.iter().map(|t| (t.name.as_str(), t.data.as_slice())).collect();
-        Ok(LoadedModel { bytes: cut.write(&inline).into_owned(), tensors: large })
+        let written = match cut.write(&inline) {
+            Cow::Owned(bytes) => Some(bytes),
+            Cow::Borrowed(_) => None,
+        };
+        Ok(LoadedModel { bytes: written.unwrap_or_else(|| Arc::unwrap_or_clone(bytes)), tensors: large })
     }
 
     fn read_tensors(&self, tensors: Vec<ExternalTensor>) -> Result<Vec<LoadedTensor>, ModelError> {

@@ -159,9 +159,10 @@ impl Drop for Lease<'_> {
 
 fn builder(engine: &Engine, options: SessionOptions) -> Result<SessionBuilder, SessionError> {
     let mut builder = SessionBuilder::new(&engine.environment).map_err(runtime)?;
+    // What fails is returned as an error; a library does not write to the terminal as well.
+    builder = builder.with_log_level(LogLevel::Fatal).map_err(runtime)?;
     // The format is named so that ONNX Runtime does not guess it from the bytes: its own format was not scanned.
     builder = builder.with_config_entry("session.load_model_format", "ONNX").map_err(runtime)?;
-    builder = builder.with_log_level(LogLevel::Error).map_err(runtime)?;
     builder = builder.with_intra_op_spinning(options.spinning).map_err(runtime)?;
     builder = builder.with_inter_threads(1).map_err(runtime)?;
     if options.threads > 0 {
