@@ -61,7 +61,7 @@ fn slow(picture: &Rgb, filter: u64, width: usize, height: usize) -> Vec<u8> {
 fn pictures() -> impl Strategy<Value = Rgb> {
     (1..60_usize, 1..60_usize).prop_flat_map(|(width, height)| {
         proptest::collection::vec(prop_oneof![Just(0_u8), Just(255_u8), any::<u8>()], width * height * 3)
-            .prop_map(move |values| Rgb::new(values, width, height).unwrap())
+            .prop_map(move |values| Rgb::new(values, width, height).expect("as many bytes as pixels"))
     })
 }
 
