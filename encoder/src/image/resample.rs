@@ -230,24 +230,36 @@ fn to_fixed(weight: f64) -> i32 {
     (weight * f64::from(ONE) + rounding) as i32
 }
 
-/// Resamples every row to the wanted columns.
+/// Resamples every row to the wanted columns, two rows at a time.
 #[inline(always)]
 fn pass_columns(rows: &[u8], row_bytes: usize, taps: &Taps) -> Vec<u8> {
-    let mut narrow = Vec::with_capacity(rows.len() / row_bytes * taps.outputs() * CHANNELS);
-    // Four lanes a pixel, so that one pixel is one vector; the fourth stays zero.
-    let mut wide = vec![[0_i32; 4]; row_bytes / CHANNELS];
-    for row in rows.chunks_exact(row_bytes) {
-        for (lanes, &[red, green, blue]) in wide.iter_mut().zip(row.as_chunks::<CHANNELS>().0) {
-            *lanes = [red.into(), green.into(), blue.into(), 0];
+    let narrow_bytes = taps.outputs() * CHANNELS;
+    let mut narrow = vec![0; rows.len() / row_bytes * narrow_bytes];
+    // One pixel of both rows is one vector: four lanes a row, the fourth stays zero.
+    let mut wide = vec![[0_i32; 8]; row_bytes / CHANNELS];
+    for (pair, output) in rows.chunks(2 * row_bytes).zip(narrow.chunks_mut(2 * narrow_bytes)) {
+        let (upper, lower) = pair.split_at(row_bytes);
+        let (upper_out, lower_out) = output.split_at_mut(narrow_bytes);
+        // An odd last row is resampled with itself, into nothing.
+        let lower = if lower.is_empty() { upper } else { lower };
+        let pixels = upper.as_chunks::<CHANNELS>().0.iter().zip(lower.as_chunks::<CHANNELS>().0);
+        for (lanes, (&[r0, g0, b0], &[r1, g1, b1])) in wide.iter_mut().zip(pixels) {
+            *lanes = [r0.into(), g0.into(), b0.into(), 0, r1.into(), g1.into(), b1.into(), 0];
         }
-        for (first, weights) in taps.iter() {
-            let mut sums = [HALF; 4];
+        let (upper_out, _) = upper_out.as_chunks_mut::<CHANNELS>();
+        let mut lower_out = lower_out.as_chunks_mut::<CHANNELS>().0.iter_mut();
+        for ((first, weights), upper) in taps.iter().zip(upper_out) {
+            let mut sums = [HALF; 8];
             for (lanes, &weight) in wide[first..first + weights.len()].iter().zip(weights) {
                 for (sum, &lane) in sums.iter_mut().zip(lanes) {
                     *sum = sum.wrapping_add(lane.wrapping_mul(weight));
                 }
             }
-            narrow.extend_from_slice(&[clip(sums[0]), clip(sums[1]), clip(sums[2])]);
+            let [r0, g0, b0, _, r1, g1, b1, _] = sums.map(clip);
+            *upper = [r0, g0, b0];
+            if let Some(lower) = lower_out.next() {
+                *lower = [r1, g1, b1];
+            }
         }
     }
     narrow
