@@ -1,4 +1,5 @@
 //! The pictures in `fixtures/images` give what open_clip's pipeline gives, byte for byte; `make.py` beside them says how it was run.
+#![expect(clippy::unwrap_used, reason = "what fails while a test is set up fails the test")]
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

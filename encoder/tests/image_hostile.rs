@@ -1,4 +1,5 @@
 //! Pictures made to hurt: bombs, cuts, flipped bits, other formats. Each is an error with a name or a picture; none is a panic.
+#![expect(clippy::unwrap_used, reason = "what fails while a test is set up fails the test")]
 
 use std::io::Write;
 use std::path::PathBuf;
