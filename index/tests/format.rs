@@ -70,7 +70,10 @@ fn a_header_has_these_bytes() {
     numbers[0] = 5;
     let header = Header { id, numbers, sections: vec![Section { tag: 16, crc: 9, offset: 512, len: 640 }] };
     let bytes = header.encode();
-    assert_eq!(hex(&bytes[..40]), "414e43485345470a010000000400000007000000000000000100000001000000" .to_owned() + "0500000000000000");
+    assert_eq!(
+        hex(&bytes[..40]),
+        "414e43485345470a010000000400000007000000000000000100000001000000".to_owned() + "0500000000000000"
+    );
     assert_eq!(hex(&bytes[128..152]), "100000000900000000020000000000008002000000000000");
     assert!(bytes[152..508].iter().all(|b| *b == 0));
     assert_eq!(bytes[508..], crc32c::crc32c(&bytes[..508]).to_le_bytes());

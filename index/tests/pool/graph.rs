@@ -1,14 +1,12 @@
 //! What the graph promises: recall per effort, every vector in reach, the same bytes from one thread.
 
-mod support;
-
 use std::{collections::HashSet, fs};
 
+use crate::support::{build, clustered, image_pair, one_thread, rows, spec};
 use anchorite_index::{
-    Cancel, Effort, PairSink, Parts, PairStore, Query, RowId, Side,
-    pool::{PoolWriter, WriterOptions, verify},
+    Cancel, Effort, PairSink, PairStore, Parts, Query, RowId, Side,
+    pool::{PoolWriter, WriterOptions, inspect, verify},
 };
-use support::{build, clustered, image_pair, one_thread, rows, spec};
 
 /// Share of the exact ten nearest that come back, over `queries`.
 fn recall(pool: &anchorite_index::pool::Pool, queries: &[Vec<f32>], effort: Effort) -> f64 {
@@ -42,8 +40,7 @@ fn exact_search_is_what_a_plain_loop_over_the_stored_vectors_says() {
     let stored = pool.get(&all_rows, Parts { vectors: true, picture: false }).unwrap();
     for query in queries {
         let dot = |v: &[f32]| v.iter().zip(query).map(|(a, b)| f64::from(*a) * f64::from(*b)).sum::<f64>();
-        let mut expected: Vec<(f64, u64)> =
-            stored.iter().flatten().map(|r| (dot(r.image.as_ref().unwrap()), r.row.0)).collect();
+        let mut expected: Vec<(f64, u64)> = stored.iter().flatten().map(|r| (dot(r.image.as_ref().unwrap()), r.row.0)).collect();
         expected.sort_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
         let expected: Vec<u64> = expected.into_iter().take(50).map(|(_, row)| row).collect();
         assert_eq!(rows(&pool, query, 50, Effort::Exact), expected);
@@ -74,11 +71,22 @@ fn ten_thousand_equal_vectors_stay_in_reach_and_so_does_the_rest() {
     let pool = build(dir.path(), &vectors, &WriterOptions::default());
     let report = verify(dir.path()).unwrap();
     assert!(report.is_sound(), "{:?}", report.damage);
+    assert_eq!(inspect(dir.path()).unwrap().graphs[0].duplicates, 10_000);
     let same = rows(&pool, &vectors[7], 1_000, Effort::Normal);
     assert_eq!(same.len(), 1_000);
     assert!(same.iter().all(|row| *row == 7 || *row >= 2_000));
     let own = (0..2_000).step_by(10).filter(|&n| rows(&pool, &vectors[n], 1, Effort::High) == [n as u64]).count();
     assert!(own >= 198, "{own} of 200 vectors found by themselves");
+}
+
+#[test]
+fn a_pool_of_nothing_but_one_vector_gives_every_row() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = vec![clustered(1, 16, 1, 1).remove(0); 700];
+    let pool = build(dir.path(), &vectors, &WriterOptions::default());
+    assert!(verify(dir.path()).unwrap().is_sound());
+    assert_eq!(rows(&pool, &vectors[0], 100, Effort::Fast).len(), 100);
+    assert_eq!(rows(&pool, &vectors[0], 1_000, Effort::Normal), (0..700).collect::<Vec<u64>>());
 }
 
 #[test]

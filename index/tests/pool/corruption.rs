@@ -1,14 +1,12 @@
 //! Every truncation and one flipped bit in every byte of every file of a small pool: a named error or the same answers.
 
-mod support;
-
 use std::{collections::BTreeMap, fs, path::Path};
 
+use crate::support::{clustered, image_pair, one_thread, spec};
 use anchorite_index::{
     Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, StoreError, Value,
     pool::{DamagedManifest, OpenOptions, Pool, PoolWriter, Verify, verify},
 };
-use support::{clustered, image_pair, one_thread, spec};
 
 const DIM: usize = 6;
 /// Enough that a narrow beam goes through the graph and does not scan.

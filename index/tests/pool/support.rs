@@ -1,5 +1,4 @@
 //! Pools for tests: seeded vectors and shorthand.
-#![expect(dead_code, reason = "each test file uses its part")]
 
 use std::path::Path;
 

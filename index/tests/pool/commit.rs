@@ -1,7 +1,5 @@
 //! What a commit promises: one writer, all or nothing, and the generation before it when something fails.
 
-mod support;
-
 use std::{
     collections::BTreeSet,
     fs, io,
@@ -13,11 +11,11 @@ use std::{
     },
 };
 
+use crate::support::{clustered, image_pair, one_thread, rows, spec};
 use anchorite_index::{
     BuildParams, Cancel, Effort, Pair, PairSink, PairStore, StoreError, Value,
     pool::{IoHook, OpenOptions, Pool, PoolWriter, WriterOptions, inspect, verify},
 };
-use support::{clustered, image_pair, one_thread, rows, spec};
 
 const DIM: usize = 12;
 
