@@ -36,6 +36,8 @@ pub struct GraphFacts {
     pub links: u64,
     /// Nodes that the builder left unreachable and that got a link in the repair.
     pub orphans_repaired: u64,
+    /// Nodes whose row equals that of another node before them; they hang below it and are no part of the graph proper.
+    pub duplicates: u64,
 }
 
 /// Where everything lies in a graph file.
@@ -62,13 +64,14 @@ impl GraphLayout {
     #[must_use]
     pub fn numbers(nodes: usize, entry: u32, facts: &GraphFacts) -> [u64; NUMBERS] {
         let mut numbers = [0; NUMBERS];
-        numbers[..6].copy_from_slice(&[
+        numbers[..7].copy_from_slice(&[
             nodes as u64,
             u64::from(entry),
             u64::from(facts.m),
             u64::from(facts.ef_construction),
             facts.links,
             facts.orphans_repaired,
+            facts.duplicates,
         ]);
         numbers
     }
@@ -84,7 +87,7 @@ impl GraphLayout {
     /// # Errors
     /// Counts out of bounds or sections of another length.
     pub fn of(header: &Header) -> Result<Self, Damage> {
-        let [nodes, entry, m, ef, links, orphans_repaired, ..] = header.numbers;
+        let [nodes, entry, m, ef, links, orphans_repaired, duplicates, ..] = header.numbers;
         if nodes == 0 || nodes > Limits::STANDARD.segment_rows {
             return Err(Damage::new(32, format!("{nodes} nodes")));
         }
@@ -103,7 +106,7 @@ impl GraphLayout {
         Ok(Self {
             nodes: usize::try_from(nodes).map_err(|_| Damage::new(32, format!("{nodes} nodes")))?,
             entry: u32::try_from(entry).map_err(|_| Damage::new(40, format!("entry {entry}")))?,
-            facts: GraphFacts { m: m as u32, ef_construction, links, orphans_repaired },
+            facts: GraphFacts { m: m as u32, ef_construction, links, orphans_repaired, duplicates },
             level0: header.section(LEVEL0, Some(level0))?,
             levels,
             upper_nodes: header.section(UPPER_NODES, None)?,

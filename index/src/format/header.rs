@@ -210,7 +210,7 @@ impl Header {
             let section = Section { tag: fields.u32()?, crc: fields.u32()?, offset: fields.u64()?, len: fields.u64()? };
             let end = section.offset.checked_add(section.len).filter(|&end| end <= file_len);
             match end {
-                Some(end) if section.offset >= free_from && section.offset % ALIGN == 0 => free_from = end,
+                Some(end) if section.offset >= free_from && section.offset.is_multiple_of(ALIGN) => free_from = end,
                 _ => return Err(Damage::new(at, format!("section {} does not lie in the file", section.tag)).into()),
             }
             sections.push(section);

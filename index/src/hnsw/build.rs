@@ -7,6 +7,7 @@ use hnsw_rs::{anndists::dist::Distance, hnsw::Hnsw};
 
 use super::{
     audit,
+    duplicates::Kinds,
     params::{BuildProgress, Plan, Threads},
     view::{GraphView, Level, RowsView},
 };
@@ -105,17 +106,18 @@ impl Distance<u32> for RowDistance<'_> {
 /// Builds, audits and repairs the graph of `job`.
 pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError> {
     let distance = RowDistance::new(job.rows, job.nodes);
-    let hnsw = Hnsw::new(plan.params.m, job.nodes, MAX_LEVELS, plan.params.ef_construction, distance);
-    insert_all(&hnsw, job, plan)?;
+    let kinds = Kinds::of(&job.rows, job.nodes);
+    let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, distance);
+    insert_all(&hnsw, &kinds.first, job.side, plan)?;
     let mut built = export(&hnsw, job.nodes, plan);
     drop(hnsw);
+    built.facts.duplicates = kinds.attach(&mut built);
     built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
     built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
     Ok(built)
 }
 
-fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, job: &BuildJob<'_>, plan: &Plan) -> Result<(), StoreError> {
-    let ids: Vec<u32> = (0..job.nodes as u32).collect();
+fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, ids: &[u32], side: Side, plan: &Plan) -> Result<(), StoreError> {
     let mut done = 0;
     while done < ids.len() {
         if plan.cancel.is_cancelled() {
@@ -123,7 +125,7 @@ fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, job: &BuildJob<'_>, plan: &
         }
         let sequential = plan.params.threads == Threads::One || done < SEQUENTIAL;
         let end = ids.len().min(done + if done < SEQUENTIAL { SEQUENTIAL } else { STEP });
-        let step: Vec<(&[u32], usize)> = (done..end).map(|i| (&ids[i..=i], i)).collect();
+        let step: Vec<(&[u32], usize)> = (done..end).map(|i| (&ids[i..=i], ids[i] as usize)).collect();
         if sequential {
             step.into_iter().for_each(|item| hnsw.insert_slice(item));
         } else {
@@ -131,7 +133,7 @@ fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, job: &BuildJob<'_>, plan: &
         }
         done = end;
         if let Some(report) = &plan.report {
-            report(BuildProgress { side: job.side, done: done as u64, total: ids.len() as u64 });
+            report(BuildProgress { side, done: done as u64, total: ids.len() as u64 });
         }
     }
     Ok(())

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `params` | how a graph is built, with reasons |
 //! | `build` | rows to links, through hnsw_rs |
+//! | `duplicates` | equal rows: one goes in, the others hang below it |
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
 //! | `beam`, `visited`, `search` | greedy descent and beam search |
@@ -11,6 +12,7 @@
 mod audit;
 mod beam;
 mod build;
+mod duplicates;
 mod params;
 mod search;
 mod view;

@@ -34,6 +34,8 @@ pub struct GraphInfo {
     pub links: u64,
     /// Nodes that the builder left unreachable and that were given a link.
     pub orphans_repaired: u64,
+    /// Nodes whose stored row equals that of a node before them.
+    pub duplicates: u64,
 }
 
 /// What a pool is made of.
@@ -96,6 +98,7 @@ impl Pool {
                         ef_construction: facts.ef_construction,
                         links: facts.links,
                         orphans_repaired: facts.orphans_repaired,
+                        duplicates: facts.duplicates,
                     });
                 }
             }

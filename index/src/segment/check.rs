@@ -83,5 +83,25 @@ fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
             view.upper_links(level, position).try_for_each(|link| link.map(drop)).map_err(fault)?;
         }
     }
-    Ok(())
+    check_reach(graph)
+}
+
+/// Whether every node can be reached from the entry on level 0. Links are in range (checked before).
+fn check_reach(graph: &GraphFile) -> Result<(), StoreError> {
+    let view = graph.view();
+    let mut reached = vec![false; view.nodes];
+    let mut open = vec![view.entry];
+    reached[view.entry as usize] = true;
+    while let Some(node) = open.pop() {
+        for &link in view.links(node).iter().take_while(|link| **link != NONE) {
+            if !std::mem::replace(&mut reached[link as usize], true) {
+                open.push(link);
+            }
+        }
+    }
+    let lost = reached.iter().filter(|reached| !**reached).count();
+    match reached.iter().position(|reached| !reached) {
+        Some(node) => Err(graph.corrupt(Damage::new(0, format!("{lost} nodes, {node} among them, cannot be reached")))),
+        None => Ok(()),
+    }
 }

@@ -1,0 +1,175 @@
+//! The format: round trips and golden bytes. A change here is a new format version (`FORMAT.md`).
+
+use std::collections::BTreeMap;
+
+use anchorite_index::{
+    ContentHash, Key, Pair, Side, SourceRef, Spec, StoreError, Value,
+    format::{
+        header::{FileId, FileKind, HEADER_BYTES, Header, Section},
+        manifest::{FileEntry, Manifest, SegmentEntry, file_name, generation_of},
+        pairs,
+    },
+};
+use proptest::prelude::*;
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|b| format!("{b:02x}")).collect()
+}
+
+fn manifest() -> Manifest {
+    let id = |kind, side| FileId { segment: 3, kind, side };
+    let file = |kind, side| FileEntry { id: id(kind, side), len: 4096, crc: 0x0102_0304, header_crc: 5 };
+    let image = Some(Side::Image);
+    Manifest {
+        generation: 2,
+        next_segment: 4,
+        spec: Spec { encoder: "ab".into(), dim: 8 },
+        progress: vec![0xEE],
+        segments: vec![SegmentEntry {
+            id: 3,
+            rows: 9,
+            sides: [9, 0],
+            files: vec![file(FileKind::Pairs, None), file(FileKind::Vectors, image), file(FileKind::Graph, image)],
+        }],
+    }
+}
+
+#[test]
+fn a_manifest_has_these_bytes() {
+    let file = |kind, side| format!("{kind}000000{side}00000000100000000000000403020105000000");
+    let body = [
+        "414e4348504f4f4c0100000000000000",
+        "02000000000000000400000000000000",
+        "0800000002000000616201000000ee",
+        "010000000300000000000000090000000000000009000000000000000000000000000000",
+        "03000000",
+        &file("01", "02"),
+        &file("03", "00"),
+        &file("04", "00"),
+    ]
+    .concat();
+    let bytes = manifest().encode();
+    assert_eq!(hex(&bytes[..bytes.len() - 4]), body);
+    assert_eq!(Manifest::decode(&bytes, 2).unwrap(), manifest());
+}
+
+#[test]
+fn a_newer_version_is_said_to_be_newer() {
+    let mut bytes = manifest().encode();
+    bytes[8] = 2;
+    let body = bytes.len() - 4;
+    let crc = crc32c::crc32c(&bytes[..body]);
+    bytes[body..].copy_from_slice(&crc.to_le_bytes());
+    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 2, supported: 1, .. })));
+}
+
+#[test]
+fn a_header_has_these_bytes() {
+    let id = FileId { segment: 7, kind: FileKind::Graph, side: Some(Side::Text) };
+    let mut numbers = [0; 12];
+    numbers[0] = 5;
+    let header = Header { id, numbers, sections: vec![Section { tag: 16, crc: 9, offset: 512, len: 640 }] };
+    let bytes = header.encode();
+    assert_eq!(
+        hex(&bytes[..40]),
+        "414e43485345470a010000000400000007000000000000000100000001000000".to_owned() + "0500000000000000"
+    );
+    assert_eq!(hex(&bytes[128..152]), "100000000900000000020000000000008002000000000000");
+    assert!(bytes[152..508].iter().all(|b| *b == 0));
+    assert_eq!(bytes[508..], crc32c::crc32c(&bytes[..508]).to_le_bytes());
+    assert_eq!(Header::decode(&bytes, id, 2000).unwrap(), header);
+    assert!(matches!(Header::decode(&bytes, id, 1151), Err(StoreError::Corrupt { .. })));
+    let other = FileId { segment: 8, ..id };
+    assert!(matches!(Header::decode(&bytes, other, 2000), Err(StoreError::Corrupt { offset: 12, .. })));
+}
+
+#[test]
+fn sections_that_overlap_leave_the_file_or_lie_askew_are_refused() {
+    let id = FileId { segment: 7, kind: FileKind::Pairs, side: None };
+    let section = |offset, len| Section { tag: 1, crc: 0, offset, len };
+    let bad = [
+        vec![section(512, 100), section(576, 1)],
+        vec![section(448, 1)],
+        vec![section(513, 1)],
+        vec![section(512, 4096)],
+        vec![section(u64::MAX - 63, 64)],
+        vec![section(1024, 1), section(512, 1)],
+    ];
+    for sections in bad {
+        let bytes = Header { id, numbers: [0; 12], sections }.encode();
+        assert!(matches!(Header::decode(&bytes, id, 4096), Err(StoreError::Corrupt { .. })));
+    }
+    assert_eq!(HEADER_BYTES, 512);
+}
+
+#[test]
+fn file_names_and_generations_agree() {
+    assert_eq!(file_name(0x1f), "manifest-000000000000001f");
+    for bad in ["manifest-1f", "manifest-000000000000001F", "manifest-000000000000001f.tmp", "manifest-+00000000000001f"] {
+        assert_eq!(generation_of(bad), None, "{bad}");
+    }
+    let id = FileId { segment: 0xa, kind: FileKind::Vectors, side: Some(Side::Image) };
+    assert_eq!(id.name(), "seg-000000000000000a.image.vectors");
+}
+
+fn value() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        any::<bool>().prop_map(Value::Bool),
+        any::<i64>().prop_map(Value::Int),
+        (-1e300f64..1e300).prop_map(Value::Float),
+        ".{0,40}".prop_map(Value::Text),
+    ]
+}
+
+proptest! {
+    #[test]
+    fn a_record_comes_back_and_every_cut_of_it_is_refused(
+        key in "[A-Za-z0-9._:-]{1,64}",
+        file in ".{0,60}",
+        row in any::<u64>(),
+        caption in prop::option::of(".{0,80}"),
+        fields in prop::collection::btree_map(".{0,20}", value(), 0..5),
+    ) {
+        let fields: BTreeMap<String, Value> = fields;
+        let pair = Pair {
+            key: Key::new(key).unwrap(),
+            source: SourceRef { file, row },
+            content: ContentHash([5; 32]),
+            image: None,
+            text: None,
+            caption,
+            fields,
+            picture: None,
+        };
+        let mut bytes = Vec::new();
+        let picture = pairs::PictureRef { offset: 1, len: 2, crc: 3 };
+        pairs::encode(&pair, Some(picture), &mut bytes);
+        let back = pairs::decode(&bytes, 0).unwrap();
+        prop_assert_eq!((&back.key, &back.source, &back.caption), (&pair.key, &pair.source, &pair.caption));
+        prop_assert_eq!((&back.fields, back.picture), (&pair.fields, Some(picture)));
+        prop_assert_eq!(pairs::key_bytes(&bytes, 0).unwrap(), pair.key.as_str().as_bytes());
+        for len in 0..bytes.len() {
+            prop_assert!(pairs::decode(&bytes[..len], 0).is_err());
+        }
+    }
+
+    #[test]
+    fn any_bytes_behind_a_good_checksum_are_read_without_a_panic(body in prop::collection::vec(any::<u8>(), 0..300)) {
+        let mut record = crc32c::crc32c(&body).to_le_bytes().to_vec();
+        record.extend_from_slice(&body);
+        let _ = pairs::decode(&record, 0);
+        let mut bytes = b"ANCHPOOL\x01\0\0\0\0\0\0\0".to_vec();
+        bytes.extend_from_slice(&body);
+        let crc = crc32c::crc32c(&bytes);
+        bytes.extend_from_slice(&crc.to_le_bytes());
+        let _ = Manifest::decode(&bytes, 0);
+        let mut header = [0u8; 512];
+        header[..12].copy_from_slice(b"ANCHSEG\n\x01\0\0\0");
+        let len = body.len().min(496);
+        header[12..12 + len].copy_from_slice(&body[..len]);
+        let crc = crc32c::crc32c(&header[..508]);
+        header[508..].copy_from_slice(&crc.to_le_bytes());
+        let id = FileId { segment: 1, kind: FileKind::Pairs, side: None };
+        let _ = Header::decode(&header, id, 4096);
+    }
+}

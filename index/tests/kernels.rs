@@ -1,0 +1,50 @@
+//! Every kernel of this machine equals its scalar twin: the integer ones exactly, the f16 ones bit for bit.
+
+use anchorite_index::distance::Cpu;
+use half::f16;
+use proptest::prelude::*;
+
+fn padded<T: Clone>(mut values: Vec<T>, fill: T) -> Vec<T> {
+    values.resize(values.len().next_multiple_of(64).max(64), fill);
+    values
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn integer_kernels_equal_the_scalar_twin(pairs in prop::collection::vec((0u8..=127, 0u8..=127, -128i8..=127), 1..1100)) {
+        let a = padded(pairs.iter().map(|p| p.0).collect(), 64);
+        let b = padded(pairs.iter().map(|p| p.1).collect(), 64);
+        let query = padded(pairs.iter().map(|p| p.2).collect(), 0);
+        for cpu in Cpu::available() {
+            prop_assert_eq!(cpu.dot_query(&a, &query), Cpu::scalar().dot_query(&a, &query), "{}", cpu.name());
+            prop_assert_eq!(cpu.dot_rows(&a, &b), Cpu::scalar().dot_rows(&a, &b), "{}", cpu.name());
+        }
+    }
+
+    #[test]
+    fn f16_kernels_equal_the_scalar_twin(bits in prop::collection::vec((0u16..0x7c00, any::<bool>(), -2f32..2.0), 1..1100)) {
+        let sign = |negative: bool| if negative { 0x8000 } else { 0 };
+        let row = padded(bits.iter().map(|b| f16::from_bits(b.0 | sign(b.1))).collect(), f16::ZERO);
+        let query = padded(bits.iter().map(|b| b.2).collect(), 0.0);
+        let other: Vec<f32> = query.iter().rev().copied().collect();
+        for cpu in Cpu::available() {
+            let expected = [Cpu::scalar().dot_f16(&row, &query), Cpu::scalar().dot_f16(&row, &other)];
+            prop_assert_eq!(cpu.dot_f16(&row, &query).to_bits(), expected[0].to_bits(), "{}", cpu.name());
+            let four = cpu.dot_f16_x4(&row, [&query, &other, &query, &other]);
+            let wanted = [expected[0], expected[1], expected[0], expected[1]];
+            prop_assert_eq!(four.map(f32::to_bits), wanted.map(f32::to_bits), "{}", cpu.name());
+        }
+    }
+}
+
+#[test]
+fn extreme_bytes_do_not_saturate() {
+    let a = vec![127u8; 16_384];
+    for (query, expected) in [(vec![-128i8; 16_384], -127 * 128 * 16_384), (vec![127i8; 16_384], 127 * 127 * 16_384)] {
+        for cpu in Cpu::available() {
+            assert_eq!(cpu.dot_query(&a, &query), expected, "{}", cpu.name());
+        }
+    }
+}

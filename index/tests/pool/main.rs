@@ -1,0 +1,8 @@
+//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `corruption` (what damage
+//! does).
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod commit;
+mod corruption;
+mod graph;
+mod support;
