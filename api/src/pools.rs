@@ -111,6 +111,7 @@ pub(crate) enum ByName {
     responses(
         (status = 200, description = "Every pool", body = PoolList),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<JsonBytes, ApiError> {
@@ -125,6 +126,7 @@ pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<JsonBytes, ApiEr
         (status = 400, description = "The path is not UTF-8", body = ErrorBody),
         (status = 404, description = "No such pool", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
 pub(crate) async fn describe(
@@ -146,6 +148,8 @@ pub(crate) async fn describe(
         (status = 404, description = "No such pool or pair", body = ErrorBody),
         (status = 422, description = "Neither a row number nor a key, or an unknown parameter", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 500, description = "The server failed", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
 pub(crate) async fn pair(
@@ -176,6 +180,8 @@ pub(crate) async fn pair(
         (status = 404, description = "No such pool or pair, or no picture stored", body = ErrorBody),
         (status = 422, description = "Neither a row number nor a key, or an unknown parameter", body = ErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 500, description = "The server failed", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
 pub(crate) async fn image(

@@ -23,12 +23,6 @@ use crate::{
 struct Document;
 
 fn documented() -> OpenApiRouter<Arc<App>> {
-    let legacy = OpenApiRouter::new()
-        .routes(routes!(clip_retrieval::knn_service))
-        .routes(routes!(clip_retrieval::metadata))
-        .routes(routes!(clip_retrieval::indices_list))
-        .routes(routes!(clip_retrieval::config))
-        .layer(middleware::from_fn(clip_retrieval::any_origin));
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(search::search))
         .routes(routes!(pools::list))
@@ -38,7 +32,10 @@ fn documented() -> OpenApiRouter<Arc<App>> {
         .routes(routes!(health::healthz))
         .routes(routes!(health::readyz))
         .routes(routes!(health::metrics))
-        .merge(legacy)
+        .routes(routes!(clip_retrieval::knn_service))
+        .routes(routes!(clip_retrieval::metadata))
+        .routes(routes!(clip_retrieval::indices_list))
+        .routes(routes!(clip_retrieval::config))
 }
 
 /// The OpenAPI document, as `/openapi.json` serves it.
@@ -59,6 +56,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(move |payload: Box<dyn Any + Send>| finish::caught(&panics, &*payload)))
+        .layer(middleware::from_fn(clip_retrieval::any_origin))
         .layer(middleware::from_fn_with_state(Arc::clone(app), finish::finish))
         .with_state(Arc::clone(app))
 }

@@ -102,6 +102,7 @@ pub(crate) struct FrontConfig {
         (status = 200, description = "An array, best first: metadata columns, image, id, similarity", body = Vec<std::collections::HashMap<String, serde_json::Value>>),
         (status = 400, description = "The body is not JSON", body = LegacyErrorBody),
         (status = 404, description = "No such index", body = LegacyErrorBody),
+        (status = 408, description = "The body came too slowly", body = LegacyErrorBody),
         (status = 413, description = "The body is too large", body = LegacyErrorBody),
         (status = 422, description = "A field is wrong; the message names it", body = LegacyErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = LegacyErrorBody),
@@ -122,9 +123,12 @@ pub(crate) async fn knn_service(State(app): State<Arc<App>>, headers: HeaderMap,
         (status = 200, description = "An array of {id, metadata}, in request order", body = Vec<std::collections::HashMap<String, serde_json::Value>>),
         (status = 400, description = "The body is not JSON", body = LegacyErrorBody),
         (status = 404, description = "No such index or row", body = LegacyErrorBody),
+        (status = 408, description = "The body came too slowly", body = LegacyErrorBody),
         (status = 413, description = "The body is too large", body = LegacyErrorBody),
         (status = 422, description = "A field is wrong; the message names it", body = LegacyErrorBody),
         (status = 429, description = "Working at the limit; see Retry-After", body = LegacyErrorBody),
+        (status = 500, description = "The server failed", body = LegacyErrorBody),
+        (status = 504, description = "Took longer than allowed", body = LegacyErrorBody),
     )
 )]
 pub(crate) async fn metadata(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<JsonBytes, ApiError> {
@@ -146,8 +150,12 @@ pub(crate) async fn config(headers: HeaderMap) -> Result<JsonBytes, ApiError> {
     JsonBytes::of(&FrontConfig { default_backend, default_index: String::new(), url_column: "url".to_owned() })
 }
 
-/// Any origin may ask on these routes: upstream's page is served from elsewhere, and nothing here needs credentials.
+/// Any origin may ask on these routes, and on no other: upstream's page is served from elsewhere, and nothing here needs
+/// credentials.
 pub(crate) async fn any_origin(request: Request, next: Next) -> Response {
+    if !is_route(request.uri().path()) {
+        return next.run(request).await;
+    }
     let preflight = request.method() == Method::OPTIONS;
     let mut response = if preflight { StatusCode::NO_CONTENT.into_response() } else { next.run(request).await };
     let headers = response.headers_mut();

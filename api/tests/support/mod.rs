@@ -16,7 +16,10 @@ use std::{
 use anchorite_anchors::Retriever;
 use anchorite_api::{App, Drained, Limits, Options, Server};
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
-use anchorite_index::{Cancel, ContentHash, Key, Pair, PairSink as _, SourceRef, Spec, Value, memory::MemoryStore};
+use anchorite_index::{
+    Answer, Cancel, ContentHash, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
+    StoreStatus, Value, memory::MemoryStore,
+};
 use serde_json::Value as Json;
 
 pub const DIM: usize = 16;
@@ -140,6 +143,37 @@ impl Encode for Tricky {
         }
         self.inner.encode_texts(batch)
     }
+}
+
+/// A store whose records are damaged on disk.
+struct Damaged(Arc<MemoryStore>);
+
+impl PairStore for Damaged {
+    fn spec(&self) -> &Spec {
+        self.0.spec()
+    }
+    fn max_k(&self) -> usize {
+        self.0.max_k()
+    }
+    fn status(&self) -> StoreStatus {
+        self.0.status()
+    }
+    fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        self.0.search(queries, cancel)
+    }
+    fn get(&self, _: &[RowId], _: Parts) -> Result<Vec<Option<Record>>, StoreError> {
+        Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
+    }
+    fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
+        self.0.find(keys)
+    }
+}
+
+/// The pool `fruit` with damaged records.
+pub fn start_damaged() -> TestServer {
+    let store = Arc::new(Damaged(store(&fruit())));
+    let retriever = Retriever::new(Arc::new(FakeEncoder::new(DIM)), store).expect("they match");
+    start_pools(vec![("fruit".to_owned(), retriever)], Limits::default())
 }
 
 /// A running server; stopped when dropped.
