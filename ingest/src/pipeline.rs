@@ -400,7 +400,7 @@ impl<'a> Desk<'a> {
         *self.report.rejected_by_reason.entry(reject.code.to_owned()).or_default() += 1;
         if reject.code == code::ENCODE_FAILED {
             self.encoder_failures += 1;
-            reject.message.clone_into(&mut self.encoder_message);
+            self.encoder_message = reject.message.to_string();
         }
         match &mut self.rejects {
             Some(list) => list.add(reject).map_err(|e| rejects_error(self.job.options, e)),
