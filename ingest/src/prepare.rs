@@ -187,7 +187,7 @@ impl Workshop<'_> {
                 return Ok(true);
             }
             let start = Instant::now();
-            let embeddings = encode_batch(&batch, |b| encoder.encode_images(b))?;
+            let embeddings = encode_batch(&batch, &|b| encoder.encode_images(b))?;
             *time += start.elapsed();
             for (i, embedding) in positions.into_iter().zip(embeddings) {
                 match embedding {
@@ -211,7 +211,7 @@ impl Workshop<'_> {
             let rest = wanted.split_off(self.batch.min(wanted.len()));
             let (positions, batch): (Vec<usize>, Vec<Tokens>) = std::mem::replace(&mut wanted, rest).into_iter().unzip();
             let start = Instant::now();
-            let embeddings = encode_batch(&batch, |b| encoder.encode_texts(b))?;
+            let embeddings = encode_batch(&batch, &|b| encoder.encode_texts(b))?;
             *time += start.elapsed();
             for (i, embedding) in positions.into_iter().zip(embeddings) {
                 match embedding {
@@ -281,7 +281,7 @@ type Encoded = Result<Embedding, String>;
 /// Embeds a batch; when that fails, one by one.
 fn encode_batch<T>(
     batch: &[T],
-    encode: impl Fn(&[T]) -> Result<Vec<Embedding>, EncodeError>,
+    encode: &dyn Fn(&[T]) -> Result<Vec<Embedding>, EncodeError>,
 ) -> Result<Vec<Encoded>, EncodeError> {
     match encode(batch) {
         Ok(all) if all.len() == batch.len() => Ok(all.into_iter().map(Ok).collect()),
@@ -291,7 +291,7 @@ fn encode_batch<T>(
         _ => {
             let mut each = Vec::with_capacity(batch.len());
             for item in batch {
-                each.extend(encode_batch(std::slice::from_ref(item), &encode)?);
+                each.extend(encode_batch(std::slice::from_ref(item), encode)?);
             }
             Ok(each)
         }

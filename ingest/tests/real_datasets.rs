@@ -103,11 +103,8 @@ fn a_plan_says_what_would_be_read_and_how_the_first_rows_fare() {
 
 #[test]
 fn captions_alone_go_in_when_the_picture_column_is_turned_off() {
-    let columns = ColumnOptions {
-        image: anchorite_ingest::ColumnChoice::Absent,
-        caption: named("caption"),
-        ..Default::default()
-    };
+    let columns =
+        ColumnOptions { image: anchorite_ingest::ColumnChoice::Absent, caption: named("caption"), ..Default::default() };
     let options = IngestOptions { columns, missing: Missing::Reject, ..Default::default() };
     let run = run(fixture("img2dataset/00000.parquet"), &options);
     assert_eq!((run.report().accepted, run.report().images), (4, 0));
