@@ -170,7 +170,7 @@ impl<'a> VectorColumn<'a> {
     pub(crate) fn get(&self, row: usize) -> Option<Vec<f32>> {
         let range = match self.lists {
             Lists::Fixed(list) => list.is_valid(row).then(|| {
-                let (start, width) = (list.value_offset(row) as usize, list.value_length() as usize);
+                let (start, width) = (list.value_offset_at(row), list.value_length() as usize);
                 start..start + width
             }),
             Lists::Small(list) => range(list, row),
