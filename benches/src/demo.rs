@@ -50,8 +50,20 @@ fn cold_demo(cache: &Path, sheet: &mut Sheet) -> Result<PathBuf> {
     let built = cargo(&["build", "--release", "--package", "anchorite", "--bin", "anchorite"]).status()?;
     ensure!(built.success(), "anchorite does not build");
     let start = Instant::now();
-    let output = cargo(&["run", "--release", "--quiet", "--package", "anchorite", "--bin", "anchorite", "--", "demo", "--check", "--json"])
-        .output()?;
+    let output = cargo(&[
+        "run",
+        "--release",
+        "--quiet",
+        "--package",
+        "anchorite",
+        "--bin",
+        "anchorite",
+        "--",
+        "demo",
+        "--check",
+        "--json",
+    ])
+    .output()?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(output.status.success(), "demo --check failed: {}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).context("demo --check --json prints JSON")?;
@@ -68,7 +80,12 @@ fn demo_figures(said: &Value, seconds: f64, sheet: &mut Sheet) -> Result<()> {
     for stage in said["stages"].as_array().context("stages")? {
         let name = stage["stage"].as_str().context("a stage has a name")?;
         sheet.add(Figure::new(format!("demo stage {name}: time"), number(stage, "seconds")?, "s", &data));
-        sheet.add(Figure::new(format!("demo stage {name}: peak memory so far"), number(stage, "peak_bytes")? / MIB, "MiB", &data));
+        sheet.add(Figure::new(
+            format!("demo stage {name}: peak memory so far"),
+            number(stage, "peak_bytes")? / MIB,
+            "MiB",
+            &data,
+        ));
     }
     sheet.add(Figure::new("demo ingest", number(said, "pictures_per_second")?, "pictures/s", &data));
     let held_out = format!("{} held-out captions against {rows} pictures", said["held_out"]);
@@ -119,7 +136,8 @@ fn fill(dir: &Path, vectors: &[f32]) -> Result<()> {
     let spec = Spec { encoder: "clip-like".to_owned(), dim: DIM };
     let mut writer = PoolWriter::open(dir, &spec, &WriterOptions::default())?;
     for (block, rows) in vectors.chunks(BATCH * DIM).enumerate() {
-        let pairs = rows.chunks_exact(DIM).enumerate().map(|(i, v)| pair((block * BATCH + i) as u64, v)).collect::<Result<Vec<_>>>()?;
+        let pairs =
+            rows.chunks_exact(DIM).enumerate().map(|(i, v)| pair((block * BATCH + i) as u64, v)).collect::<Result<Vec<_>>>()?;
         writer.append(&pairs)?;
     }
     writer.commit(&Cancel::default())?;
@@ -145,7 +163,8 @@ fn graph_figures(pool: &Pool, questions: &[Vec<f32>], data: &str, seed: Option<u
     let (exact, exact_rate) = answers(pool, questions, Effort::Exact)?;
     for effort in [Effort::Fast, Effort::Normal, Effort::High] {
         let (found, rate) = answers(pool, questions, effort)?;
-        let recall = Figure::new(format!("recall@10, effort {effort:?}"), overlap(&found, &exact), "", &data).against("exact", 1.0);
+        let recall =
+            Figure::new(format!("recall@10, effort {effort:?}"), overlap(&found, &exact), "", &data).against("exact", 1.0);
         let recall = if effort == Effort::Normal && !data.contains("text queries") && !data.contains("captions") {
             let met = recall.value >= 0.98;
             recall.goal("0.98 (the promise of Normal)", met)

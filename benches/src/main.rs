@@ -14,6 +14,7 @@
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 
 mod clip_like;
+mod demo;
 mod figure;
 mod peers;
 mod process;
@@ -45,6 +46,9 @@ struct Args {
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
+    /// For the child process that measures opening: open this pool, print what it took, end.
+    #[arg(long, hide = true)]
+    open_pool: Option<PathBuf>,
     /// Where peers and generated data are kept.
     #[arg(long, env = "ANCHORITE_BENCH_CACHE", default_value = "target/benches")]
     cache: PathBuf,
@@ -53,8 +57,12 @@ struct Args {
 fn main() -> Result<()> {
     let args = Args::parse();
     std::fs::create_dir_all(&args.cache).with_context(|| format!("create {}", args.cache.display()))?;
+    if let Some(dir) = &args.open_pool {
+        return demo::open_pool(dir);
+    }
     let figures: Vec<Figure> = match args.name {
-        Name::Parity | Name::Demo => anyhow::bail!("not joined yet"),
+        Name::Parity => anyhow::bail!("not joined yet"),
+        Name::Demo => demo::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

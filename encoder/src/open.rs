@@ -6,7 +6,7 @@ use crate::image::{Preprocess, PreprocessError};
 use crate::model::{Folder, ModelError, ModelOptions};
 use crate::runtime::{Provider, Runtime, RuntimeError};
 use crate::session::{self, Engine};
-use crate::text::{Tokenizer, TokenizerError};
+use crate::text::{Tokenizer, TokenizerError, TokenizerOptions};
 use crate::{
     Encoder, EncoderError, EncoderOptions, ImageError, Pixels, Preparation, PreparePicture, PrepareText, TextError, Tokens,
 };
@@ -46,12 +46,17 @@ pub fn open(
     runtime.check_provider(provider)?;
     let towers = Folder::open(folder, model)?;
     let picture = towers.image().map(|_| Preprocess::find(folder)).transpose()?;
-    let text = towers.text().map(|_| Tokenizer::find(folder)).transpose()?;
+    let text = towers.text().map(|tower| tokenizer(folder, tower.binding().sequence)).transpose()?;
     let preparation = Preparation {
         picture: picture.map(|p| Box::new(p) as Box<dyn PreparePicture>),
         text: text.map(|t| Box::new(t) as Box<dyn PrepareText>),
     };
     Ok(Encoder::open(towers, preparation, engine(runtime, provider), options)?)
+}
+
+/// The folder's tokenizer; where the graph fixes how many tokens it takes, that is the context.
+fn tokenizer(folder: &Path, sequence: Option<usize>) -> Result<Tokenizer, TokenizerError> {
+    Tokenizer::find_with(folder, &TokenizerOptions { context_length: sequence, ..TokenizerOptions::default() })
 }
 
 fn engine(runtime: &Runtime, provider: Provider) -> Engine {
