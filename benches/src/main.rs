@@ -16,6 +16,7 @@
 mod clip_like;
 mod demo;
 mod figure;
+mod parity;
 mod peers;
 mod process;
 mod results;
@@ -61,7 +62,7 @@ fn main() -> Result<()> {
         return demo::open_pool(dir);
     }
     let figures: Vec<Figure> = match args.name {
-        Name::Parity => anyhow::bail!("not joined yet"),
+        Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
     };
     if args.write {
