@@ -3,6 +3,10 @@
 //! The header is read twice: first by [`Header::read`], plain Rust, which finds what must be known before C code sees the
 //! bytes (size, number of scans, coding kind), then by mozjpeg.
 //!
+//! Where the two differ: arithmetic coding is refused here (Pillow reads it). Of files whose coded data is *corrupt* but
+//! complete both make the best they can, and without the `jpeg-simd` feature the made-up parts differ, since Pillow's SIMD
+//! arithmetic saturates at values no encoder writes; a few such files Pillow refuses and we read.
+//!
 //! mozjpeg reports a fatal error by unwinding (it calls `resume_unwind` with the message, so no panic hook runs); that is caught
 //! here and goes no further. A file that ends early is no error to libjpeg, which would make up the rest; [`Watched`]
 //! notices that it asked for bytes that are not there. That is exactly when Pillow says "image file is truncated".

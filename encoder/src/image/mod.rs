@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   bytes ──sniff, check header──► JPEG │ PNG │ WebP decoder ──► Rgb ──resize only what the crop needs──► u8 crop ──► Pixels
-//!           (ImageLimits)          (jpeg.rs png.rs webp.rs)           (resample.rs, geometry.rs)      (normalize.rs)
+//!           (ImageLimits)          (jpeg.rs png.rs webp.rs)           (geometry.rs, resample.rs)   (preprocess.rs)
 //! ```
 //!
 //! The reference is open_clip's `image_transform` (torchvision on Pillow 13) applied to `Image.open(...).convert("RGB")`.
@@ -38,8 +38,8 @@ use crate::ImageError;
 pub struct ImageLimits {
     /// Encoded bytes; 32 MiB. The largest photographs of caption datasets are about half of that.
     pub max_bytes: usize,
-    /// Width x height; 40 million. Bounds one decode to about 400 MB in the worst kind of file (16-bit RGBA, or a progressive
-    /// JPEG without subsampling), so that four at once fit a small server.
+    /// Width x height; 40 million. The buffers of one decode then add up to about 450 MB for the worst kind of file (16-bit
+    /// RGBA, an animated WebP), so that a few at once fit a small server.
     pub max_pixels: u64,
     /// Pixels along an edge; 65,535, the most a JPEG can state.
     pub max_edge: u64,
