@@ -10,7 +10,7 @@ use std::thread;
 
 use anchorite_encoder::model::{Folder, ModelOptions};
 use anchorite_encoder::{Embedding, Encode, Encoder, EncoderError, EncoderOptions, Load, Pixels, Preparation, Tokens};
-use model_support::{Golden, cosine, engine, fixture, open_with, preparation, tokens};
+use model_support::{Golden, cosine, engine, fixture, lone, open_with, preparation, tokens};
 
 fn count(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
@@ -62,7 +62,7 @@ fn a_batch_comes_back_in_its_order_however_it_is_cut() {
 
 #[test]
 fn pictures_of_several_sizes_go_through_a_tower_that_takes_any() {
-    let folder = Folder::open(&fixture("layouts/dynamic"), &ModelOptions::default()).unwrap();
+    let folder = Folder::open(&fixture("layouts/dynamic"), &lone()).unwrap();
     let encoder = Encoder::open(folder, Preparation::default(), engine(), EncoderOptions::default()).unwrap();
     let picture = |side: usize, value: f32| Pixels { values: vec![value; 3 * side * side], height: side, width: side };
     let mixed = [picture(8, 1.0), picture(8, -1.0), picture(8, 1.0)];
@@ -108,7 +108,7 @@ fn a_model_that_changed_after_it_was_opened_is_not_run() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("visual.onnx");
     std::fs::copy(fixture("layouts/jina/visual.onnx"), &file).unwrap();
-    let opened = Folder::open(folder.path(), &ModelOptions::default()).unwrap();
+    let opened = Folder::open(folder.path(), &lone()).unwrap();
     let encoder = Encoder::open(opened, Preparation::default(), engine(), EncoderOptions::default()).unwrap();
     std::fs::copy(fixture("layouts/single_vision/model.onnx"), &file).unwrap();
     let error = encoder.encode_images(&Golden::read("layouts/golden.json").pictures()).unwrap_err().to_string();
