@@ -162,6 +162,14 @@ fn preprocessing_and_tokenizer_of_another_model_are_refused() {
 }
 
 #[test]
+fn a_dimension_that_no_graph_declares_is_measured() {
+    let encoder = open_with("layouts/undeclared_dim", &ModelOptions::default(), 7);
+    assert_eq!(encoder.dim(), 6);
+    let golden = Golden::read("layouts/golden.json");
+    golden.check("hf/onnx/vision_model.onnx#image", &encoder.encode_images(&golden.pictures()).unwrap(), 0.999_999);
+}
+
+#[test]
 fn a_description_holds_what_a_person_asks_for() {
     let described = open_with("layouts/open_clip", &ModelOptions::default(), 7).describe();
     let json = serde_json::to_value(&described).unwrap();
