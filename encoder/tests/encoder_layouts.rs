@@ -7,7 +7,7 @@ mod model_support;
 
 use anchorite_encoder::model::{Dtype, Folder, Layout, ModelOptions, SimilarityKind};
 use anchorite_encoder::{Encode, Encoder, EncoderOptions};
-use model_support::{Golden, engine, fixture, open_with, preparation};
+use model_support::{Golden, engine, fixture, lone, open_with, preparation};
 
 const EXACT: f64 = 0.999_999;
 
@@ -150,6 +150,6 @@ impl anchorite_encoder::PrepareText for PadOne {
 #[test]
 fn weights_in_a_file_beside_the_model_are_read_by_us() {
     let golden = Golden::read("exports/golden.json");
-    let encoder = open_with("exports/clip_external", &ModelOptions::default(), 16);
+    let encoder = open_with("exports/clip_external", &lone(), 16);
     golden.check("clip#image", &encoder.encode_images(&golden.pictures()).unwrap(), 0.99999);
 }

@@ -10,7 +10,7 @@ use std::thread;
 
 use anchorite_encoder::model::{Folder, ModelOptions};
 use anchorite_encoder::{Embedding, Encode, Encoder, EncoderError, EncoderOptions, Load, Pixels, Preparation, Tokens};
-use model_support::{Golden, cosine, engine, fixture, open_with, preparation, tokens};
+use model_support::{Golden, cosine, engine, fixture, lone, open_with, preparation, tokens};
 
 fn count(n: usize) -> NonZeroUsize {
     NonZeroUsize::new(n).unwrap()
@@ -62,7 +62,7 @@ fn a_batch_comes_back_in_its_order_however_it_is_cut() {
 
 #[test]
 fn pictures_of_several_sizes_go_through_a_tower_that_takes_any() {
-    let folder = Folder::open(&fixture("layouts/dynamic"), &ModelOptions::default()).unwrap();
+    let folder = Folder::open(&fixture("layouts/dynamic"), &lone()).unwrap();
     let encoder = Encoder::open(folder, Preparation::default(), engine(), EncoderOptions::default()).unwrap();
     let picture = |side: usize, value: f32| Pixels { values: vec![value; 3 * side * side], height: side, width: side };
     let mixed = [picture(8, 1.0), picture(8, -1.0), picture(8, 1.0)];
@@ -108,9 +108,14 @@ fn a_model_that_changed_after_it_was_opened_is_not_run() {
     let folder = tempfile::TempDir::new().unwrap();
     let file = folder.path().join("visual.onnx");
     std::fs::copy(fixture("layouts/jina/visual.onnx"), &file).unwrap();
-    let opened = Folder::open(folder.path(), &ModelOptions::default()).unwrap();
+    let opened = Folder::open(folder.path(), &lone()).unwrap();
     let encoder = Encoder::open(opened, Preparation::default(), engine(), EncoderOptions::default()).unwrap();
-    std::fs::copy(fixture("layouts/single_vision/model.onnx"), &file).unwrap();
+    // Another weight in the same graph: only the digest tells.
+    let mut bytes = std::fs::read(&file).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&file, &bytes).unwrap();
+    assert!(Folder::open(folder.path(), &lone()).is_ok());
     let error = encoder.encode_images(&Golden::read("layouts/golden.json").pictures()).unwrap_err().to_string();
     assert!(error.contains("visual.onnx: changed since"), "{error}");
 }
@@ -154,6 +159,14 @@ fn preprocessing_and_tokenizer_of_another_model_are_refused() {
     assert!(matches!(error, EncoderError::PictureSize { graph_height: 8, height: 224, .. }), "{error}");
     let error = Encoder::open(folder(), preparation(8, 77), engine(), EncoderOptions::default()).unwrap_err();
     assert!(matches!(error, EncoderError::Context { graph: 7, tokenizer: 77 }), "{error}");
+}
+
+#[test]
+fn a_dimension_that_no_graph_declares_is_measured() {
+    let encoder = open_with("layouts/undeclared_dim", &ModelOptions::default(), 7);
+    assert_eq!(encoder.dim(), 6);
+    let golden = Golden::read("layouts/golden.json");
+    golden.check("hf/onnx/vision_model.onnx#image", &encoder.encode_images(&golden.pictures()).unwrap(), 0.999_999);
 }
 
 #[test]

@@ -8,11 +8,11 @@ mod model_support;
 use std::path::Path;
 
 use anchorite_encoder::model::{Dtype, Folder, ModelError, ModelLimits, ModelOptions, scan};
-use model_support::fixture;
+use model_support::{fixture, lone};
 use tempfile::TempDir;
 
 fn open(path: &Path) -> Result<Folder, ModelError> {
-    Folder::open(path, &ModelOptions::default())
+    Folder::open(path, &lone())
 }
 
 fn refusal(path: &Path) -> String {
@@ -163,5 +163,19 @@ fn one_tower_in_several_element_types_is_one_tower() {
         let file = opened.text().map(|t| t.file().to_owned()).or(opened.image().map(|t| t.file().to_owned()));
         assert_eq!(file.unwrap(), "model_int8.onnx", "{fixture_name}");
         assert!(opened.text().is_none() || opened.image().is_none());
+    }
+}
+
+#[test]
+fn a_tower_that_was_not_fetched_is_named() {
+    let cases =
+        [("hf", HF[0], HF[1]), ("open_clip", "visual/model.onnx", "textual/model.onnx"), ("jina", "visual.onnx", "textual.onnx")];
+    for (layout, image, text) in cases {
+        for (there, missing) in [(image, text), (text, image)] {
+            let folder = copy(&format!("layouts/{layout}"), &[there]);
+            let refused = Folder::open(folder.path(), &ModelOptions::default()).unwrap_err().to_string();
+            assert!(refused.contains(&format!("{missing} is missing, while {there} is there")), "{refused}");
+            assert!(open(folder.path()).is_ok());
+        }
     }
 }

@@ -10,7 +10,7 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 
 use anchorite_encoder::model::{FileProblem, Folder, ModelError, ModelLimits, ModelOptions, ScanError, scan};
-use model_support::fixture;
+use model_support::{fixture, lone};
 use proptest::prelude::*;
 use tempfile::TempDir;
 
@@ -30,7 +30,7 @@ fn folder_with(name: &str) -> TempDir {
 }
 
 fn open(folder: &Path) -> Result<Folder, ModelError> {
-    Folder::open(folder, &ModelOptions::default())
+    Folder::open(folder, &lone())
 }
 
 fn problem(folder: &Path) -> FileProblem {
@@ -139,7 +139,7 @@ fn limits_are_kept() {
     assert!(matches!(scan(&bytes, &no_tensors), Err(ScanError::Limit { what: "tensors", .. })));
     let no_external = ModelLimits { max_external_bytes: 100, ..ModelLimits::default() };
     assert!(matches!(scan(&read("external_plain"), &no_external), Err(ScanError::Limit { .. })));
-    let small = ModelOptions { limits: ModelLimits { max_model_bytes: 10, ..ModelLimits::default() }, ..ModelOptions::default() };
+    let small = ModelOptions { limits: ModelLimits { max_model_bytes: 10, ..ModelLimits::default() }, ..lone() };
     let refused = Folder::open(folder_with("good").path(), &small).unwrap_err().to_string();
     assert!(refused.contains("visual.onnx") && refused.contains("at most 10"), "{refused}");
 }

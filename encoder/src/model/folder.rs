@@ -48,8 +48,20 @@ pub struct ModelOptions {
     pub image_dtype: Dtype,
     /// Element type of the text tower's file. Default: the file without suffix.
     pub text_dtype: Dtype,
+    /// What to do when a layout of two files has only one of them.
+    pub missing_tower: MissingTower,
     /// What the folder may cost.
     pub limits: ModelLimits,
+}
+
+/// What to do when a layout of two files has only one of them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum MissingTower {
+    /// An error: most likely a download that was cut short. The default.
+    #[default]
+    Refuse,
+    /// The folder is meant to have one tower.
+    Accept,
 }
 
 /// A model folder whose files were read, scanned and bound.
@@ -100,7 +112,7 @@ impl Folder {
     /// [`ModelError`], which names the file and what to do.
     pub fn open(path: &Path, options: &ModelOptions) -> Result<Self, ModelError> {
         let root = Arc::new(Root::open(path)?);
-        let found = layout::detect(&root, options.image_dtype, options.text_dtype)?;
+        let found = layout::detect(&root, options)?;
         let mut reader = Reader { root: &root, limits: &options.limits, seen: Vec::new() };
         let config = reader.config()?;
         let (layout, image, text) = reader.towers(&found)?;

@@ -13,7 +13,7 @@
 use std::str::FromStr;
 
 use super::files::Root;
-use super::{ModelError, Tower};
+use super::{MissingTower, ModelError, ModelOptions, Tower};
 
 /// The element type that a file name's suffix stands for. Chosen by the user, never guessed: they embed differently.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Hash, serde::Serialize, serde::Deserialize)]
@@ -121,18 +121,25 @@ pub(crate) struct Found {
     pub(crate) text: Option<String>,
 }
 
-pub(crate) fn detect(root: &Root, image: Dtype, text: Dtype) -> Result<Found, ModelError> {
+pub(crate) fn detect(root: &Root, options: &ModelOptions) -> Result<Found, ModelError> {
     let present = |place: &str| Dtype::ALL.into_iter().filter(|d| root.has(&file(place, *d))).collect::<Vec<_>>();
     for Places { layout, image: image_place, text: text_place } in PLACES {
         let (images, texts) = (present(image_place), present(text_place));
         if images.is_empty() && texts.is_empty() {
             continue;
         }
-        return Ok(Found {
-            layout,
-            image: choose(root, image_place, &images, image, Tower::Image)?,
-            text: choose(root, text_place, &texts, text, Tower::Text)?,
-        });
+        let image = choose(root, image_place, &images, options.image_dtype, Tower::Image)?;
+        let text = choose(root, text_place, &texts, options.text_dtype, Tower::Text)?;
+        let lone = match (&image, &text) {
+            (Some(present), None) => Some((present, file(text_place, options.text_dtype))),
+            (None, Some(present)) => Some((present, file(image_place, options.image_dtype))),
+            _ => None,
+        };
+        if let Some((present, missing)) = lone.filter(|_| options.missing_tower == MissingTower::Refuse) {
+            let (path, present) = (root.path().to_owned(), present.clone());
+            return Err(ModelError::MissingTower { path, missing, present });
+        }
+        return Ok(Found { layout, image, text });
     }
     Err(ModelError::NoLayout { path: root.path().to_owned(), found: onnx_files(root) })
 }

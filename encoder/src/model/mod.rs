@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, ModelOptions, TowerModel};
+pub use folder::{Folder, MissingTower, ModelOptions, TowerModel};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
 pub use scan::{ScanError, scan};
@@ -170,6 +170,20 @@ pub enum ModelError {
         flag: &'static str,
         /// The names to choose from.
         found: String,
+    },
+    /// One of the layout's two files is not there.
+    #[error(
+        "{}: {missing} is missing, while {present} is there; fetch the whole model, or say that it is meant to have one tower \
+         (--one-tower)",
+        path.display()
+    )]
+    MissingTower {
+        /// The folder.
+        path: PathBuf,
+        /// The file that should be there.
+        missing: String,
+        /// The file that is.
+        present: String,
     },
     /// A model file is refused before it is run.
     #[error("{}: refused: {source}", path.display())]

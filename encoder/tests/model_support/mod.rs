@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use anchorite_encoder::model::{Folder, ModelOptions};
+use anchorite_encoder::model::{Folder, MissingTower, ModelOptions};
 use anchorite_encoder::session::Engine;
 use anchorite_encoder::{
     Embedding, Encoder, EncoderOptions, ImageError, Pixels, Preparation, PreparePicture, PrepareText, TextError, Tokens,
@@ -12,6 +12,11 @@ use anchorite_encoder::{
 /// A path among the checked-in models.
 pub(crate) fn fixture(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/models").join(path)
+}
+
+/// For fixtures that have one tower only.
+pub(crate) fn lone() -> ModelOptions {
+    ModelOptions { missing_tower: MissingTower::Accept, ..ModelOptions::default() }
 }
 
 /// ONNX Runtime, loaded once. The library is named by `ORT_DYLIB_PATH`.
