@@ -35,8 +35,9 @@ SEED = 20
 HELD_OUT = {"colour emoji": 70, "3D emoji": 110, "clip art": 110, "3D render": 45, "colour icon": 75, "silhouette": 30}
 MAX_LOST = 25  # a held-out caption may not cost more training pairs than this
 NEAR = 0.95  # correlation of two 16x16 RGB thumbnails above which pictures count as the same
-SHIPPED = {"clip art": 1500, "3D render": 400, "colour icon": 1350, "silhouette": 420, "line icon": 120}
+SHIPPED = {"clip art": 1500, "3D render": 400, "colour icon": 1000, "silhouette": 650, "line icon": 80}
 EMOJI_DESIGNS = ["fluent-emoji-3d"] * 9 + ["noto"] * 4 + ["twemoji"] * 2 + ["fluent-emoji-flat"] * 2 + ["fxemoji", "noto-v1", "emojione"]
+ICON_STYLES = ("colour icon", "silhouette", "line icon")
 ANY_EMOJI = ("colour emoji", "3D emoji")
 STOP = {"a", "an", "the", "of", "with", "and", "on", "in", "at", "to", "for", "from"}
 # What a page of search results is poorer for: interface signs, letters, flags' near twins, and the package's theme icons.
@@ -46,6 +47,9 @@ DULL = set("arrow arrows button buttons ui interface text align file files folde
            "template blank untitled abstract number letter bullet border pattern network server database browser website "
            "connection synchronize sync list row column select selection toggle bookmark paragraph heading font typing "
            "bandwidth programming module api cloud content keyboard input fill rectangle line lines pin".split())
+DULL_KINDS = set("Edit Office Hardware Arrows Abstract Brand Charts Others Base Connect Character Operate Communicate Datas Safe "
+                 "Graphics Components Constellation InterfaceEssential Programming Logos ProgramingAppsWebsites FilesFolders "
+                 "InternetNetworksServers ArrowsDiagrams Content Users Wayfinding ComputerCoding Typography Graphs".split())
 DULL_GROUPS = ("computer/", "shapes/", "signs_and_symbols/", "special/", "unsorted/", "symbols/", "flags/")
 
 
@@ -93,8 +97,8 @@ def small_file(row):
     png = encoded(picture, "PNG", optimize=True)
     if draw < 128 and len(png) < 2600:
         return png, "png"
-    lossless = encoded(picture, "WEBP", lossless=True, quality=100, method=6)
-    lossy = encoded(picture, "WEBP", quality=78, method=6)
+    lossless = encoded(picture, "WEBP", lossless=True, quality=60, method=4)
+    lossy = encoded(picture, "WEBP", quality=78, method=5)
     return min(lossless, lossy, key=len), "webp"
 
 
@@ -126,6 +130,18 @@ def is_telling(row, known):
     if row["style"] == "clip art" and not all(w in known or stem(w) in known for w in found):
         return False
     return not row["group"].startswith(DULL_GROUPS)
+
+
+def is_shown(row, known, pictured):
+    """Of what training knows, what a page of results looks good with: icons only of things that others have drawn too."""
+    if row["style"] == "clip art":
+        found = re.findall(r"[a-z]+", row["caption"].lower())
+        plain = 1 <= len(found) <= 6 and not DULL & set(found) and any(w in known for w in found)
+        return plain and not row["group"].startswith(DULL_GROUPS)
+    if not is_telling(row, known):
+        return False
+    drawn = row["words"] <= pictured or row["id"].startswith("game-icons/")
+    return row["style"] not in ICON_STYLES or (drawn and row["group"] not in DULL_KINDS)
 
 
 # --- the corpus ---
@@ -214,18 +230,13 @@ def thumbnails(rows):
 
 def strike_keywords(rows, taken):
     """A held-out concept must not be taught by another row's keywords either."""
-    hidden = {rows[i]["words"] for i in taken}
-    longest = max(map(len, hidden))
+    hidden = collections.defaultdict(list)
+    for i in taken:
+        hidden[min(rows[i]["words"])].append(rows[i]["words"])
+    holds_any = lambda found: any(h <= found for word in found for h in hidden.get(word, ()))
     for row in rows:
         if row["split"] == "train":
-            kept = [k for k in row["keywords"].split(", ") if not holds_any(words(k), hidden, longest)]
-            row["keywords"] = ", ".join(kept)
-
-
-def holds_any(found, hidden, longest):
-    if len(found) > 3 * longest:
-        return True
-    return any(h <= found for h in hidden)
+            row["keywords"] = ", ".join(k for k in row["keywords"].split(", ") if not holds_any(words(k)))
 
 
 # --- what is shipped ---
@@ -234,7 +245,8 @@ def choose_shipped(rows, known, dice):
     """All held-out rows, then training rows with captions not yet used, up to the number wanted of each style."""
     shipped = [r for r in rows if r["split"] == "heldout"]
     used = {r["caption"].lower() for r in shipped} | {" ".join(sorted(r["words"])) for r in shipped}
-    train = [r for r in rows if r["split"] == "train" and is_telling(r, known)]
+    pictured = frozenset().union(*(r["words"] for r in rows if r["style"] not in ICON_STYLES))
+    train = [r for r in rows if r["split"] == "train" and is_shown(r, known, pictured)]
     dice.shuffle(train)
     train.sort(key=lambda r: r["style"] not in ANY_EMOJI)  # emoji first: one design of each, by lot
     design = collections.defaultdict(list)

@@ -29,9 +29,10 @@ import towers
 
 THREADS = int(os.environ.get("OMP_NUM_THREADS", "2"))
 SEED = 7
-STEPS, BATCH, PEAK_RATE, DECAY = 1200, 1024, 2e-3, 0.1
+STEPS, BATCH, PEAK_RATE, DECAY = 600, 768, 2e-3, 0.1
 NOISE, DROPOUT, REDUCED, HIDDEN = 0.1, 0.2, 256, 384
-VIEWS = 3
+VIEWS, WAYS = 2, 2
+MAX_KEYWORDS = 5
 # Line drawings and silhouettes are most of the corpus and least of what is shipped.
 WEIGHT = {"silhouette": 0.5, "line icon": 0.35}
 PHRASE = {"colour emoji": "an emoji of", "3D emoji": "a 3D emoji of", "colour icon": "a colour icon of", "line icon": "a line icon of",
@@ -73,7 +74,8 @@ def texts_of(row):
     """Three ways to say it: plain, in a phrase, and with the keywords."""
     plain = row["caption"]
     phrase = "a picture of" if row["digest"] % 2 else PHRASE[row["style"]]
-    return plain, f"{phrase} {plain}", f"{plain}, {row['keywords']}" if row["keywords"] else f"a {plain}"
+    keywords = ", ".join(row["keywords"].split(", ")[:MAX_KEYWORDS])
+    return plain, f"{phrase} {plain}", f"{plain}, {keywords}" if keywords else f"a {plain}"
 
 
 def text_features(cache, texts, layers):
@@ -98,19 +100,34 @@ def kept(path, make):
     return np.load(path)
 
 
-def load(cache, layers):
-    table = pq.read_table(cache / "corpus.parquet", filters=[("split", "==", "train")])
-    rows = table.to_pylist()
+def load_rows(cache):
+    rows = pq.read_table(cache / "corpus.parquet", filters=[("split", "==", "train")]).to_pylist()
     for row in rows:
         row["digest"] = hashlib.sha256(row["id"].encode()).digest()[1]
-    texts = [texts_of(r) for r in rows]
-    unique = sorted({t for three in texts for t in three})
+    return rows
+
+
+def load_images(cache, rows, view):
+    key = hashlib.sha256("\n".join(r["id"] for r in rows).encode()).hexdigest()[:8]
+    return kept(cache / f"features-{key}-view{view}.npy", lambda: image_features(cache, rows, view))
+
+
+def load_texts(cache, rows, way, layers):
+    """Features of one way to say each row's caption; equal texts are embedded once."""
+    texts = [texts_of(r)[way] for r in rows]
+    unique = sorted(set(texts))
+    key = hashlib.sha256("\n".join(unique).encode()).hexdigest()[:8]
+    features = kept(cache / f"features-{key}-text{way}-layers{layers}.npy", lambda: text_features(cache, unique, layers))
     place = {t: i for i, t in enumerate(unique)}
-    key = hashlib.sha256("\n".join([r["id"] for r in rows] + unique).encode()).hexdigest()[:8]
-    images = [kept(cache / f"features-{key}-view{v}.npy", lambda: image_features(cache, rows, v)) for v in range(VIEWS)]
-    words = kept(cache / f"features-{key}-text{layers}.npy", lambda: text_features(cache, unique, layers))
-    index = np.array([[place[t] for t in three] for three in texts])
-    return rows, torch.tensor(np.stack(images, 1)), torch.tensor(words), torch.tensor(index)
+    return features[[place[t] for t in texts]]
+
+
+def load(cache, layers):
+    """Rows, image features [row, view, 1280] and text features [row, way, 384]."""
+    rows = load_rows(cache)
+    images = [load_images(cache, rows, view) for view in range(VIEWS)]
+    texts = [load_texts(cache, rows, way, layers) for way in range(WAYS)]
+    return rows, torch.tensor(np.stack(images, 1)), torch.tensor(np.stack(texts, 1))
 
 
 # --- heads ---
@@ -118,27 +135,30 @@ def load(cache, layers):
 class Head(torch.nn.Module):
     """The trained part of one tower, as `towers.add_head` writes it."""
 
-    def __init__(self, width, reduce):
+    def __init__(self, reduce):
         super().__init__()
-        self.reduce = reduce  # (matrix, bias) fitted before training, or None
-        width = reduce[0].shape[1] if reduce else width
+        self.reduce = reduce  # (matrix, bias), fitted before training and applied once to all features
+        width = reduce[0].shape[1]
         self.direct = torch.nn.Linear(width, towers.DIM)
         self.hidden = torch.nn.Linear(width, HIDDEN)
         self.out = torch.nn.Linear(HIDDEN, towers.DIM)
 
     def forward(self, x):
-        if self.reduce:
-            x = x @ self.reduce[0] + self.reduce[1]
+        """From reduced features to the embedding, with noise on them while training."""
         if self.training:
-            x = x + NOISE * x.std(0, keepdim=True) * torch.randn_like(x)
+            x = x + NOISE * torch.randn_like(x)
         deep = torch.nn.functional.dropout(torch.nn.functional.gelu(self.hidden(x)), DROPOUT, self.training)
         return self.direct(x) + self.out(deep)
 
     def arrays(self):
         layers = {k: getattr(self, k) for k in ("direct", "hidden", "out")}
         out = {f"{k}.w": v.weight.detach().numpy().T for k, v in layers.items()} | {f"{k}.b": v.bias.detach().numpy() for k, v in layers.items()}
-        if self.reduce:
-            out |= {"reduce.w": self.reduce[0].numpy(), "reduce.b": self.reduce[1].numpy()}
+        matrix, bias = (part.numpy() for part in self.reduce)
+        if matrix.shape[0] > matrix.shape[1]:
+            return out | {"reduce.w": matrix, "reduce.b": bias}
+        for key in ("direct", "hidden"):  # as wide as before: folded into what follows
+            out[f"{key}.b"] = out[f"{key}.b"] + bias @ out[f"{key}.w"]
+            out[f"{key}.w"] = matrix @ out[f"{key}.w"]
         return out
 
 
@@ -151,6 +171,11 @@ def principal(features, width):
     return matrix, -(mean @ matrix)
 
 
+def reduced(features, reduce):
+    """[row, way, width] float16 to float32 in the head's own directions."""
+    return torch.stack([features[:, way].float() @ reduce[0] + reduce[1] for way in range(features.shape[1])], 1)
+
+
 def contrastive(image, text, scale, labels):
     """CLIP's loss; pairs of one caption are all positives of each other."""
     logits = scale * torch.nn.functional.normalize(image) @ torch.nn.functional.normalize(text).T
@@ -159,10 +184,11 @@ def contrastive(image, text, scale, labels):
     return -(target * (logits.log_softmax(1) + logits.T.log_softmax(1))).sum(1).mean() / 2
 
 
-def train(rows, images, words, index, use):
+def train(rows, images, texts, use):
     torch.manual_seed(SEED)
-    sample = images[use, 0].float()
-    vision, text = Head(1280, principal(sample, REDUCED)), Head(towers.WIDTH, principal(words.float(), towers.WIDTH))
+    vision = Head(principal(images[use, 0].float(), REDUCED))
+    text = Head(principal(texts[use, 0].float(), towers.WIDTH))
+    images, texts = reduced(images, vision.reduce), reduced(texts, text.reduce)
     log_scale = torch.nn.Parameter(torch.tensor(20.0).log())
     captions = {}
     labels = torch.tensor([captions.setdefault(r["caption"].lower(), len(captions)) for r in rows])
@@ -172,22 +198,22 @@ def train(rows, images, words, index, use):
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, PEAK_RATE, total_steps=STEPS)
     for step in range(STEPS):
         some = use[torch.multinomial(weight, BATCH, replacement=False)]
-        view, way = torch.randint(VIEWS, (BATCH,)), torch.randint(3, (BATCH,))
-        loss = contrastive(vision(images[some, view].float()), text(words[index[some, way]].float()),
+        view, way = torch.randint(VIEWS, (BATCH,)), torch.randint(WAYS, (BATCH,))
+        loss = contrastive(vision(images[some, view]), text(texts[some, way]),
                            log_scale.exp().clamp(max=100), labels[some])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
         schedule.step()
-        if step % 200 == 0 or step == STEPS - 1:
+        if step % 100 == 0 or step == STEPS - 1:
             print(f"step {step} loss {loss.item():.3f} scale {log_scale.exp().item():.1f}", flush=True)
     return vision.eval(), text.eval(), log_scale
 
 
-def recall_at_10(vision, text, images, words, index, wanted, pool):
+def recall_at_10(vision, text, images, texts, wanted, pool):
     with torch.no_grad():
-        found = torch.nn.functional.normalize(vision(images[pool, 0].float()))
-        asked = torch.nn.functional.normalize(text(words[index[wanted, 0]].float()))
+        found = torch.nn.functional.normalize(vision(reduced(images[pool, :1], vision.reduce)[:, 0]))
+        asked = torch.nn.functional.normalize(text(reduced(texts[wanted, :1], text.reduce)[:, 0]))
         best = (asked @ found.T).topk(10, 1).indices
     return (pool[best] == wanted[:, None]).any(1).float().mean().item()
 
@@ -206,7 +232,7 @@ def dev_split(rows):
     for i in shown:
         if i not in gone and len(wanted) < 400:
             wanted.append(i)
-            gone |= kin(i) | {j for j in kin(i)}
+            gone |= kin(i)
     return torch.tensor(wanted), torch.tensor([i for i in range(len(rows)) if i not in gone])
 
 
@@ -215,17 +241,17 @@ def main():
         sys.exit(__doc__)
     cache, dev = pathlib.Path(sys.argv[1]), "--dev" in sys.argv
     torch.set_num_threads(THREADS)
-    rows, images, words, index = load(cache, towers.LAYERS)
+    rows, images, texts = load(cache, towers.LAYERS)
     use = torch.arange(len(rows))
     if dev:
         wanted, use = dev_split(rows)
     start = time.process_time()
-    vision, text, log_scale = train(rows, images, words, index, use)
+    vision, text, log_scale = train(rows, images, texts, use)
     print(f"{len(use)} pairs, {STEPS} steps: {time.process_time() - start:.0f} s CPU")
     if dev:
         pool = torch.cat([wanted, use[torch.randperm(len(use))[:4600]]])
-        print(f"dev recall@10: {recall_at_10(vision, text, images, words, index, wanted, pool):.3f} of {len(pool)},"
-              f" {recall_at_10(vision, text, images, words, index, wanted, wanted):.3f} of {len(wanted)}")
+        print(f"dev recall@10: {recall_at_10(vision, text, images, texts, wanted, pool):.3f} of {len(pool)},"
+              f" {recall_at_10(vision, text, images, texts, wanted, wanted):.3f} of {len(wanted)}")
         return
     arrays = {f"vision.{k}": v for k, v in vision.arrays().items()} | {f"text.{k}": v for k, v in text.arrays().items()}
     np.savez(cache / "heads.npz", log_scale=log_scale.detach().numpy(), **arrays)
