@@ -7,7 +7,7 @@ use anchorite::{
     encoder::{
         Encode, Encoder, EncoderOptions, Load, VectorsOnly,
         hub::{self, HubOptions, Variant},
-        model::{Dtype, ModelOptions},
+        model::{Dtype, MissingTower, ModelOptions},
         runtime::{self, Provider, Runtime, RuntimeOptions},
     },
     index::{
@@ -64,19 +64,23 @@ pub(crate) struct ModelArgs {
     /// The CLIP model: a folder in the Hugging Face ONNX or open_clip/immich layout, or a hub id (org/name, org/name@revision).
     #[arg(long, env = "ANCHORITE_MODEL", value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<String>,
-    /// Which files of a model that has several: fp32, fp16, int8, uint8, quantized, q4, q4f16, bnb4.
-    #[arg(long, env = "ANCHORITE_DTYPE", default_value = Dtype::default().name(), value_parser = dtype)]
+    /// Which files of a model that has several: plain, fp16, int8, uint8, quantized, q4, q4f16, bnb4.
+    #[arg(long, env = "ANCHORITE_DTYPE", default_value = Dtype::default().name())]
     pub(crate) dtype: Dtype,
+    /// The same for the image tower alone.
+    #[arg(long, env = "ANCHORITE_IMAGE_DTYPE")]
+    pub(crate) image_dtype: Option<Dtype>,
+    /// The same for the text tower alone.
+    #[arg(long, env = "ANCHORITE_TEXT_DTYPE")]
+    pub(crate) text_dtype: Option<Dtype>,
+    /// Take a model that has one tower only.
+    #[arg(long, env = "ANCHORITE_ONE_TOWER")]
+    pub(crate) one_tower: bool,
     /// Threads that compute. Default: every core.
     #[arg(long, env = "ANCHORITE_THREADS")]
     pub(crate) threads: Option<NonZeroUsize>,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
-}
-
-fn dtype(name: &str) -> Result<Dtype, String> {
-    let names = || Dtype::ALL.map(Dtype::name).join(", ");
-    Dtype::ALL.into_iter().find(|d| d.name() == name).ok_or_else(|| format!("say one of {}", names()))
 }
 
 /// What the encoder is opened for.
@@ -99,18 +103,39 @@ impl ModelArgs {
     pub(crate) fn open(&self, purpose: Use) -> Result<Arc<Encoder>> {
         let name = self.model.as_deref().context("which model? give --model DIR or --model ORG/NAME (ANCHORITE_MODEL)")?;
         let folder = self.folder(name)?;
-        let model = ModelOptions { image_dtype: self.dtype, text_dtype: self.dtype, ..ModelOptions::default() };
-        let encoder =
-            anchorite::encoder::open(self.runtime.load()?, self.runtime.provider, &folder, &model, self.encoder_options(purpose))
-                .with_context(|| format!("open the model {name}"))?;
+        let encoder = anchorite::encoder::open(
+            self.runtime.load()?,
+            self.runtime.provider,
+            &folder,
+            &self.model_options(),
+            self.encoder_options(purpose),
+        )
+        .with_context(|| format!("open the model {name}"))?;
         Ok(Arc::new(encoder))
     }
 
     /// The model's folder; downloaded when `name` is a hub id.
     fn folder(&self, name: &str) -> Result<PathBuf> {
         let options = self.runtime.hub_options();
-        let variant = Variant { suffix: self.dtype.suffix().to_owned() };
-        Ok(hub::resolve(name, &variant, &options, &say)?)
+        let resolve = |dtype: Dtype| {
+            let variant = Variant { suffix: dtype.suffix().to_owned() };
+            hub::resolve(name, &variant, &options, &say)
+        };
+        let model = self.model_options();
+        let folder = resolve(model.image_dtype)?;
+        if model.text_dtype != model.image_dtype {
+            resolve(model.text_dtype)?;
+        }
+        Ok(folder)
+    }
+
+    fn model_options(&self) -> ModelOptions {
+        ModelOptions {
+            image_dtype: self.image_dtype.unwrap_or(self.dtype),
+            text_dtype: self.text_dtype.unwrap_or(self.dtype),
+            missing_tower: if self.one_tower { MissingTower::Accept } else { MissingTower::Refuse },
+            ..ModelOptions::default()
+        }
     }
 
     fn encoder_options(&self, purpose: Use) -> EncoderOptions {

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::OnceLock;
 
 use anchorite_encoder::model::{Folder, MissingTower, ModelOptions};
+use anchorite_encoder::runtime::{self, RuntimeOptions};
 use anchorite_encoder::session::Engine;
 use anchorite_encoder::{
     Embedding, Encoder, EncoderOptions, ImageError, Pixels, Preparation, PreparePicture, PrepareText, TextError, Tokens,
@@ -19,12 +20,12 @@ pub(crate) fn lone() -> ModelOptions {
     ModelOptions { missing_tower: MissingTower::Accept, ..ModelOptions::default() }
 }
 
-/// ONNX Runtime, loaded once. The library is named by `ORT_DYLIB_PATH`.
+/// ONNX Runtime, found or fetched as the program finds it, loaded once.
 pub(crate) fn engine() -> Engine {
     static ENGINE: OnceLock<Engine> = OnceLock::new();
     let load = || {
-        let library = std::env::var("ORT_DYLIB_PATH").expect("ORT_DYLIB_PATH names the ONNX Runtime library");
-        Engine::cpu(ort::init_from(library).unwrap().build().unwrap())
+        let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ()).expect("ONNX Runtime is found or can be fetched");
+        Engine::cpu(runtime.environment().clone())
     };
     ENGINE.get_or_init(load).clone()
 }
