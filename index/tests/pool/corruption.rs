@@ -18,10 +18,10 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
     let vectors = clustered(ROWS, DIM, 6, 9);
     let mut writer = PoolWriter::open(dir, &spec(DIM), &one_thread()).unwrap();
     let rich = |n: usize| Pair {
-        text: (n % 20 == 0).then(|| vectors[(n + 1) % ROWS].clone()),
-        caption: (n % 10 == 0).then(|| "caption".into()),
-        picture: (n % 30 == 0).then(|| vec![7; 20]),
-        fields: if n % 40 == 0 { [("f".into(), Value::Int(1))].into() } else { BTreeMap::new() },
+        text: n.is_multiple_of(20).then(|| vectors[(n + 1) % ROWS].clone()),
+        caption: n.is_multiple_of(10).then(|| "caption".into()),
+        picture: n.is_multiple_of(30).then(|| vec![7; 20]),
+        fields: if n.is_multiple_of(40) { [("f".into(), Value::Int(1))].into() } else { BTreeMap::new() },
         ..image_pair(n, vectors[n].clone())
     };
     writer.append(&(0..ROWS).map(rich).collect::<Vec<_>>()).unwrap();
@@ -131,7 +131,7 @@ fn verify_names_every_damaged_file_and_where() {
     let names: Vec<String> = files(dir.path()).into_iter().filter(|n| n.starts_with("seg-")).collect();
     for name in &names {
         let mut bytes = fs::read(dir.path().join(name)).unwrap();
-        bytes[600.min(513)] ^= 8;
+        bytes[513] ^= 8;
         replace(dir.path(), name, &bytes);
     }
     let report = verify(dir.path()).unwrap();
