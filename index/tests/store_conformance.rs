@@ -1,4 +1,5 @@
 //! One set of promises, two stores: the one in memory that compares every row, and the pool on disk.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::collections::BTreeMap;
 
@@ -95,11 +96,11 @@ fn pairs(count: usize) -> Vec<Pair> {
     let pair = |n: usize| {
         let (image, text) = (unit(&mut rng), unit(&mut rng));
         let mut fields = BTreeMap::new();
-        if n % 2 == 0 {
+        if n.is_multiple_of(2) {
             fields.insert("width".into(), Value::Int(n as i64 - 3));
             fields.insert("score".into(), Value::Float(n as f64 / 7.0));
             fields.insert("whole".into(), Value::Float(2.0));
-            fields.insert("nsfw".into(), Value::Bool(n % 4 == 0));
+            fields.insert("nsfw".into(), Value::Bool(n.is_multiple_of(4)));
             fields.insert("licence".into(), Value::Text("CC0 \u{00e9}".into()));
         }
         Pair {
@@ -108,7 +109,7 @@ fn pairs(count: usize) -> Vec<Pair> {
             content: ContentHash([n as u8; 32]),
             image: (n % 3 != 1).then_some(image),
             text: (n % 3 != 2).then_some(text),
-            caption: (n % 5 != 0).then(|| if n % 5 == 1 { String::new() } else { format!("caption {n}") }),
+            caption: (!n.is_multiple_of(5)).then(|| if n % 5 == 1 { String::new() } else { format!("caption {n}") }),
             fields,
             picture: (n % 4 != 3).then(|| vec![n as u8; n]),
         }

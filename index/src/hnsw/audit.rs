@@ -104,7 +104,8 @@ fn candidates(built: &Built, rows: &RowsView<'_>, orphan: u32, scratch: &mut Scr
     }
 }
 
-fn as_query(rows: &RowsView<'_>, node: u32) -> QuantizedQuery {
+/// A stored row as a query.
+pub(super) fn as_query(rows: &RowsView<'_>, node: u32) -> QuantizedQuery {
     let values: Vec<f32> = rows.row(node).iter().map(|&b| f32::from(b) - f32::from(crate::format::vectors::ZERO)).collect();
     QuantizedQuery::new(&values, values.len())
 }

@@ -8,7 +8,8 @@ use hnsw_rs::{anndists::dist::Distance, hnsw::Hnsw};
 use super::{
     audit,
     duplicates::Kinds,
-    params::{BuildProgress, Plan, Threads},
+    params::{BuildProgress, Plan, Refine, Threads},
+    refine::refine,
     view::{GraphView, Level, RowsView},
 };
 use crate::{
@@ -65,8 +66,8 @@ impl Built {
 
 /// Half the squared Euclidean distance of two 7-bit rows. For unit vectors that is `1 - cosine`, and unlike it never below
 /// zero (hnsw_rs asserts that) and exactly zero for equal rows.
-struct RowDistance<'a> {
-    rows: RowsView<'a>,
+pub(super) struct RowDistance<'a> {
+    pub(super) rows: RowsView<'a>,
     /// Sum of `byte - 64` per node, for the bias of the kernel.
     sums: Vec<i32>,
     /// Half the squared length per node.
@@ -91,13 +92,13 @@ impl<'a> RowDistance<'a> {
         (biased - i32::from(ZERO) * self.sums[b as usize]) as f32
     }
 
-    fn between(&self, a: u32, b: u32) -> f32 {
+    pub(super) fn between(&self, a: u32, b: u32) -> f32 {
         let scales = self.rows.scales[a as usize] * self.rows.scales[b as usize];
         (self.halves[a as usize] + self.halves[b as usize] - self.dot(a, b) * scales).max(0.0)
     }
 }
 
-impl Distance<u32> for RowDistance<'_> {
+impl Distance<u32> for &RowDistance<'_> {
     fn eval(&self, a: &[u32], b: &[u32]) -> f32 {
         self.between(a[0], b[0])
     }
@@ -107,17 +108,33 @@ impl Distance<u32> for RowDistance<'_> {
 pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError> {
     let distance = RowDistance::new(job.rows, job.nodes);
     let kinds = Kinds::of(&job.rows, job.nodes);
-    let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, distance);
-    insert_all(&hnsw, &kinds.first, job.side, plan)?;
+    let passes = if plan.params.refine == Refine::Off { 1 } else { 2 };
+    let total = kinds.first.len() as u64 * passes;
+    let report = |done: usize| {
+        if let Some(report) = &plan.report {
+            report(BuildProgress { side: job.side, done: done as u64, total });
+        }
+    };
+    let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, &distance);
+    insert_all(&hnsw, &kinds.first, plan, &report)?;
     let mut built = export(&hnsw, job.nodes, plan);
     drop(hnsw);
+    if plan.params.refine == Refine::Alpha {
+        let inserted = kinds.first.len();
+        refine(&mut built, &distance, &kinds.first, plan, &|done| report(inserted + done))?;
+    }
     built.facts.duplicates = kinds.attach(&mut built);
     built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
     built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
     Ok(built)
 }
 
-fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, ids: &[u32], side: Side, plan: &Plan) -> Result<(), StoreError> {
+fn insert_all(
+    hnsw: &Hnsw<'_, u32, &RowDistance<'_>>,
+    ids: &[u32],
+    plan: &Plan,
+    report: &dyn Fn(usize),
+) -> Result<(), StoreError> {
     let mut done = 0;
     while done < ids.len() {
         if plan.cancel.is_cancelled() {
@@ -132,16 +149,14 @@ fn insert_all(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, ids: &[u32], side: Side, pl
             hnsw.parallel_insert_slice(&step);
         }
         done = end;
-        if let Some(report) = &plan.report {
-            report(BuildProgress { side, done: done as u64, total: ids.len() as u64 });
-        }
+        report(done);
     }
     Ok(())
 }
 
 /// Copies the links out. Links on a level that their target does not have (hnsw_rs pushes some) and links to oneself are
 /// dropped, and so is what does not fit the fixed width.
-fn export(hnsw: &Hnsw<'_, u32, RowDistance<'_>>, nodes: usize, plan: &Plan) -> Built {
+fn export(hnsw: &Hnsw<'_, u32, &RowDistance<'_>>, nodes: usize, plan: &Plan) -> Built {
     let width = plan.params.m * 2;
     let mut level0 = vec![NONE; nodes * width];
     let mut level_of = vec![0u8; nodes];

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `params` | how a graph is built, with reasons |
 //! | `build` | rows to links, through hnsw_rs |
+//! | `refine` | one pass that widens the choice of links |
 //! | `duplicates` | equal rows: one goes in, the others hang below it |
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
@@ -14,13 +15,14 @@ mod beam;
 mod build;
 mod duplicates;
 mod params;
+mod refine;
 mod search;
 mod view;
 mod visited;
 
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;
-pub use params::{BuildParams, BuildProgress, Threads};
+pub use params::{BuildParams, BuildProgress, Refine, Threads};
 pub(crate) use search::{Outcome, SearchPlan, search};
 pub(crate) use view::{Fault, FaultPart, GraphView, Level, RowsView};
 pub(crate) use visited::ScratchPool;

@@ -197,6 +197,38 @@ fn a_reader_keeps_its_generation_while_later_ones_come() {
 }
 
 #[test]
+fn a_reader_can_open_at_any_moment_of_a_writers_work() {
+    let dir = tempfile::tempdir().unwrap();
+    first_generation(dir.path());
+    let done = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let writing = scope.spawn(|| {
+            let mut writer = open(dir.path()).unwrap();
+            for n in 0..60usize {
+                writer.set_progress(&n.to_string().into_bytes()).unwrap();
+                if n.is_multiple_of(10) {
+                    writer.append(&pairs(30 + n, 32 + n)).unwrap();
+                }
+                writer.commit(&Cancel::default()).unwrap();
+            }
+            done.store(true, Ordering::SeqCst);
+        });
+        let mut last = 0;
+        while !done.load(Ordering::SeqCst) && !writing.is_finished() {
+            let pool = Pool::open(dir.path(), &OpenOptions::default()).unwrap();
+            let status = pool.status();
+            assert!(status.generation >= last && pool.damaged_manifests().is_empty());
+            // Generation 2 has the watermark 0 and two rows more than generation 1; each tenth after it two more again.
+            let commits = status.generation - 1;
+            assert_eq!(status.rows, 30 + 2 * commits.div_ceil(10));
+            last = status.generation;
+        }
+        writing.join().unwrap();
+    });
+    assert_eq!(Pool::open(dir.path(), &OpenOptions::default()).unwrap().status().generation, 61);
+}
+
+#[test]
 fn a_watermark_alone_is_a_commit() {
     let dir = tempfile::tempdir().unwrap();
     first_generation(dir.path());

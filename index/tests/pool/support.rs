@@ -9,7 +9,7 @@ use anchorite_index::{
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
-pub fn unit(mut v: Vec<f32>) -> Vec<f32> {
+pub(crate) fn unit(mut v: Vec<f32>) -> Vec<f32> {
     let length = v.iter().map(|x| x * x).sum::<f32>().sqrt();
     v.iter_mut().for_each(|x| *x /= length);
     v
@@ -20,7 +20,7 @@ fn normal(rng: &mut ChaCha8Rng) -> f32 {
 }
 
 /// `count` vectors around `clusters` centres, none of them special: what CLIP embeddings of photos look like, smaller.
-pub fn clustered(count: usize, dim: usize, clusters: usize, seed: u64) -> Vec<Vec<f32>> {
+pub(crate) fn clustered(count: usize, dim: usize, clusters: usize, seed: u64) -> Vec<Vec<f32>> {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let centres: Vec<Vec<f32>> = (0..clusters).map(|_| (0..dim).map(|_| normal(&mut rng)).collect()).collect();
     let one = |_| {
@@ -30,7 +30,7 @@ pub fn clustered(count: usize, dim: usize, clusters: usize, seed: u64) -> Vec<Ve
     (0..count).map(one).collect()
 }
 
-pub fn image_pair(n: usize, vector: Vec<f32>) -> Pair {
+pub(crate) fn image_pair(n: usize, vector: Vec<f32>) -> Pair {
     Pair {
         key: Key::new(format!("row-{n}")).unwrap(),
         source: SourceRef { file: "made".into(), row: n as u64 },
@@ -43,15 +43,15 @@ pub fn image_pair(n: usize, vector: Vec<f32>) -> Pair {
     }
 }
 
-pub fn spec(dim: usize) -> Spec {
+pub(crate) fn spec(dim: usize) -> Spec {
     Spec { encoder: "tests".into(), dim }
 }
 
-pub fn one_thread() -> WriterOptions {
+pub(crate) fn one_thread() -> WriterOptions {
     WriterOptions { build: BuildParams { threads: Threads::One, ..BuildParams::default() }, ..WriterOptions::default() }
 }
 
-pub fn build(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -> Pool {
+pub(crate) fn build(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -> Pool {
     let mut writer = PoolWriter::open(dir, &spec(vectors[0].len()), options).unwrap();
     let pairs: Vec<Pair> = vectors.iter().enumerate().map(|(n, v)| image_pair(n, v.clone())).collect();
     writer.append(&pairs).unwrap();
@@ -59,7 +59,7 @@ pub fn build(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -> Pool 
     Pool::open(dir, &OpenOptions::default()).unwrap()
 }
 
-pub fn rows(pool: &Pool, vector: &[f32], k: usize, effort: Effort) -> Vec<u64> {
+pub(crate) fn rows(pool: &Pool, vector: &[f32], k: usize, effort: Effort) -> Vec<u64> {
     let query = Query { side: Side::Image, vector: vector.to_vec(), k, effort };
     let answer = pool.search(&[query], &Cancel::default()).unwrap().remove(0);
     answer.hits.iter().map(|h| h.row.0).collect()

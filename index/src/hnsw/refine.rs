@@ -1,0 +1,116 @@
+//! One pass that widens the choice of links on level 0.
+//!
+//! hnsw_rs fills about half of the places and, when a list overflows, drops the farthest link whatever it is good for. The pass
+//! looks for each node's neighbourhood again in the finished graph and prunes it with [`ALPHA`] (as DiskANN does): a link is
+//! dropped only if a kept one is clearly nearer to its target. Lists fill up, long links survive, and a search needs a
+//! narrower beam for the same recall, most of all for queries of the other modality.
+//!
+//! The graph is read as it was while the new lists are made, so the outcome does not depend on the number of threads.
+
+use rayon::prelude::*;
+
+use super::{
+    audit::as_query,
+    build::{Built, RowDistance},
+    params::Plan,
+    search::{SearchPlan, search},
+    visited::ScratchPool,
+};
+use crate::{StoreError, format::graph::NONE};
+
+/// How much nearer a kept link must be to a candidate than the node is, on squared distances, to replace it. 1.2: DiskANN's.
+const ALPHA: f32 = 1.2;
+/// Beam width of the search for neighbours. 64.
+const EF: usize = 64;
+/// Nodes between two looks at the cancel flag.
+const STEP: usize = 4_096;
+
+/// A node at a distance.
+type Near = (f32, u32);
+
+/// Replaces the links of `nodes`; `report` is told how many are done.
+pub(super) fn refine(
+    built: &mut Built,
+    distance: &RowDistance<'_>,
+    nodes: &[u32],
+    plan: &Plan,
+    report: &dyn Fn(usize),
+) -> Result<(), StoreError> {
+    let scratch = ScratchPool::default();
+    let mut lists: Vec<Vec<u32>> = Vec::with_capacity(nodes.len());
+    for step in nodes.chunks(STEP) {
+        if plan.cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        lists.par_extend(step.par_iter().map(|&node| {
+            let mut near = neighbours(built, distance, node, &scratch, plan);
+            prune(distance, &mut near, built.width)
+        }));
+        report(lists.len());
+    }
+    let backward = reverse(nodes, &lists, built.nodes());
+    let both = |(&node, list): (&u32, &Vec<u32>)| join(distance, node, list, &backward[node as usize], built.width);
+    let lists: Vec<Vec<u32>> = nodes.par_iter().zip(&lists).map(both).collect();
+    for (&node, list) in nodes.iter().zip(&lists) {
+        let places = &mut built.level0[node as usize * built.width..][..built.width];
+        places.fill(NONE);
+        places[..list.len()].copy_from_slice(list);
+    }
+    Ok(())
+}
+
+/// What a search for the node finds, and its present links.
+fn neighbours(built: &Built, distance: &RowDistance<'_>, node: u32, scratch: &ScratchPool, plan: &Plan) -> Vec<Near> {
+    let query = as_query(&distance.rows, node);
+    let limits = SearchPlan { ef: EF, budget: usize::MAX, cancel: &plan.cancel };
+    let view = built.view();
+    let mut found: Vec<u32> = scratch.with(|scratch| match search(&view, &distance.rows, &query, limits, scratch) {
+        Ok(_) => scratch.beam.nodes().collect(),
+        Err(_) => Vec::new(),
+    });
+    found.extend(view.links(node).iter().take_while(|&&link| link != NONE));
+    at_distance(distance, node, found)
+}
+
+/// Nearest first, each once, without the node itself.
+fn at_distance(distance: &RowDistance<'_>, node: u32, mut others: Vec<u32>) -> Vec<Near> {
+    others.sort_unstable();
+    others.dedup();
+    let mut near: Vec<Near> = others.into_iter().filter(|&o| o != node).map(|o| (distance.between(node, o), o)).collect();
+    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    near
+}
+
+/// Keeps at most `width` of them, each of which no kept one makes needless.
+fn prune(distance: &RowDistance<'_>, near: &mut Vec<Near>, width: usize) -> Vec<u32> {
+    let mut kept: Vec<u32> = Vec::with_capacity(width);
+    for (to_node, candidate) in near.drain(..) {
+        if kept.len() == width {
+            break;
+        }
+        if kept.iter().all(|&k| ALPHA * distance.between(k, candidate) > to_node) {
+            kept.push(candidate);
+        }
+    }
+    kept
+}
+
+/// Who links to each node.
+fn reverse(nodes: &[u32], lists: &[Vec<u32>], count: usize) -> Vec<Vec<u32>> {
+    let mut backward: Vec<Vec<u32>> = vec![Vec::new(); count];
+    for (&node, list) in nodes.iter().zip(lists) {
+        for &link in list {
+            backward[link as usize].push(node);
+        }
+    }
+    backward
+}
+
+/// Both directions in one list, pruned only if they do not fit.
+fn join(distance: &RowDistance<'_>, node: u32, forward: &[u32], backward: &[u32], width: usize) -> Vec<u32> {
+    let mut near = at_distance(distance, node, [forward, backward].concat());
+    if near.len() <= width {
+        return near.into_iter().map(|(_, other)| other).collect();
+    }
+    prune(distance, &mut near, width)
+}
