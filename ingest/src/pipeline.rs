@@ -29,8 +29,8 @@ use crossbeam_channel::{Receiver, Sender, bounded, select};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, ColumnsUsed, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
-    RowResult, SourceError, SourceUsed, VectorMode,
+    ColumnOptions, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row, RowResult,
+    SourceError, SourceUsed, VectorMode,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop},
     reject::{RejectsFile, code},
     source::{self, Settings, Shard, ShardRows},
@@ -288,7 +288,7 @@ impl<'a> Desk<'a> {
         match read {
             Read::Total(rows) => self.rows_total = Some(rows),
             Read::Opened(source) => {
-                self.expected = expected(&source.columns, self.job.vectors.mode());
+                self.expected = Expected::of(&source.columns, self.job.vectors);
                 self.report.sources.push(source);
             }
             Read::Rows(rows, time) => {
@@ -481,14 +481,6 @@ fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> O
 
 fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64().max(1e-9)
-}
-
-fn expected(columns: &ColumnsUsed, mode: VectorMode) -> Expected {
-    let (image, text) = match mode {
-        VectorMode::Encode => (&columns.image, &columns.caption),
-        VectorMode::Ready { .. } => (&columns.image_vector, &columns.text_vector),
-    };
-    Expected { image: image.is_some(), text: text.is_some() }
 }
 
 /// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).
