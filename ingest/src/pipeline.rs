@@ -25,7 +25,7 @@ use std::{
 
 use anchorite_encoder::{Encode, EncodeError};
 use anchorite_index::{Cancel, Key, PairSink, SourceRef};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
@@ -200,6 +200,23 @@ struct Queues {
     decided: Receiver<Result<DecidedChunk, IngestError>>,
 }
 
+/// What the caller's thread waits for.
+enum Event {
+    Decided(Result<Result<DecidedChunk, IngestError>, RecvError>),
+    Read(Result<Read, RecvError>),
+}
+
+impl Queues {
+    /// Whichever comes first.
+    fn next(&self) -> Event {
+        let mut either = Select::new();
+        let decided = either.recv(&self.decided);
+        either.recv(&self.rows);
+        let ready = either.select();
+        if ready.index() == decided { Event::Decided(ready.recv(&self.decided)) } else { Event::Read(ready.recv(&self.rows)) }
+    }
+}
+
 impl<'a> Desk<'a> {
     fn new(job: IngestJob<'a>, sink: &'a mut dyn PairSink, progress: &'a mut dyn Progress, rejects: Option<RejectsFile>) -> Self {
         Self {
@@ -263,14 +280,18 @@ impl<'a> Desk<'a> {
             let in_flight = usize::try_from(self.next_to_admit - self.next_to_write).unwrap_or(usize::MAX);
             reading &= !cancel.is_cancelled();
             let decided = if reading && in_flight < most {
-                select! {
-                    recv(queues.decided) -> decided => decided,
-                    recv(queues.rows) -> read => {
-                        match read {
-                            Ok(Read::Failed(error)) => { failure = Some(error); reading = false; }
-                            Ok(read) => self.take(read, queues)?,
-                            Err(_) => reading = false,
-                        }
+                match queues.next() {
+                    Event::Decided(decided) => decided,
+                    Event::Read(Ok(Read::Failed(error))) => {
+                        (failure, reading) = (Some(error), false);
+                        continue;
+                    }
+                    Event::Read(Ok(read)) => {
+                        self.take(read, queues)?;
+                        continue;
+                    }
+                    Event::Read(Err(_)) => {
+                        reading = false;
                         continue;
                     }
                 }

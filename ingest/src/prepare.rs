@@ -287,11 +287,11 @@ fn take_ready_vectors(items: &mut [Item]) {
 
 type Encoded = Result<Embedding, String>;
 
+/// One tower: a batch in, its embeddings out.
+type Tower<'a, T> = dyn Fn(&[T]) -> Result<Vec<Embedding>, EncodeError> + 'a;
+
 /// Embeds a batch; when that fails, one by one.
-fn encode_batch<T>(
-    batch: &[T],
-    encode: &dyn Fn(&[T]) -> Result<Vec<Embedding>, EncodeError>,
-) -> Result<Vec<Encoded>, EncodeError> {
+fn encode_batch<T>(batch: &[T], encode: &Tower<'_, T>) -> Result<Vec<Encoded>, EncodeError> {
     match encode(batch) {
         Ok(all) if all.len() == batch.len() => Ok(all.into_iter().map(Ok).collect()),
         Err(error @ EncodeError::NoTower { .. }) => Err(error),

@@ -1,4 +1,5 @@
 //! Everything that can be wrong with a dataset has a clear error or a reject with its code, and costs nothing else.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

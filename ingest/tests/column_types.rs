@@ -1,4 +1,5 @@
 //! Every layout in which writers keep pictures, captions and metadata.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
