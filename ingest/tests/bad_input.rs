@@ -51,7 +51,7 @@ fn a_flipped_byte_anywhere_is_an_error_or_rejects_but_never_a_panic() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
         fs::write(&file, &bytes).unwrap();
-        let run = run(&file, &defaults());
+        let run = run(&file, &IngestOptions { workers: std::num::NonZeroUsize::new(1), ..defaults() });
         if let Ok(report) = &run.result {
             assert_eq!(report.rows_read, report.accepted + report.rejected + report.already_present, "byte {at}");
         }
