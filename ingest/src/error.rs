@@ -110,13 +110,13 @@ pub enum SourceError {
         /// As named.
         name: String,
         /// Its type.
-        found: String,
+        found: Box<str>,
         /// What would do.
         expected: &'static str,
         /// The command-line flag.
         flag: &'static str,
         /// The columns that are there, with types.
-        columns: String,
+        columns: Box<str>,
     },
     /// Ready-made vectors of another dimension than the pool's.
     #[error("{file}: the vectors in {column} have {found} values, the pool's have {expected}")]
@@ -164,7 +164,7 @@ pub enum SourceError {
 pub enum IngestError {
     /// A source could not be read; rows before the fault are in the pool.
     #[error(transparent)]
-    Source(#[from] SourceError),
+    Source(Box<SourceError>),
     /// The pool refused or failed.
     #[error("the pool failed")]
     Store(#[from] StoreError),
@@ -199,6 +199,12 @@ pub enum IngestError {
         /// What to change.
         reason: &'static str,
     },
+}
+
+impl From<SourceError> for IngestError {
+    fn from(error: SourceError) -> Self {
+        Self::Source(Box::new(error))
+    }
 }
 
 /// An error, and what had been done by then. Everything in the report as accepted is committed, unless the error is

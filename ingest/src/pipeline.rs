@@ -25,12 +25,12 @@ use std::{
 
 use anchorite_encoder::{Encode, EncodeError};
 use anchorite_index::{Cancel, Key, PairSink, SourceRef};
-use crossbeam_channel::{Receiver, Sender, bounded, select};
+use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, ColumnsUsed, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
-    RowResult, SourceError, SourceUsed, VectorMode,
+    ColumnOptions, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row, RowResult,
+    SourceError, SourceUsed, VectorMode,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop},
     reject::{RejectsFile, code},
     source::{self, Settings, Shard, ShardRows},
@@ -200,6 +200,23 @@ struct Queues {
     decided: Receiver<Result<DecidedChunk, IngestError>>,
 }
 
+/// What the caller's thread waits for.
+enum Event {
+    Decided(Result<Result<DecidedChunk, IngestError>, RecvError>),
+    Read(Result<Read, RecvError>),
+}
+
+impl Queues {
+    /// Whichever comes first.
+    fn next(&self) -> Event {
+        let mut either = Select::new();
+        let decided = either.recv(&self.decided);
+        either.recv(&self.rows);
+        let ready = either.select();
+        if ready.index() == decided { Event::Decided(ready.recv(&self.decided)) } else { Event::Read(ready.recv(&self.rows)) }
+    }
+}
+
 impl<'a> Desk<'a> {
     fn new(job: IngestJob<'a>, sink: &'a mut dyn PairSink, progress: &'a mut dyn Progress, rejects: Option<RejectsFile>) -> Self {
         Self {
@@ -263,14 +280,18 @@ impl<'a> Desk<'a> {
             let in_flight = usize::try_from(self.next_to_admit - self.next_to_write).unwrap_or(usize::MAX);
             reading &= !cancel.is_cancelled();
             let decided = if reading && in_flight < most {
-                select! {
-                    recv(queues.decided) -> decided => decided,
-                    recv(queues.rows) -> read => {
-                        match read {
-                            Ok(Read::Failed(error)) => { failure = Some(error); reading = false; }
-                            Ok(read) => self.take(read, queues)?,
-                            Err(_) => reading = false,
-                        }
+                match queues.next() {
+                    Event::Decided(decided) => decided,
+                    Event::Read(Ok(Read::Failed(error))) => {
+                        (failure, reading) = (Some(error), false);
+                        continue;
+                    }
+                    Event::Read(Ok(read)) => {
+                        self.take(read, queues)?;
+                        continue;
+                    }
+                    Event::Read(Err(_)) => {
+                        reading = false;
                         continue;
                     }
                 }
@@ -288,7 +309,7 @@ impl<'a> Desk<'a> {
         match read {
             Read::Total(rows) => self.rows_total = Some(rows),
             Read::Opened(source) => {
-                self.expected = expected(&source.columns, self.job.vectors.mode());
+                self.expected = Expected::of(&source.columns, self.job.vectors);
                 self.report.sources.push(source);
             }
             Read::Rows(rows, time) => {
@@ -481,14 +502,6 @@ fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> O
 
 fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64().max(1e-9)
-}
-
-fn expected(columns: &ColumnsUsed, mode: VectorMode) -> Expected {
-    let (image, text) = match mode {
-        VectorMode::Encode => (&columns.image, &columns.caption),
-        VectorMode::Ready { .. } => (&columns.image_vector, &columns.text_vector),
-    };
-    Expected { image: image.is_some(), text: text.is_some() }
 }
 
 /// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).

@@ -6,7 +6,8 @@ use anchorite_encoder::Encode;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ColumnsUsed, IngestError, IngestJob, Limits, Row, RowResult, SourceError, Vectors,
+    ColumnsUsed, IngestError, IngestJob, Limits, Reject, Row, RowResult, SourceError, Vectors,
+    prepare::{Expected, missing_part},
     source::{self, Settings, ShardRows},
 };
 
@@ -76,7 +77,7 @@ pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> 
         });
         plan.dim = plan.dim.or(rows.dim());
         if plan.checked.len() < check_rows {
-            plan.look_at(&mut rows, check_rows, job.vectors)?;
+            plan.look_at(&mut rows, check_rows, job)?;
         }
     }
     if plan.rows == 0 {
@@ -95,12 +96,13 @@ pub fn holds_only_vectors(sources: &[PathBuf]) -> Result<bool, SourceError> {
 }
 
 impl Plan {
-    fn look_at(&mut self, rows: &mut ShardRows, check_rows: usize, vectors: Vectors<'_>) -> Result<(), SourceError> {
+    fn look_at(&mut self, rows: &mut ShardRows, check_rows: usize, job: IngestJob<'_>) -> Result<(), SourceError> {
+        let expected = Expected::of(&rows.columns(), job.vectors);
         let Some(first) = rows.next_rows()? else { return Ok(()) };
         let room = check_rows - self.checked.len();
         for row in first.iter().take(room) {
             self.dim = self.dim.or_else(|| row.as_ref().ok().and_then(vector_dim));
-            self.checked.push(check(row, vectors));
+            self.checked.push(check(row, job, expected));
         }
         Ok(())
     }
@@ -115,13 +117,19 @@ fn vector_dim(row: &Row) -> Option<usize> {
     row.image_vector.as_ref().or(row.text_vector.as_ref()).map(Vec::len)
 }
 
-fn check(row: &RowResult, vectors: Vectors<'_>) -> CheckedRow {
+fn check(row: &RowResult, job: IngestJob<'_>, expected: Expected) -> CheckedRow {
+    let refused = |reject: &Reject| format!("{}: {}", reject.code, reject.message);
     let (source, problem) = match row {
-        Err(reject) => (&reject.source, Some(format!("{}: {}", reject.code, reject.message))),
-        Ok(row) => match vectors {
-            Vectors::Encode(encoder) => (&row.source, prepare(row, encoder).err()),
-            Vectors::Ready { .. } => (&row.source, None),
-        },
+        Err(reject) => (&reject.source, Some(refused(reject))),
+        Ok(row) => {
+            let missing = missing_part(row, job.vectors, job.options.missing, expected);
+            let problem = match (missing, job.vectors) {
+                (Some(reject), _) => Some(refused(&reject)),
+                (None, Vectors::Encode(encoder)) => prepare(row, encoder).err(),
+                (None, Vectors::Ready { .. }) => None,
+            };
+            (&row.source, problem)
+        }
     };
     CheckedRow { file: source.file.clone(), row: source.row, problem }
 }

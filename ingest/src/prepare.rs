@@ -10,7 +10,7 @@ use anchorite_encoder::{Embedding, Encode, EncodeError, Pixels, Tokens};
 use anchorite_index::{Cancel, ContentHash, Key, Pair};
 use sha2::{Digest, Sha256};
 
-use crate::{Missing, Reject, Row, Vectors, reject::code};
+use crate::{ColumnsUsed, Missing, Reject, Row, Vectors, reject::code};
 
 /// A row on its way: to be worked on, or decided already.
 pub(crate) enum Slot {
@@ -47,6 +47,16 @@ pub(crate) struct Chunk {
 pub(crate) struct Expected {
     pub(crate) image: bool,
     pub(crate) text: bool,
+}
+
+impl Expected {
+    pub(crate) fn of(columns: &ColumnsUsed, vectors: Vectors<'_>) -> Self {
+        let (image, text) = match vectors {
+            Vectors::Encode(_) => (&columns.image, &columns.caption),
+            Vectors::Ready { .. } => (&columns.image_vector, &columns.text_vector),
+        };
+        Self { image: image.is_some(), text: text.is_some() }
+    }
 }
 
 /// A chunk whose rows are all decided.
@@ -112,7 +122,7 @@ impl Workshop<'_> {
                 Slot::Decided(decision) => decisions.push(decision),
                 Slot::Todo { key, row } => {
                     decisions.push(Decision::Unfinished);
-                    let reject = self.missing_part(&row, expected);
+                    let reject = missing_part(&row, self.vectors, self.missing, expected);
                     items.push(Item { position, key, row: *row, tokens: None, image: None, text: None, reject });
                 }
             }
@@ -134,28 +144,6 @@ impl Workshop<'_> {
         let encoding = encoding.unwrap_or_default();
         let preparing = start.elapsed().saturating_sub(encoding);
         Ok(DecidedChunk { sequence: chunk.sequence, decisions, preparing, encoding })
-    }
-
-    fn missing_part(&self, row: &Row, expected: Expected) -> Option<Reject> {
-        let (image, text, image_code, text_code) = match self.vectors {
-            Vectors::Encode(_) => (row.picture.is_some(), row.caption.is_some(), code::IMAGE_NULL, code::CAPTION_NULL),
-            Vectors::Ready { .. } => {
-                (row.image_vector.is_some(), row.text_vector.is_some(), code::VECTOR_NULL, code::VECTOR_NULL)
-            }
-        };
-        let strict = self.missing == Missing::Reject || !(image || text);
-        let (code, what) = match (expected.image && !image, expected.text && !text) {
-            (true, _) if strict => (image_code, "image"),
-            (_, true) if strict => (text_code, "text"),
-            _ => return None,
-        };
-        let status = row.fields.get("status").map(|status| format!(" (status: {})", value_text(status))).unwrap_or_default();
-        let message = match code {
-            code::IMAGE_NULL => format!("the picture is null{status}"),
-            code::CAPTION_NULL => "the caption is null or blank".to_owned(),
-            _ => format!("the {what} vector is null, or one of its values is"),
-        };
-        Some(Reject::new(row.source.clone(), code, message))
     }
 
     /// Time spent in the encoder; none when cancelled half-way.
@@ -248,6 +236,27 @@ impl Workshop<'_> {
     }
 }
 
+/// Why a row is refused for what it lacks, if it is.
+pub(crate) fn missing_part(row: &Row, vectors: Vectors<'_>, missing: Missing, expected: Expected) -> Option<Reject> {
+    let (image, text, image_code, text_code) = match vectors {
+        Vectors::Encode(_) => (row.picture.is_some(), row.caption.is_some(), code::IMAGE_NULL, code::CAPTION_NULL),
+        Vectors::Ready { .. } => (row.image_vector.is_some(), row.text_vector.is_some(), code::VECTOR_NULL, code::VECTOR_NULL),
+    };
+    let strict = missing == Missing::Reject || !(image || text);
+    let (code, what) = match (expected.image && !image, expected.text && !text) {
+        (true, _) if strict => (image_code, "image"),
+        (_, true) if strict => (text_code, "text"),
+        _ => return None,
+    };
+    let status = row.fields.get("status").map(|status| format!(" (status: {})", value_text(status))).unwrap_or_default();
+    let message = match code {
+        code::IMAGE_NULL => format!("the picture is null{status}"),
+        code::CAPTION_NULL => "the caption is null or blank".to_owned(),
+        _ => format!("the {what} vector is null, or one of its values is"),
+    };
+    Some(Reject::new(row.source.clone(), code, message))
+}
+
 fn tokenize(encoder: &dyn Encode, items: &mut [Item]) {
     for item in items.iter_mut().filter(|item| item.reject.is_none()) {
         match item.row.caption.as_deref().map(|caption| encoder.prepare_text(caption)) {
@@ -278,11 +287,11 @@ fn take_ready_vectors(items: &mut [Item]) {
 
 type Encoded = Result<Embedding, String>;
 
+/// One tower: a batch in, its embeddings out.
+type Tower<'a, T> = dyn Fn(&[T]) -> Result<Vec<Embedding>, EncodeError> + 'a;
+
 /// Embeds a batch; when that fails, one by one.
-fn encode_batch<T>(
-    batch: &[T],
-    encode: &dyn Fn(&[T]) -> Result<Vec<Embedding>, EncodeError>,
-) -> Result<Vec<Encoded>, EncodeError> {
+fn encode_batch<T>(batch: &[T], encode: &Tower<'_, T>) -> Result<Vec<Encoded>, EncodeError> {
     match encode(batch) {
         Ok(all) if all.len() == batch.len() => Ok(all.into_iter().map(Ok).collect()),
         Err(error @ EncodeError::NoTower { .. }) => Err(error),

@@ -32,6 +32,19 @@ impl Reject {
     }
 }
 
+/// A reject whose row is not known yet at the place where it is found out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct RowProblem {
+    pub(crate) code: &'static str,
+    pub(crate) message: String,
+}
+
+impl RowProblem {
+    pub(crate) fn new(code: &'static str, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
 /// The reasons that ingest itself gives. Pictures and captions that the encoder refuses carry its codes
 /// (`ImageError::code`, `TextError::code`).
 pub mod code {

@@ -1,4 +1,5 @@
 //! Everything that can be wrong with a dataset has a clear error or a reject with its code, and costs nothing else.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 
@@ -50,7 +51,7 @@ fn a_flipped_byte_anywhere_is_an_error_or_rejects_but_never_a_panic() {
         let mut bytes = whole.clone();
         bytes[at] ^= 0xff;
         fs::write(&file, &bytes).unwrap();
-        let run = run(&file, &defaults());
+        let run = run(&file, &IngestOptions { workers: std::num::NonZeroUsize::new(1), ..defaults() });
         if let Ok(report) = &run.result {
             assert_eq!(report.rows_read, report.accepted + report.rejected + report.already_present, "byte {at}");
         }

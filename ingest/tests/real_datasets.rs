@@ -1,4 +1,5 @@
 //! Datasets as the real tools write them (see `data/make.py`) go in as they are.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

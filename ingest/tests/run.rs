@@ -1,4 +1,5 @@
 //! What a run promises: order, completeness, re-ingest, interruption, survival of single failures, bounds.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 mod support;
 

@@ -322,10 +322,10 @@ impl Detector<'_> {
         SourceError::ColumnType {
             file: self.file.to_owned(),
             name: self.schema.field(at).name().clone(),
-            found: self.schema.field(at).data_type().to_string(),
+            found: self.schema.field(at).data_type().to_string().into(),
             expected,
             flag,
-            columns: describe(self.schema),
+            columns: describe(self.schema).into(),
         }
     }
 }

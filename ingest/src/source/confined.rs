@@ -12,33 +12,20 @@ use rustix::{
     io::Errno,
 };
 
-use crate::reject::code;
+use crate::reject::{RowProblem, code};
 
 /// Longest path, as the kernel has it.
 const MAX_PATH_BYTES: usize = 4_096;
-
-/// Why a path gave no bytes: a reject code and words.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PathProblem {
-    pub(crate) code: &'static str,
-    pub(crate) message: String,
-}
-
-impl PathProblem {
-    fn new(code: &'static str, message: impl Into<String>) -> Self {
-        Self { code, message: message.into() }
-    }
-}
 
 /// A relative path of plain names: no `..`, `.`, empty name, NUL, control character, backslash, absolute or drive form.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct RelPath<'a>(&'a str);
 
 impl<'a> RelPath<'a> {
-    pub(crate) fn parse(text: &'a str) -> Result<Self, PathProblem> {
+    pub(crate) fn parse(text: &'a str) -> Result<Self, RowProblem> {
         let shown = || text.chars().take(120).collect::<String>();
         if text.contains("://") || text.starts_with("data:") {
-            return Err(PathProblem::new(
+            return Err(RowProblem::new(
                 code::PATH_IS_URL,
                 format!("{:?} is a URL; nothing is downloaded (img2dataset fetches pictures into parquet)", shown()),
             ));
@@ -46,7 +33,7 @@ impl<'a> RelPath<'a> {
         let plain = |name: &str| !matches!(name, "" | "." | "..") && !name.chars().any(|c| c.is_control() || c == '\\');
         let drive = text.as_bytes().get(1) == Some(&b':');
         if text.len() > MAX_PATH_BYTES || drive || !text.split('/').all(plain) {
-            return Err(PathProblem::new(
+            return Err(RowProblem::new(
                 code::PATH_INVALID,
                 format!("{:?} is no relative path beneath the parquet file's folder", shown()),
             ));
@@ -65,18 +52,18 @@ impl Folder {
     }
 
     /// The bytes of a plain file beneath the folder, at most `max`.
-    pub(crate) fn read(&self, path: &RelPath<'_>, max: usize) -> Result<Vec<u8>, PathProblem> {
+    pub(crate) fn read(&self, path: &RelPath<'_>, max: usize) -> Result<Vec<u8>, RowProblem> {
         let fd = self.open_beneath(path).map_err(|errno| refused(path, errno))?;
         let stat = rustix::fs::fstat(&fd).map_err(|errno| refused(path, errno))?;
         if FileType::from_raw_mode(stat.st_mode) != FileType::RegularFile {
-            return Err(PathProblem::new(code::PATH_REFUSED, format!("{:?} is no plain file", path.0)));
+            return Err(RowProblem::new(code::PATH_REFUSED, format!("{:?} is no plain file", path.0)));
         }
         // The limit holds for what is read, whatever the size says: the file may grow.
         let mut bytes = Vec::new();
         let read = File::from(fd).take(max as u64 + 1).read_to_end(&mut bytes);
-        read.map_err(|e| PathProblem::new(code::PATH_UNREADABLE, format!("{:?}: {e}", path.0)))?;
+        read.map_err(|e| RowProblem::new(code::PATH_UNREADABLE, format!("{:?}: {e}", path.0)))?;
         if bytes.len() > max {
-            return Err(PathProblem::new(
+            return Err(RowProblem::new(
                 code::IMAGE_TOO_MANY_BYTES,
                 format!("{:?} has more than the {max} bytes that a picture may have", path.0),
             ));
@@ -113,7 +100,7 @@ impl Folder {
 /// `NONBLOCK`, so that a FIFO or device in the way cannot hold the reader up before it is recognised.
 const FILE: OFlags = OFlags::RDONLY.union(OFlags::CLOEXEC).union(OFlags::NOFOLLOW).union(OFlags::NONBLOCK);
 
-fn refused(path: &RelPath<'_>, errno: Errno) -> PathProblem {
+fn refused(path: &RelPath<'_>, errno: Errno) -> RowProblem {
     let code = match errno {
         Errno::NOENT => code::PATH_MISSING,
         Errno::LOOP | Errno::XDEV | Errno::NOTDIR | Errno::ISDIR | Errno::NXIO | Errno::MLINK => code::PATH_REFUSED,
@@ -123,7 +110,7 @@ fn refused(path: &RelPath<'_>, errno: Errno) -> PathProblem {
         Errno::LOOP | Errno::MLINK => "a symbolic link is in the way; links are not followed".to_owned(),
         other => std::io::Error::from(other).to_string(),
     };
-    PathProblem::new(code, format!("{:?}: {word}", path.0))
+    RowProblem::new(code, format!("{:?}: {word}", path.0))
 }
 
 #[cfg(test)]

@@ -24,10 +24,13 @@ use parquet::arrow::{
 use super::{
     Settings, VectorMode,
     columns::{Columns, ColumnsUsed, Detector},
-    confined::{Folder, PathProblem, RelPath},
+    confined::{Folder, RelPath},
     values::{CaptionColumn, FieldColumn, PictureColumn, PictureRef, VectorColumn},
 };
-use crate::{Reject, Row, RowResult, SourceError, reject::code};
+use crate::{
+    Reject, Row, RowResult, SourceError,
+    reject::{RowProblem, code},
+};
 
 /// A checked parquet file, read from its first row to its last.
 pub(crate) struct ParquetRows {
@@ -204,12 +207,12 @@ impl<'a> BatchView<'a> {
         self.parts(i, &source).map_err(|problem| Reject::new(source, problem.code, problem.message))
     }
 
-    fn parts(&self, i: usize, source: &SourceRef) -> Result<Row, PathProblem> {
+    fn parts(&self, i: usize, source: &SourceRef) -> Result<Row, RowProblem> {
         let limits = &self.file.settings.limits;
         let caption = self.caption.as_ref().and_then(|c| c.get(i));
         if let Some(text) = caption.filter(|t| t.len() > limits.max_caption_bytes) {
             let message = format!("the caption has {} bytes; at most {} are allowed", text.len(), limits.max_caption_bytes);
-            return Err(PathProblem { code: code::TEXT_TOO_LONG, message });
+            return Err(RowProblem { code: code::TEXT_TOO_LONG, message });
         }
         let mut row = Row {
             source: source.clone(),
@@ -229,12 +232,12 @@ impl<'a> BatchView<'a> {
         Ok(row)
     }
 
-    fn picture(&self, i: usize) -> Result<Option<Vec<u8>>, PathProblem> {
+    fn picture(&self, i: usize) -> Result<Option<Vec<u8>>, RowProblem> {
         let max = self.file.settings.limits.max_picture_bytes;
         match self.picture.as_ref().and_then(|p| p.get(i)) {
             None => Ok(None),
             Some(PictureRef::Path(path)) => self.file.folder.read(&RelPath::parse(path)?, max).map(Some),
-            Some(PictureRef::Bytes(bytes)) if bytes.len() > max => Err(PathProblem {
+            Some(PictureRef::Bytes(bytes)) if bytes.len() > max => Err(RowProblem {
                 code: code::IMAGE_TOO_MANY_BYTES,
                 message: format!("the picture has {} bytes; at most {max} are allowed", bytes.len()),
             }),
@@ -242,21 +245,21 @@ impl<'a> BatchView<'a> {
         }
     }
 
-    fn vector(&self, column: Option<&VectorColumn<'_>>, i: usize) -> Result<Option<Vec<f32>>, PathProblem> {
+    fn vector(&self, column: Option<&VectorColumn<'_>>, i: usize) -> Result<Option<Vec<f32>>, RowProblem> {
         let Some(values) = column.and_then(|c| c.get(i)) else { return Ok(None) };
         unit_vector(values, self.file.settings.mode).map(Some)
     }
 }
 
 /// Checks a ready-made vector and scales it to unit length.
-pub(crate) fn unit_vector(values: Vec<f32>, mode: VectorMode) -> Result<Vec<f32>, PathProblem> {
+pub(crate) fn unit_vector(values: Vec<f32>, mode: VectorMode) -> Result<Vec<f32>, RowProblem> {
     if let VectorMode::Ready { dim: Some(dim) } = mode
         && values.len() != dim
     {
         let message = format!("the vector has {} values, the pool's have {dim}", values.len());
-        return Err(PathProblem { code: code::VECTOR_DIMENSION, message });
+        return Err(RowProblem { code: code::VECTOR_DIMENSION, message });
     }
-    Embedding::normalized(values).map(Embedding::into_vec).map_err(|e| PathProblem {
+    Embedding::normalized(values).map(Embedding::into_vec).map_err(|e| RowProblem {
         code: if matches!(e, EmbeddingError::NotFinite { .. }) { code::VECTOR_NOT_FINITE } else { code::VECTOR_ZERO },
         message: e.to_string(),
     })

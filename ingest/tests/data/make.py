@@ -1,6 +1,6 @@
 """Makes the fixtures in this folder with the real writers.
 
-python -m venv v && v/bin/pip install datasets==5.2.0 pillow numpy pyarrow && v/bin/python make.py
+python -m venv v && v/bin/pip install datasets==5.2.0 pillow numpy pandas pyarrow && v/bin/python make.py
 
 hf/          Hugging Face `datasets`: bytes in the parquet, paths beside it, a list of captions
 img2dataset/ img2dataset's parquet layout (schema as img2dataset 1.47.0 writes it), one row failed

@@ -10,9 +10,7 @@ use std::{
 use anchorite_encoder::{Encode, fake::FakeEncoder};
 use anchorite_index::{Cancel, PairStore, Parts, Record, RowId, Spec, memory::MemoryStore};
 use anchorite_ingest::{ColumnChoice, IngestFailure, IngestJob, IngestOptions, IngestReport, NoProgress, Vectors, ingest};
-use arrow_array::{
-    Array, ArrayRef, BinaryArray, Float32Array, RecordBatch, StringArray, UInt64Array, cast::AsArray, types::UInt64Type,
-};
+use arrow_array::{ArrayRef, BinaryArray, Float32Array, RecordBatch, StringArray, UInt64Array, cast::AsArray, types::UInt64Type};
 use parquet::{
     arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder},
     file::properties::WriterProperties,
