@@ -35,7 +35,7 @@ SEED = 20
 HELD_OUT = {"colour emoji": 70, "3D emoji": 110, "clip art": 110, "3D render": 45, "colour icon": 75, "silhouette": 30}
 MAX_LOST = 25  # a held-out caption may not cost more training pairs than this
 NEAR = 0.95  # correlation of two 16x16 RGB thumbnails above which pictures count as the same
-SHIPPED = {"clip art": 1500, "3D render": 400, "colour icon": 1000, "silhouette": 650, "line icon": 80}
+SHIPPED = {"clip art": 1500, "3D render": 400, "colour icon": 1000, "silhouette": 600, "line icon": 80}
 EMOJI_DESIGNS = ["fluent-emoji-3d"] * 9 + ["noto"] * 4 + ["twemoji"] * 2 + ["fluent-emoji-flat"] * 2 + ["fxemoji", "noto-v1", "emojione"]
 ICON_STYLES = ("colour icon", "silhouette", "line icon")
 ANY_EMOJI = ("colour emoji", "3D emoji")
@@ -93,12 +93,12 @@ def small_file(row):
     picture = Image.open(io.BytesIO(row["png"]))
     draw = hashlib.sha256(row["id"].encode()).digest()[0]
     if draw < 38:
-        return encoded(picture, "JPEG", quality=85, optimize=True), "jpg"
+        return encoded(picture, "JPEG", quality=82, optimize=True), "jpg"
     png = encoded(picture, "PNG", optimize=True)
     if draw < 128 and len(png) < 2600:
         return png, "png"
     lossless = encoded(picture, "WEBP", lossless=True, quality=60, method=4)
-    lossy = encoded(picture, "WEBP", quality=78, method=5)
+    lossy = encoded(picture, "WEBP", quality=72, method=5)
     return min(lossless, lossy, key=len), "webp"
 
 
