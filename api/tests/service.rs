@@ -6,7 +6,7 @@ use std::{
     collections::BTreeSet,
     io::{Read as _, Write as _},
     net::TcpStream,
-    sync::{Arc, atomic::Ordering},
+    sync::atomic::Ordering,
     time::{Duration, Instant},
 };
 
@@ -38,7 +38,7 @@ fn it_is_alive_and_soon_ready() {
 fn a_pool_that_cannot_answer_keeps_it_unready_but_alive() {
     let (encoder, _hand) = Tricky::new();
     encoder.broken.store(true, Ordering::Relaxed);
-    let server = start_with(encoder, Limits::default());
+    let server = start_with(&encoder, Limits::default());
     let reply = readiness(&server);
     assert_eq!((reply.status, reply.code().as_str()), (503, "pool_failed"));
     assert!(reply.text().contains("fruit"), "{}", reply.text());
@@ -49,7 +49,7 @@ fn a_pool_that_cannot_answer_keeps_it_unready_but_alive() {
 fn a_failing_encoder_is_a_500_that_keeps_its_secrets() {
     let (encoder, _hand) = Tricky::new();
     encoder.broken.store(true, Ordering::Relaxed);
-    let server = start_with(encoder, Limits::default());
+    let server = start_with(&encoder, Limits::default());
     let reply = server.search(&json!({"text": "apple"}));
     assert_eq!((reply.status, reply.code().as_str()), (500, "encoder_failed"));
     assert!(!reply.text().contains("secret"), "{}", reply.text());
@@ -66,7 +66,7 @@ fn a_damaged_pool_is_a_500_that_keeps_its_secrets() {
 #[test]
 fn a_panic_is_a_500_and_counted_and_the_server_goes_on() {
     let (encoder, _hand) = Tricky::new();
-    let server = start_with(encoder, Limits::default());
+    let server = start_with(&encoder, Limits::default());
     let reply = server.search(&json!({"text": "panic"}));
     assert_eq!((reply.status, reply.code().as_str()), (500, "panic"));
     assert!(!reply.text().contains("secret") && !reply.text().contains("told to"), "{}", reply.text());
@@ -126,7 +126,7 @@ fn metrics_count_requests_stages_rows_and_errors_in_both_dialects() {
 fn beyond_its_concurrency_it_refuses_at_once_with_retry_after() {
     let (encoder, hand) = Tricky::new();
     let limits = Limits { max_in_flight: 1, retry_after: Duration::from_secs(3), ..Limits::default() };
-    let server = start_with(encoder, limits);
+    let server = start_with(&encoder, limits);
     assert_eq!(readiness(&server).status, 200);
     std::thread::scope(|scope| {
         let first = scope.spawn(|| server.search(&json!({"text": "wait"})).status);
@@ -151,7 +151,7 @@ fn bodies_beyond_the_memory_budget_are_refused_at_once() {
 #[test]
 fn what_takes_longer_than_the_deadline_is_given_up() {
     let (encoder, hand) = Tricky::new();
-    let server = start_with(encoder, Limits { deadline: Duration::from_millis(200), ..Limits::default() });
+    let server = start_with(&encoder, Limits { deadline: Duration::from_millis(200), ..Limits::default() });
     let reply = server.search(&json!({"text": "wait"}));
     assert_eq!((reply.status, reply.code().as_str()), (504, "deadline_exceeded"));
     drop(hand);
@@ -186,7 +186,7 @@ fn a_head_too_large_is_refused() {
 #[test]
 fn shutdown_answers_what_was_asked_and_takes_no_more() {
     let (encoder, hand) = Tricky::new();
-    let mut server = start_with(encoder, Limits::default());
+    let mut server = start_with(&encoder, Limits::default());
     let address = server.address;
     let request = json!({"text": "wait"}).to_string();
     let mut stream = TcpStream::connect(address).expect("connects");
@@ -208,7 +208,7 @@ fn shutdown_answers_what_was_asked_and_takes_no_more() {
 #[test]
 fn shutdown_does_not_wait_for_ever() {
     let (encoder, hand) = Tricky::new();
-    let server = start_with(encoder, Limits { drain: Duration::from_millis(200), ..Limits::default() });
+    let server = start_with(&encoder, Limits { drain: Duration::from_millis(200), ..Limits::default() });
     let request = json!({"text": "wait"}).to_string();
     let mut stream = TcpStream::connect(server.address).expect("connects");
     write!(stream, "POST /v1/search HTTP/1.1\r\nhost: x\r\ncontent-length: {}\r\n\r\n{request}", request.len()).expect("sends");
@@ -333,10 +333,10 @@ fn statuses_of_trouble(seen: &mut Seen) {
     assert!((0..100).any(|_| late.post("/metadata", posts[2].1).status == 504));
     seen.0.insert(("/metadata".to_owned(), "post".to_owned(), 504));
     let (encoder, hand) = Tricky::new();
-    let late = start_with(encoder, Limits { deadline: Duration::from_millis(100), ..Limits::default() });
+    let late = start_with(&encoder, Limits { deadline: Duration::from_millis(100), ..Limits::default() });
     let (encoder, _hand) = Tricky::new();
     encoder.broken.store(true, Ordering::Relaxed);
-    let broken = start_with(Arc::clone(&encoder) as Arc<_>, Limits::default());
+    let broken = start_with(&encoder, Limits::default());
     readiness(&broken);
     seen.get(&broken, "/readyz", "/readyz");
     for (route, body) in &posts[..2] {

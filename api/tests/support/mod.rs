@@ -185,10 +185,11 @@ pub struct TestServer {
 
 /// Two pools: `fruit` as above, `words` with captions only.
 pub fn start(limits: Limits) -> TestServer {
-    start_with(Arc::new(FakeEncoder::new(DIM)), limits)
+    start_with(&Arc::new(FakeEncoder::new(DIM)), limits)
 }
 
-pub fn start_with(encoder: Arc<dyn Encode>, limits: Limits) -> TestServer {
+pub fn start_with<E: Encode + 'static>(encoder: &Arc<E>, limits: Limits) -> TestServer {
+    let encoder: Arc<dyn Encode> = Arc::<E>::clone(encoder);
     let words: Vec<Pair> = (0_u64..).zip(CAPTIONS).map(|(row, caption)| pair(row, Some(caption), None)).collect();
     let pool = |pairs: &[Pair]| Retriever::new(Arc::clone(&encoder), store(pairs)).expect("they match");
     start_pools(vec![("fruit".to_owned(), pool(&fruit())), ("words".to_owned(), pool(&words))], limits)
