@@ -1,58 +1,66 @@
 //! Near-duplicates among hits, by upstream's rule: an edge where two stored vectors' inner product exceeds [`SAME`], connected
 //! components, the best-ranked of each kept.
 //!
-//! Every pair of hits is compared, but most are told apart by a part of their values: once the rest cannot lift the sum over
-//! [`SAME`] (Cauchy-Schwarz over the tails), the comparison ends. The outcome is that of comparing in full.
+//! Every pair of hits is compared, but most are told apart by the first part of their values: where the rest cannot lift the sum
+//! over [`SAME`] (Cauchy-Schwarz over the tails), it is not looked at. The outcome is that of comparing in full.
 
 use anchorite_index::Cancel;
 
 /// Upstream's threshold.
 const SAME: f32 = 0.94;
-/// Parts a comparison is cut into.
+/// The first of so many parts is compared before the rest.
 const PARTS: usize = 4;
+/// Vectors compared with each other before the next are fetched: two tiles of 128 values each stay in a core's cache.
+const TILE: usize = 256;
 /// For rounding: a comparison ends early only when it is this far from counting.
 const MARGIN: f32 = 1e-3;
 
 /// Positions to keep, in order. A position without a vector equals no other. `None` when cancelled.
 pub(crate) fn best_of_each_group(vectors: &[Option<Vec<f32>>], cancel: &Cancel) -> Option<Vec<usize>> {
-    let tails: Vec<[f32; PARTS]> = vectors.iter().map(|v| tails(v.as_deref().unwrap_or_default())).collect();
+    let there: Vec<(usize, &[f32])> = vectors.iter().enumerate().filter_map(|(i, v)| Some((i, v.as_deref()?))).collect();
+    let heads = Heads::of(&there);
     let mut groups = Groups::new(vectors.len());
-    for (i, a) in vectors.iter().enumerate() {
-        if cancel.is_cancelled() {
-            return None;
-        }
-        let Some(a) = a else { continue };
-        for (j, b) in vectors.iter().enumerate().skip(i + 1) {
-            if let Some(b) = b
-                && same(a, b, &tails[i], &tails[j])
-            {
-                groups.join(i, j);
+    for first in (0..there.len()).step_by(TILE) {
+        for second in (first..there.len()).step_by(TILE) {
+            if cancel.is_cancelled() {
+                return None;
+            }
+            for a in first..there.len().min(first + TILE) {
+                for b in second.max(a + 1)..there.len().min(second + TILE) {
+                    if heads.may_be_same(a, b) && same(there[a].1, there[b].1) {
+                        groups.join(there[a].0, there[b].0);
+                    }
+                }
             }
         }
     }
     Some((0..vectors.len()).filter(|&i| groups.best(i) == i).collect())
 }
 
-fn part_len(len: usize) -> usize {
-    len.div_ceil(PARTS).max(1)
+/// The first part of every vector, side by side, and the length of what follows it.
+struct Heads {
+    len: usize,
+    values: Vec<f32>,
+    tails: Vec<f32>,
 }
 
-/// Length of what follows each part.
-fn tails(vector: &[f32]) -> [f32; PARTS] {
-    let rest = |part: usize| vector.get((part + 1) * part_len(vector.len())..).unwrap_or_default();
-    std::array::from_fn(|part| rest(part).iter().map(|v| v * v).sum::<f32>().sqrt())
-}
-
-fn same(a: &[f32], b: &[f32], a_tails: &[f32; PARTS], b_tails: &[f32; PARTS]) -> bool {
-    let step = part_len(a.len());
-    let mut dot = 0.0;
-    for (part, (x, y)) in a.chunks(step).zip(b.chunks(step)).enumerate() {
-        dot += inner(x, y);
-        if dot + a_tails[part] * b_tails[part] < SAME - MARGIN {
-            return false;
-        }
+impl Heads {
+    fn of(vectors: &[(usize, &[f32])]) -> Self {
+        let len = vectors.iter().map(|(_, v)| v.len()).min().unwrap_or(0).div_ceil(PARTS);
+        let values = vectors.iter().flat_map(|(_, v)| &v[..len]).copied().collect();
+        let tails = vectors.iter().map(|(_, v)| v[len..].iter().map(|x| x * x).sum::<f32>().sqrt()).collect();
+        Self { len, values, tails }
     }
-    dot > SAME
+
+    /// False only where the whole inner product cannot exceed [`SAME`].
+    fn may_be_same(&self, a: usize, b: usize) -> bool {
+        let head = |i: usize| &self.values[i * self.len..(i + 1) * self.len];
+        inner(head(a), head(b)) + self.tails[a] * self.tails[b] > SAME - MARGIN
+    }
+}
+
+fn same(a: &[f32], b: &[f32]) -> bool {
+    inner(a, b) > SAME
 }
 
 /// In eight running sums, so that the compiler can use vector instructions.
@@ -142,6 +150,16 @@ mod tests {
             assert_eq!(kept, reference(&vectors), "dim {dim}");
             assert!(kept.len() < 120 && kept.contains(&7), "the case must have duplicates, dim {dim}");
         }
+    }
+
+    #[test]
+    fn tiles_meet_each_other() {
+        let mut vectors = path(TILE * 2 + 40, 16, 0.9);
+        vectors[TILE * 2 + 30] = vectors[3].clone();
+        vectors[TILE + 9] = vectors[TILE - 1].clone();
+        let kept = best_of_each_group(&vectors, &Cancel::default()).expect("not cancelled");
+        assert_eq!(kept, reference(&vectors));
+        assert!(!kept.contains(&(TILE * 2 + 30)) && !kept.contains(&(TILE + 9)));
     }
 
     #[test]

@@ -6,7 +6,7 @@ const ui = Object.fromEntries(
   ["form", "text", "file", "pool", "side", "k", "status", "error", "results", "drop", "card", "example", "pool-label", "pool-facts"]
     .map((id) => [id, byId(id)])
 );
-const state = { pools: [], picture: null, like: null, asked: 0 };
+const state = { pools: [], picture: null, like: null, sideWanted: null, asked: 0 };
 // What the server takes as one body, less a third for base64.
 const MAX_PICTURE_BYTES = 20 * 1024 * 1024;
 const count = (n, one, many) => `${n.toLocaleString()} ${n === 1 ? one : many}`;
@@ -31,11 +31,18 @@ function showPool() {
   const p = pool();
   ui["pool-facts"].textContent = p ? `${count(p.rows, "pair", "pairs")}, model ${p.model}` : "";
   for (const [option, rows] of [[ui.side.options[0], p?.image_rows], [ui.side.options[1], p?.text_rows]]) option.disabled = rows === 0;
-  if (ui.side.selectedOptions[0]?.disabled) ui.side.value = ui.side.value === "image" ? "text" : "image";
+  // A side that the pool lacks gives way to the other, and comes back with a pool that has it.
+  if (ui.side.selectedOptions[0]?.disabled) {
+    state.sideWanted = ui.side.value;
+    ui.side.value = ui.side.value === "image" ? "text" : "image";
+  } else if (state.sideWanted && p?.[`${state.sideWanted}_rows`] !== 0) {
+    ui.side.value = state.sideWanted;
+    state.sideWanted = null;
+  }
 }
 
 function showError(message) {
-  ui.error.textContent = message;
+  ui.error.textContent = message.charAt(0).toUpperCase() + message.slice(1);
   ui.error.hidden = !message;
 }
 
@@ -46,6 +53,7 @@ function showExample(url, name) {
   ui.example.hidden = !url;
   ui.text.placeholder = url ? "Or describe one" : "Describe a picture";
   byId("example-name").textContent = name ?? "";
+  byId("example-image").hidden = false;
   if (url) byId("example-image").src = url;
   else byId("example-image").removeAttribute("src");
 }
@@ -209,6 +217,8 @@ byId("example-clear").addEventListener("click", () => {
   search();
   ui.text.focus();
 });
+byId("example-image").addEventListener("error", () => (byId("example-image").hidden = true));
+ui.side.addEventListener("change", () => (state.sideWanted = null));
 ui.pool.addEventListener("change", () => {
   // A row of one pool is another pair in the next.
   if (state.like !== null) clearExample();

@@ -145,35 +145,70 @@ impl Encode for Tricky {
     }
 }
 
-/// A store whose records are damaged on disk.
-struct Damaged(Arc<MemoryStore>);
+/// What is wrong with a [`Faulty`] store.
+enum Fault {
+    /// Records are damaged on disk.
+    Damaged,
+    /// Counts and records do not come before the other end is dropped.
+    Stuck(Mutex<mpsc::Receiver<()>>),
+}
 
-impl PairStore for Damaged {
+struct Faulty {
+    store: Arc<MemoryStore>,
+    fault: Fault,
+}
+
+impl Faulty {
+    fn wait(&self) {
+        if let Fault::Stuck(gate) = &self.fault {
+            gate.lock().expect("lock").recv().ok();
+        }
+    }
+}
+
+impl PairStore for Faulty {
     fn spec(&self) -> &Spec {
-        self.0.spec()
+        self.store.spec()
     }
     fn max_k(&self) -> usize {
-        self.0.max_k()
+        self.store.max_k()
     }
     fn status(&self) -> StoreStatus {
-        self.0.status()
+        self.wait();
+        self.store.status()
     }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
-        self.0.search(queries, cancel)
+        self.store.search(queries, cancel)
     }
-    fn get(&self, _: &[RowId], _: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
+    fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
+        self.wait();
+        match self.fault {
+            Fault::Stuck(_) => self.store.get(rows, parts),
+            Fault::Damaged => {
+                Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
+            }
+        }
     }
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
-        self.0.find(keys)
+        self.store.find(keys)
     }
+}
+
+fn start_faulty(fault: Fault, limits: Limits) -> TestServer {
+    let store = Arc::new(Faulty { store: store(&fruit()), fault });
+    let retriever = Retriever::new(Arc::new(FakeEncoder::new(DIM)), store).expect("they match");
+    start_pools(vec![("fruit".to_owned(), retriever)], limits)
 }
 
 /// The pool `fruit` with damaged records.
 pub fn start_damaged() -> TestServer {
-    let store = Arc::new(Damaged(store(&fruit())));
-    let retriever = Retriever::new(Arc::new(FakeEncoder::new(DIM)), store).expect("they match");
-    start_pools(vec![("fruit".to_owned(), retriever)], Limits::default())
+    start_faulty(Fault::Damaged, Limits::default())
+}
+
+/// The pool `fruit` with records that do not come until the second value is dropped.
+pub fn start_stuck(limits: Limits) -> (TestServer, mpsc::Sender<()>) {
+    let (unstick, gate) = mpsc::channel();
+    (start_faulty(Fault::Stuck(Mutex::new(gate)), limits), unstick)
 }
 
 /// A running server; stopped when dropped.
@@ -185,10 +220,11 @@ pub struct TestServer {
 
 /// Two pools: `fruit` as above, `words` with captions only.
 pub fn start(limits: Limits) -> TestServer {
-    start_with(Arc::new(FakeEncoder::new(DIM)), limits)
+    start_with(&Arc::new(FakeEncoder::new(DIM)), limits)
 }
 
-pub fn start_with(encoder: Arc<dyn Encode>, limits: Limits) -> TestServer {
+pub fn start_with<E: Encode + 'static>(encoder: &Arc<E>, limits: Limits) -> TestServer {
+    let encoder: Arc<dyn Encode> = Arc::<E>::clone(encoder);
     let words: Vec<Pair> = (0_u64..).zip(CAPTIONS).map(|(row, caption)| pair(row, Some(caption), None)).collect();
     let pool = |pairs: &[Pair]| Retriever::new(Arc::clone(&encoder), store(pairs)).expect("they match");
     start_pools(vec![("fruit".to_owned(), pool(&fruit())), ("words".to_owned(), pool(&words))], limits)
