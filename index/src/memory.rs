@@ -3,7 +3,8 @@
 use std::collections::HashMap;
 
 use crate::{
-    Answer, Cancel, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, ContentHash, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError,
+    StoreStatus,
 };
 
 /// Brute force over a vector of pairs. Vectors are kept in f32 as given.
@@ -124,8 +125,9 @@ impl MemoryStore {
 }
 
 impl PairSink for MemoryStore {
-    fn contains(&self, key: &Key) -> Result<bool, StoreError> {
-        Ok(self.rows.contains_key(key))
+    fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
+        let at = |row: &RowId| usize::try_from(row.0).ok().and_then(|i| self.pairs.get(i));
+        Ok(self.rows.get(key).and_then(at).map(|pair| pair.content))
     }
 
     fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError> {

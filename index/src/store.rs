@@ -3,7 +3,7 @@
 //!
 //! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
 
-use crate::{Answer, Cancel, Key, Pair, Query, Record, RowId, Side};
+use crate::{Answer, Cancel, ContentHash, Key, Pair, Query, Record, RowId, Side};
 
 /// What a pool is bound to for life.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -217,11 +217,12 @@ pub trait PairStore: Send + Sync {
 
 /// Writing: one writer at a time. A batch that is refused leaves the store as it was.
 pub trait PairSink {
-    /// Whether a pair of this key was appended or committed before.
+    /// The content hash of the pair of this key, if one was appended or committed before: tells a row that is there already from
+    /// another row of the same name.
     ///
     /// # Errors
     /// Damage met on the way.
-    fn contains(&self, key: &Key) -> Result<bool, StoreError>;
+    fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError>;
 
     /// Takes a batch. Nothing is visible or durable before [`PairSink::commit`].
     ///

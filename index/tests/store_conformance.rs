@@ -255,11 +255,11 @@ fn a_refused_batch_leaves_the_store_as_it_was() {
         assert!(matches!(store.sink().append(&bad), Err(StoreError::Dimension { .. })));
         assert!(matches!(store.sink().append(&[good[4].clone(), good[4].clone()]), Err(StoreError::Duplicate { .. })));
         assert!(matches!(store.sink().append(&good[1..3]), Err(StoreError::Duplicate { .. })));
-        assert!(store.sink().contains(&good[1].key).unwrap());
-        assert!(!store.sink().contains(&good[2].key).unwrap());
+        assert_eq!(store.sink().content(&good[1].key).unwrap(), Some(good[1].content));
+        assert_eq!(store.sink().content(&good[2].key).unwrap(), None);
         store.sink().commit(&Cancel::default()).unwrap();
         assert!(matches!(store.sink().append(&good[..1]), Err(StoreError::Duplicate { .. })));
-        assert!(store.sink().contains(&good[0].key).unwrap());
+        assert_eq!(store.sink().content(&good[0].key).unwrap(), Some(good[0].content));
         assert_eq!(store.reader().status().rows, 2);
         store.sink().append(&good[2..]).unwrap();
         store.sink().commit(&Cancel::default()).unwrap();

@@ -31,7 +31,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     ColumnOptions, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row, RowResult,
     SourceError, SourceUsed, VectorMode,
-    prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop},
+    prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reject::{RejectsFile, code},
     source::{self, Settings, Shard, ShardRows},
 };
@@ -336,8 +336,11 @@ impl<'a> Desk<'a> {
                 Err(reject) => Slot::Decided(Decision::Rejected(reject)),
                 Ok(row) => match self.key(&row) {
                     Err(reject) => Slot::Decided(Decision::Rejected(reject)),
-                    Ok(key) if self.sink.contains(&key)? => Slot::Decided(Decision::Present),
-                    Ok(key) => Slot::Todo { key, row: Box::new(row) },
+                    Ok(key) => match self.sink.content(&key)? {
+                        None => Slot::Todo { key, row: Box::new(row) },
+                        Some(known) if known == row_content(&row, self.job.vectors) => Slot::Decided(Decision::Present),
+                        Some(_) => Slot::Decided(Decision::Rejected(changed(row.source, &key))),
+                    },
                 },
             });
         }
@@ -502,6 +505,15 @@ fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> O
 
 fn per_second(count: u64, time: Duration) -> f64 {
     count as f64 / time.as_secs_f64().max(1e-9)
+}
+
+/// A row whose name the pool knows for another pair. Never skipped in silence: it may be another file of the same name.
+fn changed(source: SourceRef, key: &Key) -> Reject {
+    let message = format!(
+        "the pool has pair {key}, made from another picture or caption; if this is another file of the same name, ingest it under \
+         another name, and if the row was changed, ingest it into a new pool"
+    );
+    Reject::new(source, code::KEY_CHANGED, message)
 }
 
 /// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).

@@ -219,7 +219,11 @@ impl Workshop<'_> {
         if let Some(reject) = item.reject {
             return Decision::Rejected(reject);
         }
-        let content = content_hash(&item, self.vectors);
+        let ready = matches!(self.vectors, Vectors::Ready { .. });
+        let content = match ready {
+            true => content_hash(None, [item.image.as_deref(), item.text.as_deref()], item.row.caption.as_deref()),
+            false => row_content(&item.row, self.vectors),
+        };
         let row = item.row;
         let pair = Pair {
             key: item.key,
@@ -307,20 +311,27 @@ fn encode_batch<T>(batch: &[T], encode: &Tower<'_, T>) -> Result<Vec<Encoded>, E
     }
 }
 
-/// SHA-256 over what the pair is made from: the picture's bytes, a zero byte, the caption; with ready-made vectors, their
-/// values (little-endian f32, image before text) in the picture's place.
-fn content_hash(item: &Item, vectors: Vectors<'_>) -> ContentHash {
-    let mut hash = Sha256::new();
+/// The content hash of a row as its source gives it.
+pub(crate) fn row_content(row: &Row, vectors: Vectors<'_>) -> ContentHash {
     match vectors {
-        Vectors::Encode(_) => hash.update(item.row.picture.as_deref().unwrap_or_default()),
+        Vectors::Encode(_) => content_hash(row.picture.as_deref(), [None, None], row.caption.as_deref()),
         Vectors::Ready { .. } => {
-            for value in [&item.image, &item.text].into_iter().flatten().flatten() {
-                hash.update(value.to_le_bytes());
-            }
+            let vectors = [row.image_vector.as_deref(), row.text_vector.as_deref()];
+            content_hash(None, vectors, row.caption.as_deref())
         }
     }
+}
+
+/// SHA-256 over what the pair is made from: the picture's bytes, a zero byte, the caption; with ready-made vectors, their
+/// values (little-endian f32, image before text) in the picture's place.
+fn content_hash(picture: Option<&[u8]>, vectors: [Option<&[f32]>; 2], caption: Option<&str>) -> ContentHash {
+    let mut hash = Sha256::new();
+    hash.update(picture.unwrap_or_default());
+    for value in vectors.into_iter().flatten().flatten() {
+        hash.update(value.to_le_bytes());
+    }
     hash.update([0]);
-    hash.update(item.row.caption.as_deref().unwrap_or_default());
+    hash.update(caption.unwrap_or_default());
     ContentHash(hash.finalize().into())
 }
 

@@ -70,6 +70,8 @@ pub mod code {
     pub const KEY_NULL: &str = "key_null";
     /// The key has other characters than keys have, or is too long.
     pub const KEY_INVALID: &str = "key_invalid";
+    /// The pool has a pair of this key that was made from something else.
+    pub const KEY_CHANGED: &str = "key_changed";
     /// An earlier row of the same source has this key.
     pub const KEY_DUPLICATE: &str = "key_duplicate";
     /// A ready-made vector is null.

@@ -14,7 +14,7 @@ use super::{
     reader::{Pool, Verify},
 };
 use crate::{
-    BuildParams, BuildProgress, Cancel, Key, Pair, PairSink, PairStore, Spec, StoreError, Value,
+    BuildParams, BuildProgress, Cancel, ContentHash, Key, Pair, PairSink, PairStore, Parts, Spec, StoreError, Value,
     disk::{Disk, IoHook},
     format::manifest::{Manifest, file_name},
     hnsw::Plan,
@@ -197,16 +197,18 @@ impl PoolWriter {
 }
 
 impl PairSink for PoolWriter {
-    fn contains(&self, key: &Key) -> Result<bool, StoreError> {
-        if self.pending.as_ref().is_some_and(|pending| pending.contains(key)) {
-            return Ok(true);
+    fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
+        if let Some(content) = self.pending.as_ref().and_then(|pending| pending.content(key)) {
+            return Ok(Some(content));
         }
         for sealed in &self.sealed {
-            if sealed.contains(key)? {
-                return Ok(true);
+            if let Some(content) = sealed.content(key)? {
+                return Ok(Some(content));
             }
         }
-        Ok(self.committed.find(std::slice::from_ref(key))?[0].is_some())
+        let Some(row) = self.committed.find(std::slice::from_ref(key))?[0] else { return Ok(None) };
+        let records = self.committed.get(&[row], Parts::default())?;
+        Ok(records.into_iter().flatten().next().map(|record| record.content))
     }
 
     fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError> {
@@ -217,7 +219,7 @@ impl PairSink for PoolWriter {
         let mut seen = std::collections::HashSet::with_capacity(batch.len());
         for pair in batch {
             check_pair(pair, dim)?;
-            if !seen.insert(&pair.key) || self.contains(&pair.key)? {
+            if !seen.insert(&pair.key) || self.content(&pair.key)?.is_some() {
                 return Err(StoreError::Duplicate { key: pair.key.clone() });
             }
         }

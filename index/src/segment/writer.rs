@@ -11,7 +11,7 @@ use half::f16;
 
 use super::files::{PairsFile, VectorsFile};
 use crate::{
-    Key, Pair, Side, StoreError,
+    ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
@@ -31,6 +31,7 @@ pub(crate) struct Pending {
     id: u64,
     dim: usize,
     keys: HashMap<Key, u32>,
+    contents: Vec<ContentHash>,
     pairs: SectionWriter,
     offsets: Vec<u64>,
     pictures: Option<SectionWriter>,
@@ -52,6 +53,7 @@ impl Pending {
             id,
             dim,
             keys: HashMap::new(),
+            contents: Vec::new(),
             pairs,
             offsets: Vec::new(),
             pictures: None,
@@ -64,8 +66,10 @@ impl Pending {
         self.offsets.len() as u64
     }
 
-    pub(crate) fn contains(&self, key: &Key) -> bool {
-        self.keys.contains_key(key)
+    /// The content hash of the pair of this key, if it is here.
+    pub(crate) fn content(&self, key: &Key) -> Option<ContentHash> {
+        let row = *self.keys.get(key)? as usize;
+        self.contents.get(row).copied()
     }
 
     /// Takes a pair that was checked.
@@ -82,6 +86,7 @@ impl Pending {
             }
         }
         self.keys.insert(pair.key.clone(), row);
+        self.contents.push(pair.content);
         Ok(())
     }
 
@@ -185,8 +190,10 @@ impl Sealed {
         &self.entry
     }
 
-    pub(crate) fn contains(&self, key: &Key) -> Result<bool, StoreError> {
-        Ok(self.pairs.find(key)?.is_some())
+    /// The content hash of the pair of this key, if it is here.
+    pub(crate) fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
+        let row = self.pairs.find(key)?;
+        row.map(|row| Ok(self.pairs.record(row as usize)?.content)).transpose()
     }
 
     /// Builds the graphs that are not there yet; after [`StoreError::Cancelled`] it can be called again.
