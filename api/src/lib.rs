@@ -12,7 +12,7 @@
 //! | `routes.rs` | the route table and the OpenAPI document made from it |
 //! | `finish.rs` | what every answer gets: request id, error body, metrics, panic caught |
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
-//! | `error.rs` | [`error::ApiError`]: the one place where an error becomes a status |
+//! | `error.rs` | the one place where an error becomes a status |
 //! | `search.rs` | `POST /v1/search` |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `health.rs` | liveness, readiness, metrics |
