@@ -16,9 +16,10 @@ use anchorite::{
     anchors::{Ask, Input, Retriever, recall},
     encoder::{Encode, fetch::FetchOptions},
     index::{Cancel, PairStore, Parts, RowId, Spec, Value},
-    ingest::{IngestOptions, Vectors},
+    ingest::{IngestOptions, Outcome, Vectors},
 };
 use anyhow::{Context, Result, ensure};
+use clap::builder::FalseyValueParser;
 use serde::{Deserialize, Serialize};
 
 use super::{
@@ -44,19 +45,19 @@ const PAGE: u64 = 1_000;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Ask some questions, print the answers, and end.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
     /// Address and port of the page. Port 0 takes a free one.
-    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801")]
+    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// Where the pool is kept. Default: the cache folder. A pool that is there already is used, so that a second start is quick.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_DEMO_POOL")]
     pool: Option<PathBuf>,
     /// The bundled data. Default: `demo` in this folder, beside the executable, or where the program was built.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_DEMO_DATA")]
     data: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -118,7 +119,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     stages.run("ONNX Runtime", || args.model.runtime.load())?;
     let mut model = args.model.clone();
     model.model.get_or_insert_with(|| data.join("model").to_string_lossy().into_owned());
-    let pictures_per_second = stages.run("ingest", || ingest_pairs(&model, &data, &pool_dir))?;
+    let Some(pictures_per_second) = stages.run("ingest", || ingest_pairs(&model, &data, &pool_dir))? else {
+        return Ok(Exit::Interrupted);
+    };
     let retriever = stages.run("open", || {
         let pool = open::pool(&pool_dir)?;
         open::retriever(model.open(Use::Queries)?, pool)
@@ -155,8 +158,8 @@ fn default_pool() -> Result<PathBuf> {
     Ok(cache.join("demo.pool"))
 }
 
-/// Ingests the bundled pairs; pairs that are there already cost nothing. Returns pictures a second.
-fn ingest_pairs(model: &ModelArgs, data: &Path, pool_dir: &Path) -> Result<f64> {
+/// Ingests the bundled pairs; pairs that are there already cost nothing. Returns pictures a second; none when interrupted.
+fn ingest_pairs(model: &ModelArgs, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
     let encoder = model.open(Use::Ingest)?;
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
     let options = IngestOptions {
@@ -170,7 +173,7 @@ fn ingest_pairs(model: &ModelArgs, data: &Path, pool_dir: &Path) -> Result<f64> 
         "{} pairs accepted, {} there already; {:.1} pictures/s",
         report.accepted, report.already_present, report.images_per_second
     ));
-    Ok(report.images_per_second)
+    Ok((report.outcome != Outcome::Interrupted).then_some(report.images_per_second))
 }
 
 fn ask_all(retriever: &Retriever, data: &Path) -> Result<Vec<Asked>> {

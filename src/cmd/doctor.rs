@@ -7,6 +7,7 @@ use anchorite::{
     index::pool::inspect,
 };
 use anyhow::{Result, bail};
+use clap::builder::FalseyValueParser;
 use serde_json::{Value, json};
 
 use crate::{
@@ -19,10 +20,10 @@ use crate::{
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// A pool to look at.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_POOL")]
     pool: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,

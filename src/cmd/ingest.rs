@@ -17,6 +17,7 @@ use anchorite::{
     },
 };
 use anyhow::{Context, Result};
+use clap::builder::FalseyValueParser;
 
 use crate::{
     exit::Exit,
@@ -36,46 +37,46 @@ pub(crate) struct Args {
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// The pool's folder; made when missing.
-    #[arg(long, env = "ANCHORITE_POOL")]
+    #[arg(long, env = "ANCHORITE_POOL", value_name = "DIR")]
     pool: PathBuf,
     /// The column of pictures. Default: detected by name and type.
-    #[arg(long, env = "ANCHORITE_IMAGE_COLUMN")]
+    #[arg(long, env = "ANCHORITE_IMAGE_COLUMN", value_name = "NAME")]
     image_column: Option<String>,
     /// The column of captions. Default: detected by name and type.
-    #[arg(long, env = "ANCHORITE_CAPTION_COLUMN")]
+    #[arg(long, env = "ANCHORITE_CAPTION_COLUMN", value_name = "NAME")]
     caption_column: Option<String>,
     /// A column whose values name the pairs. Default: a hash of file name and row.
-    #[arg(long, env = "ANCHORITE_KEY_COLUMN")]
+    #[arg(long, env = "ANCHORITE_KEY_COLUMN", value_name = "NAME")]
     key_column: Option<String>,
     /// A column of ready image vectors. Default: detected by name and type when the source has no pictures.
-    #[arg(long, env = "ANCHORITE_IMAGE_VECTOR_COLUMN")]
+    #[arg(long, env = "ANCHORITE_IMAGE_VECTOR_COLUMN", value_name = "NAME")]
     image_vector_column: Option<String>,
     /// A column of ready text vectors.
-    #[arg(long, env = "ANCHORITE_TEXT_VECTOR_COLUMN")]
+    #[arg(long, env = "ANCHORITE_TEXT_VECTOR_COLUMN", value_name = "NAME")]
     text_vector_column: Option<String>,
     /// Vectors are ready made; say by which model with --model, or by any name with --vectors-from.
-    #[arg(long, env = "ANCHORITE_READY_VECTORS")]
+    #[arg(long, env = "ANCHORITE_READY_VECTORS", value_parser = FalseyValueParser::new())]
     ready_vectors: bool,
     /// A name for whatever made the ready vectors, where its model is not at hand. Such a pool answers no words or pictures.
     #[arg(long, env = "ANCHORITE_VECTORS_FROM", value_name = "NAME")]
     vectors_from: Option<String>,
     /// Keep rows that lack their picture or caption; by default they are rejected.
-    #[arg(long, env = "ANCHORITE_KEEP_HALF")]
+    #[arg(long, env = "ANCHORITE_KEEP_HALF", value_parser = FalseyValueParser::new())]
     keep_half: bool,
     /// Do not store the pictures themselves.
-    #[arg(long, env = "ANCHORITE_NO_PICTURES")]
+    #[arg(long, env = "ANCHORITE_NO_PICTURES", value_parser = FalseyValueParser::new())]
     no_pictures: bool,
     /// Exit with 3 when more rows than this are rejected. Default: any number.
-    #[arg(long, env = "ANCHORITE_MAX_REJECTS")]
+    #[arg(long, env = "ANCHORITE_MAX_REJECTS", value_name = "N")]
     max_rejects: Option<u64>,
     /// Where rejected rows are listed. Default: POOL.rejects.parquet, beside the pool.
     #[arg(long, env = "ANCHORITE_REJECTS", value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Say what would be done, and do nothing.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_DRY_RUN", value_parser = FalseyValueParser::new())]
     dry_run: bool,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -103,7 +104,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         describe(&report, options.rejects.as_deref())
     }
     Ok(match report.outcome {
-        Outcome::TooManyRejects => Exit::TooManyRejects,
+        Outcome::TooManyRejects => {
+            let allowed = args.max_rejects.unwrap_or_default();
+            say(&format!("{} rows were rejected, --max-rejects allows {allowed}; the others are in the pool", report.rejected));
+            Exit::TooManyRejects
+        }
         Outcome::Interrupted => Exit::Interrupted,
         _ => Exit::Done,
     })
@@ -177,6 +182,9 @@ pub(crate) fn fill(
     let result = ingest(IngestJob { sources, vectors, options }, &mut writer, &mut progress, &cancel);
     shown.finish();
     building.finish();
+    if matches!(&result, Ok(report) if report.outcome == Outcome::Interrupted) {
+        say("interrupted: what was accepted is in the pool; the same command again does the rest");
+    }
     result.map_err(|failure| {
         if let Some(report) = &failure.report {
             say(&format!("kept before the failure: {} pairs, {} rejected", report.accepted, report.rejected));

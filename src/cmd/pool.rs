@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anchorite::index::pool::{PoolInfo, inspect, verify};
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     exit::Exit,
@@ -26,7 +26,7 @@ pub(crate) struct Which {
     /// The pool's folder.
     dir: PathBuf,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
 }
 
