@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     exit::Exit,
     open::{ModelArgs, Use},
-    output::{self, line},
+    output::{self, count, line},
 };
 
 /// What to look at besides the machine.
@@ -45,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     match problems.into_iter().flatten().count() {
         0 => Ok(Exit::Done),
-        n => bail!("{n} problem(s) found, see above"),
+        n => bail!("{} found, see above", count(n, "problem")),
     }
 }
 

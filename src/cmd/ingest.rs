@@ -16,14 +16,14 @@ use anchorite::{
         holds_only_vectors, ingest, plan,
     },
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use clap::builder::FalseyValueParser;
 
 use crate::{
     exit::Exit,
     interrupt,
     open::{ModelArgs, Use},
-    output::{json, line},
+    output::{count, json, line},
     progress::{Shown, say},
 };
 
@@ -85,8 +85,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let options = args.options();
     let ready = args.names_vectors() || holds_only_vectors(&args.sources)?;
-    let encoder = match (&args.model.model, ready && args.vectors_from.is_some()) {
-        (_, true) => None,
+    let encoder = match (&args.model.model, ready, &args.vectors_from) {
+        (_, true, Some(_)) => None,
+        (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
     };
     if args.dry_run {
@@ -217,7 +218,8 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
         json(&found)?;
         return Ok(Exit::Done);
     }
-    line(&format!("{} rows in {} files would be ingested into {}", found.rows, found.sources.len(), args.pool.display()));
+    let files = count(found.sources.len(), "file");
+    line(&format!("{} rows in {files} would be ingested into {}", found.rows, args.pool.display()));
     for source in &found.sources {
         let used = &source.columns;
         let name = |column: &Option<String>| column.clone().unwrap_or_else(|| "none".to_owned());

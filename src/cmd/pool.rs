@@ -8,7 +8,7 @@ use clap::{Args, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     exit::Exit,
-    output::{bytes, json, line},
+    output::{bytes, count, json, line},
 };
 
 /// What to do with the pool.
@@ -84,7 +84,7 @@ fn check(which: &Which) -> Result<Exit> {
         report.damage.iter().for_each(|d| line(&format!("damage: {d}")));
     }
     if !report.is_sound() {
-        bail!("{} is damaged in {} places", which.dir.display(), report.damage.len());
+        bail!("{} is damaged in {}", which.dir.display(), count(report.damage.len(), "place"));
     }
     Ok(Exit::Done)
 }

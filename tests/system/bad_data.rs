@@ -90,10 +90,10 @@ fn rows_that_cannot_be_read_are_listed_with_reasons_and_the_rest_is_taken() {
         (1, "image_null"),
         (2, "caption_null"),
         (3, "caption_null"),
-        (4, "image_format"),
+        (4, "image_unknown_format"),
         (5, "image_empty"),
         (6, "image_damaged"),
-        (7, "image_too_many_pixels"),
+        (7, "image_too_large"),
     ];
     assert_eq!(found, wanted);
     assert!(rejects.iter().all(|r| r.file == "bad.parquet" && !r.message.is_empty()), "{rejects:?}");
@@ -207,9 +207,12 @@ fn a_dry_run_tells_and_changes_nothing() {
     let place = Workplace::new();
     write_rows(&place.file("bad.parquet"), &[(None, Some("no picture")), (Some(b"junk".to_vec()), Some("junk"))]);
     let told = place.ingest("bad.parquet", &["--dry-run"]).with(0).stdout;
-    for part in
-        ["2 rows in 1 files would be ingested", "picture image, caption caption", "row 0: image_null", "row 1: image_format"]
-    {
+    for part in [
+        "2 rows in 1 file would be ingested",
+        "picture image, caption caption",
+        "row 0: image_null",
+        "row 1: image_unknown_format",
+    ] {
         assert!(told.contains(part), "no {part:?} in {told}");
     }
     place.keeps(0);

@@ -47,11 +47,12 @@ fn without_a_library_it_says_what_to_install_or_set_and_fetches_nothing() {
     assert_eq!(report["machine"]["fetch"]["offline"], true);
     assert!(ended.stderr.contains("1 problem"), "{}", ended.stderr);
 
+    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0, "nothing was fetched");
+
     // A command that needs the library says the same, and online it says which client to install.
     let search = ["search", "--pool", &demo().pool, "--model", model(), "--text", "a"];
     bare(&[&search[..], &["--offline"]].concat()).with(1).says(&["ORT_DYLIB_PATH", "ANCHORITE_OFFLINE"]);
     bare(&search).with(1).says(&["install", "pip", "ORT_DYLIB_PATH"]);
-    assert_eq!(fs::read_dir(empty.path()).unwrap().count(), 0, "nothing was fetched");
 }
 
 #[test]

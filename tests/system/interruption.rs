@@ -5,7 +5,10 @@ use std::fs;
 use rustix::process::Signal;
 use serde_json::json;
 
-use crate::program::{Running, data, model, program, run, text};
+use crate::{
+    datasets::{samples, write_samples},
+    program::{Running, data, model, program, run, text},
+};
 
 const PAIRS: u64 = 4_213;
 
@@ -50,6 +53,23 @@ fn a_demo_that_is_interrupted_while_it_ingests_serves_nothing() {
     assert!(!ended.stdout.contains("the page"), "{}", ended.stdout);
     let rows = run(&["pool", "info", &pool, "--json"]).with(0).json()["rows"].as_u64().unwrap();
     assert!(rows > 0 && rows < PAIRS, "{rows}");
+}
+
+#[test]
+fn a_second_ctrl_c_ends_it_at_once_and_leaves_a_pool_that_takes_rows() {
+    let folder = tempfile::tempdir().unwrap();
+    let (pool, few) = (text(folder.path().join("pool")), folder.path().join("few.parquet"));
+    let pairs = text(data().join("pairs.parquet"));
+    let mut running = Running::start(program().args(["ingest", &pairs, "--pool", &pool, "--model", model(), "--threads", "1"]));
+    running.stderr_line("ingest: ");
+    running.signal(Signal::INT);
+    running.stderr_line("once more ends it at once");
+    running.signal(Signal::INT);
+    running.ended().with(130);
+
+    write_samples(&few, &samples(3));
+    run(&["ingest", &text(few), "--pool", &pool, "--model", model()]).with(0);
+    run(&["pool", "verify", &pool]).with(0);
 }
 
 #[test]

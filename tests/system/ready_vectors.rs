@@ -127,7 +127,11 @@ fn vectors_of_another_dimension_are_refused() {
 #[test]
 fn vectors_of_another_maker_are_refused() {
     let added = Added::new(&[row(3)]);
-    added.ingest("more.parquet", "somewhere").with(1).says(&["elsewhere", "somewhere", "--vectors-from"]);
+    added.ingest("more.parquet", "somewhere").with(1).says(&[
+        "built by encoder vectors:elsewhere",
+        "not by vectors:somewhere",
+        "or a new pool",
+    ]);
     assert_eq!(added.rows(), 2);
     let unnamed = run(&["ingest", &added.path("more.parquet"), "--pool", &added.path("new"), "--ready-vectors"]);
     unnamed.with(1).says(&["--vectors-from"]);

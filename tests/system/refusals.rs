@@ -25,7 +25,7 @@ fn a_pool_of_another_encoder_is_neither_filled_nor_searched_nor_served() {
     write_samples(folder.path().join("data.parquet").as_path(), &samples(3));
     run(&["ingest", &file, "--pool", &pool, "--model", model()]).with(0);
 
-    let parts = ["encoder", "--model"];
+    let parts = ["built by encoder", "use that model, or a new pool"];
     run(&["ingest", &file, "--pool", &pool, "--model", &other]).with(1).says(&parts);
     run(&["search", "--pool", &pool, "--model", &other, "--text", "a"]).with(1).says(&parts);
     run(&["serve", "--listen", "127.0.0.1:0", "--pool", &format!("p={pool}"), "--model", &other]).with(1).says(&parts);
