@@ -117,7 +117,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut stages = Stages::default();
     stages.run("ONNX Runtime", || args.model.runtime.load())?;
     let mut model = args.model.clone();
-    model.model.get_or_insert_with(|| data.join("model").to_string_lossy().into_owned());
+    if model.model.is_none() {
+        model.model = Some(data.join("model").to_string_lossy().into_owned());
+        model.called = Some("anchorite demo".to_owned());
+    }
     let pictures_per_second = stages.run("ingest", || ingest_pairs(&model, &data, &pool_dir))?;
     let retriever = stages.run("open", || {
         let pool = open::pool(&pool_dir)?;
