@@ -8,7 +8,7 @@ use crate::{exit::INTERRUPTED, progress::say};
 /// A flag that the first Ctrl-C or SIGTERM raises. Call once.
 ///
 /// The second ends the process: building a large graph cannot be cut short, and a pool is whole at every moment.
-#[expect(clippy::exit, reason = "the person asked twice")]
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "the person asked twice")]
 pub(crate) fn on_signal() -> Result<Cancel> {
     let cancel = Cancel::default();
     let raised = cancel.clone();

@@ -1,6 +1,10 @@
 //! From flags to open things: the model, the pools, both joined.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use anchorite::{
     anchors::Retriever,
@@ -81,6 +85,9 @@ pub(crate) struct ModelArgs {
     /// Threads that compute. Default: every core.
     #[arg(long, env = "ANCHORITE_THREADS", value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
+    /// The model's name for people. Default: the folder's own name.
+    #[arg(skip)]
+    pub(crate) called: Option<String>,
     #[command(flatten)]
     pub(crate) runtime: RuntimeArgs,
 }
@@ -113,7 +120,11 @@ impl ModelArgs {
             self.encoder_options(purpose),
         )
         .with_context(|| format!("open the model {name}"))?;
-        Ok(Arc::new(encoder))
+        let called = self.called.clone().or_else(|| (!Path::new(name).exists()).then(|| name.to_owned()));
+        Ok(Arc::new(match called {
+            Some(called) => encoder.with_name(called),
+            None => encoder,
+        }))
     }
 
     /// The model's folder; downloaded when `name` is a hub id.
@@ -165,7 +176,7 @@ impl ModelArgs {
 }
 
 /// Opens the pool in `dir`.
-pub(crate) fn pool(dir: &std::path::Path) -> Result<Pool> {
+pub(crate) fn pool(dir: &Path) -> Result<Pool> {
     Pool::open(dir, &OpenOptions::default()).with_context(|| format!("open the pool {}", dir.display()))
 }
 

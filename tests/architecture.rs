@@ -1,6 +1,11 @@
-//! Promise: the dependency directions of ARCHITECTURE.md hold, read from `cargo metadata`.
+//! Promise: the dependency directions of ARCHITECTURE.md hold, read from `cargo metadata`, and `unsafe` stays where it is allowed.
 
-use std::{collections::BTreeMap, process::Command};
+use std::{
+    collections::BTreeMap,
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
 
 use serde_json::Value;
 
@@ -70,4 +75,42 @@ fn leaves_do_not_know_what_they_are_named_not_to_know() {
             assert!(!forbidden.contains(&dependency.as_str()), "{member} must not use {dependency}");
         }
     }
+}
+
+/// The only files that may lift `unsafe_code = "deny"`.
+const UNSAFE: [&str; 5] = [
+    "encoder/src/image/resample.rs",
+    "encoder/src/image/webp.rs",
+    "encoder/src/runtime/ffi.rs",
+    "index/src/distance/x86.rs",
+    "index/src/map.rs",
+];
+
+fn rust_files(folder: &Path, into: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("a source folder is readable") {
+        let path = entry.expect("an entry is readable").path();
+        if path.is_dir() {
+            rust_files(&path, into);
+        } else if path.extension().is_some_and(|e| e == "rs") {
+            into.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_is_lifted_only_where_it_is_allowed() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut files = Vec::new();
+    for member in ["src", "encoder/src", "index/src", "ingest/src", "anchors/src", "api/src", "train/src", "benches/src"] {
+        rust_files(&root.join(member), &mut files);
+    }
+    let lifts = |path: &&PathBuf| {
+        let text = fs::read_to_string(path).expect("a source file is UTF-8");
+        text.contains("expect(unsafe_code") || text.contains("allow(unsafe_code")
+    };
+    let found: Vec<&Path> = files.iter().filter(lifts).map(|p| p.strip_prefix(root).expect("below the root")).collect();
+    for path in &found {
+        assert!(UNSAFE.iter().any(|allowed| Path::new(allowed) == *path), "{} must not lift unsafe_code", path.display());
+    }
+    assert_eq!(found.len(), UNSAFE.len(), "a file of UNSAFE needs no exception any more");
 }

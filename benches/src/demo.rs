@@ -49,6 +49,8 @@ fn cold_demo(cache: &Path, sheet: &mut Sheet) -> Result<PathBuf> {
     };
     let built = cargo(&["build", "--release", "--package", "anchorite", "--bin", "anchorite"]).status()?;
     ensure!(built.success(), "anchorite does not build");
+    let dir = folder.join("demo.pool");
+    let pool = dir.to_str().context("the cache folder's name is not UTF-8")?;
     let start = Instant::now();
     let output = cargo(&[
         "run",
@@ -62,13 +64,15 @@ fn cold_demo(cache: &Path, sheet: &mut Sheet) -> Result<PathBuf> {
         "demo",
         "--check",
         "--json",
+        "--pool",
+        pool,
     ])
     .output()?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(output.status.success(), "demo --check failed: {}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).context("demo --check --json prints JSON")?;
     demo_figures(&said, seconds, sheet)?;
-    Ok(folder.join("demo.pool"))
+    Ok(dir)
 }
 
 fn demo_figures(said: &Value, seconds: f64, sheet: &mut Sheet) -> Result<()> {

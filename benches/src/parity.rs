@@ -126,16 +126,15 @@ impl Bench {
         let said = self.script("tokens.py", &["full", text(&folder)?, "--time"])?;
         let lines = fs::read_to_string(folder.join("captions.jsonl"))?;
         let captions: Vec<Value> = lines.lines().map(serde_json::from_str).collect::<Result<_, _>>()?;
-        let captions = if self.quick { &captions[..captions.len().min(500)] } else { &captions[..] };
         for (layout, column, peer) in [("clip", "hf", "tokenizers"), ("open_clip", "open_clip", "open_clip's SimpleTokenizer")] {
             let options = TokenizerOptions { special_tokens: SpecialTokens::AsReference, ..TokenizerOptions::default() };
             let tokenizer = Tokenizer::find_with(&folder.join(layout), &options)?;
             let data = format!("{} nasty captions, CLIP's vocabulary", captions.len());
-            let differ = differing(&tokenizer, captions, column)?;
+            let differ = differing(&tokenizer, &captions, column)?;
             let figure = Figure::new(format!("captions with other ids, {layout} layout"), differ as f64, "captions", &data);
             sheet.add(figure.against(peer, 0.0).goal("0", differ == 0));
             let neutral = Tokenizer::find(&folder.join(layout))?;
-            let differ = differing(&neutral, captions, column)?;
+            let differ = differing(&neutral, &captions, column)?;
             let figure = Figure::new(
                 format!("the same with special tokens neutralised (the default), {layout}"),
                 differ as f64,
@@ -143,7 +142,7 @@ impl Bench {
                 &data,
             );
             sheet.add(figure.against(peer, 0.0));
-            let ours = microseconds(&neutral, captions)?;
+            let ours = microseconds(&neutral, &captions)?;
             let figure = Figure::new(format!("tokenize, one thread, {layout} layout"), ours, "us CPU/caption", &data);
             sheet.add(match reference_microseconds(&said, column) {
                 Some(theirs) => figure.against(peer, theirs),

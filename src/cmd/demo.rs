@@ -8,19 +8,21 @@ use std::{
     collections::HashMap,
     fs,
     net::SocketAddr,
+    num::NonZeroUsize,
     path::{Path, PathBuf},
     time::Instant,
 };
 
 use anchorite::{
     anchors::{Ask, Input, Retriever, recall},
-    encoder::{Encode, fetch::FetchOptions},
+    encoder::{Encode, Encoder, fetch::FetchOptions},
     index::{Cancel, PairStore, Parts, RowId, Spec, Value},
     ingest::{IngestOptions, Outcome, Vectors},
 };
 use anyhow::{Context, Result, ensure};
 use clap::builder::FalseyValueParser;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
 
 use super::{
     ingest::{fill, rejects_beside},
@@ -114,14 +116,18 @@ impl Stages {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let data = find_data(args.data.as_deref())?;
-    let pool_dir = args.pool.clone().map_or_else(default_pool, Ok)?;
     let mut stages = Stages::default();
     stages.run("ONNX Runtime", || args.model.runtime.load())?;
     let mut model = args.model.clone();
-    model.model.get_or_insert_with(|| data.join("model").to_string_lossy().into_owned());
-    let Some(pictures_per_second) = stages.run("ingest", || ingest_pairs(&model, &data, &pool_dir))? else {
-        return Ok(Exit::Interrupted);
-    };
+    if model.model.is_none() {
+        model.model = Some(data.join("model").to_string_lossy().into_owned());
+        model.called = Some("anchorite demo".to_owned());
+    }
+    let encoder = stages.run("model", || model.open(Use::Ingest))?;
+    let pool_dir = args.pool.clone().map_or_else(|| default_pool(&*encoder, &data), Ok)?;
+    let ingested = stages.run("ingest", || ingest_pairs(&encoder, model.thread_count(), &data, &pool_dir))?;
+    let Some(pictures_per_second) = ingested else { return Ok(Exit::Interrupted) };
+    drop(encoder);
     let retriever = stages.run("open", || {
         let pool = open::pool(&pool_dir)?;
         open::retriever(model.open(Use::Queries)?, pool)
@@ -133,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (recall_at_10, held_out) = stages.run("held-out recall", || held_out_recall(&retriever, &data))?;
     let rows = retriever.store().status().rows;
     let chance = 10.0 / rows as f64;
-    report(args.json, Checked { stages: stages.0, pictures_per_second, rows, recall_at_10, chance, held_out, questions })?;
+    report(args.json, &Checked { stages: stages.0, pictures_per_second, rows, recall_at_10, chance, held_out, questions })?;
     Ok(Exit::Done)
 }
 
@@ -147,27 +153,31 @@ fn find_data(named: Option<&Path>) -> Result<PathBuf> {
             .flatten()
             .collect(),
     };
-    let found = places.iter().find(|dir| dir.join("pairs.parquet").is_file()).cloned();
+    let found = places.iter().find(|dir| pairs_file(dir).is_file()).cloned();
     found
         .with_context(|| format!("no pairs.parquet in {places:?}; run in the source tree, or name its folder `demo` with --data"))
 }
 
-fn default_pool() -> Result<PathBuf> {
+/// In the cache folder, named for model and data, so that a new version of either gets a pool of its own.
+fn default_pool(encoder: &dyn Encode, data: &Path) -> Result<PathBuf> {
     let cache = FetchOptions::from_env().context("no cache folder; name the pool's folder with --pool")?.cache;
     fs::create_dir_all(&cache).with_context(|| format!("create {}", cache.display()))?;
-    Ok(cache.join("demo.pool"))
+    let pairs = pairs_file(data);
+    let bytes = fs::read(&pairs).with_context(|| format!("read {}", pairs.display()))?;
+    let digest = Sha256::new().chain_update(encoder.fingerprint()).chain_update(bytes).finalize();
+    let name: String = digest.iter().take(6).map(|b| format!("{b:02x}")).collect();
+    Ok(cache.join(format!("demo-{name}.pool")))
+}
+
+fn pairs_file(data: &Path) -> PathBuf {
+    data.join("pairs.parquet")
 }
 
 /// Ingests the bundled pairs; pairs that are there already cost nothing. Returns pictures a second; none when interrupted.
-fn ingest_pairs(model: &ModelArgs, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
-    let encoder = model.open(Use::Ingest)?;
+fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
-    let options = IngestOptions {
-        workers: Some(model.thread_count()),
-        rejects: Some(rejects_beside(pool_dir)),
-        ..IngestOptions::default()
-    };
-    let report = fill(&[data.join("pairs.parquet")], pool_dir, &spec, Vectors::Encode(&*encoder), &options)?;
+    let options = IngestOptions { workers: Some(threads), rejects: Some(rejects_beside(pool_dir)), ..IngestOptions::default() };
+    let report = fill(&[pairs_file(data)], pool_dir, &spec, Vectors::Encode(encoder), &options)?;
     ensure!(report.rejected == 0, "{} of the bundled pairs were rejected: {:?}", report.rejected, report.rejected_by_reason);
     say(&format!(
         "{} pairs accepted, {} there already; {:.1} pictures/s",
@@ -221,9 +231,9 @@ fn rows_by_id(store: &dyn PairStore) -> Result<HashMap<String, RowId>> {
     Ok(rows)
 }
 
-fn report(as_json: bool, checked: Checked) -> Result<()> {
+fn report(as_json: bool, checked: &Checked) -> Result<()> {
     if as_json {
-        return json(&checked);
+        return json(checked);
     }
     for asked in &checked.questions {
         line(&format!("\n{}", asked.question));

@@ -100,9 +100,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     };
     let report = fill(&args.sources, &args.pool, &spec, vectors, &options)?;
     if args.json {
-        json(&report)?
+        json(&report)?;
     } else {
-        describe(&report, options.rejects.as_deref())
+        describe(&report, options.rejects.as_deref());
     }
     Ok(match report.outcome {
         Outcome::TooManyRejects => {

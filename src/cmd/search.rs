@@ -116,9 +116,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         (None, None) => bail!("name a pool (--pool) or a server (--server)"),
     };
     if args.json {
-        json(&rows)?
+        json(&rows)?;
     } else {
-        table(&rows)
+        table(&rows);
     }
     Ok(Exit::Done)
 }
