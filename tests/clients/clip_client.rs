@@ -21,6 +21,7 @@ pub(crate) struct ClipClient {
 }
 
 /// The client, installed on the first call; none when the caller's environment asks to leave such tests out.
+#[expect(clippy::print_stderr, reason = "a test that was left out must say so")]
 pub(crate) fn installed() -> Option<ClipClient> {
     if std::env::var_os(SKIP).is_some_and(|v| v == "1") {
         eprintln!("left out, as {SKIP}=1 asks");
