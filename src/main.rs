@@ -39,7 +39,13 @@ fn main() -> ExitCode {
     let matches = Cli::command().get_matches();
     let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
     if let Err(e) = cli.command.settle(&matches) {
-        e.format(&mut Cli::command()).exit();
+        let mut whole = Cli::command();
+        whole.build();
+        let used = matches.subcommand_name().and_then(|name| whole.find_subcommand_mut(name));
+        match used {
+            Some(used) => e.format(used).exit(),
+            None => e.exit(),
+        }
     }
     let result = start_log(&cli.log, cli.log_json).and_then(|()| cli.command.run());
     match result {

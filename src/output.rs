@@ -34,7 +34,7 @@ pub(crate) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// `1 file`, `2 files`.
-pub(crate) fn count(n: usize, one: &str) -> String {
+pub(crate) fn count(n: u64, one: &str) -> String {
     format!("{n} {one}{}", if n == 1 { "" } else { "s" })
 }
 

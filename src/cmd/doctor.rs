@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use anchorite::{
     encoder::{Description, runtime::doctor},
-    index::pool::inspect,
+    index::pool::{PoolInfo, inspect},
 };
 use anyhow::{Result, bail};
 use clap::builder::FalseyValueParser;
@@ -33,17 +33,22 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let machine = doctor::report(&args.model.runtime.options(), &args.model.runtime.hub_options());
     let model = args.model.model.is_some().then(|| describe_model(args));
     let pool = args.pool.as_ref().map(|dir| inspect(dir).map_err(|e| e.to_string()));
+    let fit = mismatch(model.as_ref(), pool.as_ref());
     let problems = [
         machine.onnx_runtime.problem.clone(),
         model.as_ref().and_then(|m| m.as_ref().err().cloned()),
         pool.as_ref().and_then(|p| p.as_ref().err().cloned()),
+        fit.clone(),
     ];
+    let fit = fit.map(|problem| json!({ "problem": problem }));
+    let found =
+        json!({ "machine": machine, "model": result(model.as_ref()), "pool": result(pool.as_ref()), "model_and_pool": fit });
     if args.json {
-        output::json(&json!({ "machine": machine, "model": result(model.as_ref()), "pool": result(pool.as_ref()) }))?;
+        output::json(&found)?;
     } else {
-        print(&json!({ "machine": machine, "model": result(model.as_ref()), "pool": result(pool.as_ref()) }), 0);
+        print(&found, 0);
     }
-    match problems.into_iter().flatten().count() {
+    match problems.into_iter().flatten().count() as u64 {
         0 => Ok(Exit::Done),
         n => bail!("{} found, see above", count(n, "problem")),
     }
@@ -54,6 +59,13 @@ fn describe_model(args: &Args) -> Result<Description, String> {
     let mut model = args.model.clone();
     model.runtime.offline = true;
     model.open(Use::Ingest).map(|encoder| encoder.describe()).map_err(|e| format!("{e:#}"))
+}
+
+/// Why pool and model, each sound, do not go together.
+fn mismatch(model: Option<&Result<Description, String>>, pool: Option<&Result<PoolInfo, String>>) -> Option<String> {
+    let (Some(Ok(model)), Some(Ok(pool))) = (model, pool) else { return None };
+    (model.fingerprint != pool.encoder)
+        .then(|| format!("the pool was built by encoder {}, not by this model; use the model it was built by", pool.encoder))
 }
 
 fn result<T: serde::Serialize>(found: Option<&Result<T, String>>) -> Value {

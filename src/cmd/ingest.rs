@@ -218,7 +218,7 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
         json(&found)?;
         return Ok(Exit::Done);
     }
-    let files = count(found.sources.len(), "file");
+    let files = count(found.sources.len() as u64, "file");
     line(&format!("{} rows in {files} would be ingested into {}", found.rows, args.pool.display()));
     for source in &found.sources {
         let used = &source.columns;

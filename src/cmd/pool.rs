@@ -53,7 +53,7 @@ fn describe(info: &PoolInfo) {
     line(&format!("rows        {} ({} with image vectors, {} with text vectors)", info.rows, info.image_rows, info.text_rows));
     line(&format!("segments    {}", info.segments));
     for (kind, size) in &info.files {
-        line(&format!("  {:<10} {} in {} files", format!("{kind:?}").to_lowercase(), bytes(size.bytes), size.files));
+        line(&format!("  {:<10} {} in {}", format!("{kind:?}").to_lowercase(), bytes(size.bytes), count(size.files, "file")));
     }
     for graph in &info.graphs {
         line(&format!(
@@ -80,11 +80,11 @@ fn check(which: &Which) -> Result<Exit> {
             "generation": report.generation, "files": report.files, "bytes": report.bytes, "sound": report.is_sound(), "damage": damage,
         }))?;
     } else {
-        line(&format!("generation {}: {} files, {}", report.generation, report.files, bytes(report.bytes)));
+        line(&format!("generation {}: {}, {}", report.generation, count(report.files as u64, "file"), bytes(report.bytes)));
         report.damage.iter().for_each(|d| line(&format!("damage: {d}")));
     }
     if !report.is_sound() {
-        bail!("{} is damaged in {}", which.dir.display(), count(report.damage.len(), "place"));
+        bail!("{} is damaged in {}", which.dir.display(), count(report.damage.len() as u64, "place"));
     }
     Ok(Exit::Done)
 }

@@ -144,16 +144,13 @@ impl Args {
     pub(crate) fn settle(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
         let flag = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
         if flag("pool") && flag("server") {
-            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, "--pool and --server: ask a pool or a server, not both\n"));
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, "--pool and --server: ask a pool or a server, not both"));
         }
         if flag("pool") {
             self.server = None;
         }
         if flag("pool_name") && self.server.is_none() {
-            return Err(clap::Error::raw(
-                ErrorKind::ArgumentConflict,
-                "--pool-name names a pool of --server, and there is none\n",
-            ));
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, "--pool-name names a pool of --server, and there is none"));
         }
         Ok(())
     }

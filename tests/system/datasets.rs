@@ -16,7 +16,7 @@ use arrow_array::{
 use flate2::{Compression, Crc, write::ZlibEncoder};
 use parquet::arrow::{ArrowWriter, arrow_reader::ParquetRecordBatchReaderBuilder};
 
-use crate::program::data;
+use crate::program::{data, text};
 
 /// A picture with its caption.
 #[derive(Clone, Debug)]
@@ -128,6 +128,16 @@ pub(crate) fn copy_of_model(to: &Path) -> PathBuf {
     folder
 }
 
+/// The bundled model with other preprocessing: another encoder, of the same dimension.
+pub(crate) fn another_model(folder: &Path) -> String {
+    let model = copy_of_model(folder);
+    let file = model.join("preprocessor_config.json");
+    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
+    config["image_mean"] = serde_json::json!([0.4, 0.4, 0.4]);
+    fs::write(&file, config.to_string()).unwrap();
+    text(model)
+}
+
 /// One line of a list of rejects.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Rejected {
@@ -141,13 +151,13 @@ pub(crate) struct Rejected {
 pub(crate) fn read_rejects(path: impl AsRef<Path>) -> Vec<Rejected> {
     let mut all = Vec::new();
     for batch in batches(path.as_ref(), usize::MAX) {
-        let text = |name: &str, i: usize| batch.column_by_name(name).unwrap().as_string::<i32>().value(i).to_owned();
+        let value = |name: &str, i: usize| batch.column_by_name(name).unwrap().as_string::<i32>().value(i).to_owned();
         let rows = batch.column_by_name("row").unwrap().as_primitive::<UInt64Type>().clone();
         all.extend((0..rows.len()).map(|i| Rejected {
-            file: text("source_file", i),
+            file: value("source_file", i),
             row: rows.value(i),
-            code: text("code", i),
-            message: text("message", i),
+            code: value("code", i),
+            message: value("message", i),
         }));
     }
     all

@@ -2,7 +2,10 @@
 
 use std::fs;
 
-use crate::program::{demo, finish, model, program, run, text};
+use crate::{
+    datasets::another_model,
+    program::{demo, finish, model, program, run, text},
+};
 
 #[test]
 fn a_machine_with_everything_is_well() {
@@ -61,6 +64,15 @@ fn a_library_that_was_named_and_cannot_be_used_is_a_problem() {
     let ended = run(&["doctor", "--json", "--ort-library", &no_library]).with(1);
     let problem = ended.json()["machine"]["onnx_runtime"]["problem"].as_str().unwrap().to_owned();
     assert!(problem.contains("README.md") && problem.contains("not a shared library"), "{problem}");
+}
+
+#[test]
+fn a_pool_of_another_model_is_a_problem() {
+    let folder = tempfile::tempdir().unwrap();
+    let other = another_model(folder.path());
+    let ended = run(&["doctor", "--json", "--model", &other, "--pool", &demo().pool]).with(1).says(&["1 problem found"]);
+    let problem = ended.json()["model_and_pool"]["problem"].as_str().unwrap().to_owned();
+    assert!(problem.contains("built by encoder"), "{problem}");
 }
 
 #[test]

@@ -3,19 +3,9 @@
 use std::fs;
 
 use crate::{
-    datasets::{copy_of_model, samples, write_samples},
+    datasets::{another_model, copy_of_model, samples, write_samples},
     program::{demo, model, run, text},
 };
-
-/// The bundled model with other preprocessing: another encoder, of the same dimension.
-fn another_model(folder: &std::path::Path) -> String {
-    let model = copy_of_model(folder);
-    let file = model.join("preprocessor_config.json");
-    let mut config: serde_json::Value = serde_json::from_slice(&fs::read(&file).unwrap()).unwrap();
-    config["image_mean"] = serde_json::json!([0.4, 0.4, 0.4]);
-    fs::write(&file, config.to_string()).unwrap();
-    text(model)
-}
 
 #[test]
 fn a_pool_of_another_encoder_is_neither_filled_nor_searched_nor_served() {
