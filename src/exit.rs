@@ -13,6 +13,9 @@ pub(crate) enum Exit {
     Interrupted,
 }
 
+/// Ended by Ctrl-C or SIGTERM.
+pub(crate) const INTERRUPTED: u8 = 130;
+
 /// A command failed.
 pub(crate) const FAILED: u8 = 1;
 
@@ -21,7 +24,7 @@ impl From<Exit> for ExitCode {
         Self::from(match exit {
             Exit::Done => 0,
             Exit::TooManyRejects => 3,
-            Exit::Interrupted => 130,
+            Exit::Interrupted => INTERRUPTED,
         })
     }
 }

@@ -1,9 +1,14 @@
-//! Ctrl-C and SIGTERM: the first asks long work to stop at the next safe point.
+//! Ctrl-C and SIGTERM: the first asks long work to stop at the next safe point, the second ends the program where it is.
 
 use anchorite::index::Cancel;
 use anyhow::{Context, Result};
 
+use crate::{exit::INTERRUPTED, progress::say};
+
 /// A flag that the first Ctrl-C or SIGTERM raises. Call once.
+///
+/// The second ends the process: building a large graph cannot be cut short, and a pool is whole at every moment.
+#[expect(clippy::exit, clippy::disallowed_methods, reason = "the person asked twice")]
 pub(crate) fn on_signal() -> Result<Cancel> {
     let cancel = Cancel::default();
     let raised = cancel.clone();
@@ -11,6 +16,9 @@ pub(crate) fn on_signal() -> Result<Cancel> {
     std::thread::spawn(move || {
         runtime.block_on(signalled());
         raised.cancel();
+        say("stopping; once more ends it at once");
+        runtime.block_on(signalled());
+        std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(cancel)
 }

@@ -15,7 +15,9 @@ mod progress;
 
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::{CommandFactory, FromArgMatches, Parser, builder::FalseyValueParser};
+
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 use crate::{exit::FAILED, progress::say};
 
@@ -26,17 +28,22 @@ struct Cli {
     #[command(subcommand)]
     command: cmd::Command,
     /// What is logged to standard error: error, warn, info, debug, trace, or a filter such as `anchorite_api=debug`.
-    #[arg(long, global = true, env = "ANCHORITE_LOG", default_value = "warn")]
+    #[arg(long, global = true, env = "ANCHORITE_LOG", default_value = "warn", value_name = "FILTER", help_heading = "Log", value_parser = filter)]
     log: String,
     /// Log lines as JSON.
-    #[arg(long, global = true, env = "ANCHORITE_LOG_JSON")]
+    #[arg(long, global = true, env = "ANCHORITE_LOG_JSON", help_heading = "Log", value_parser = FalseyValueParser::new())]
     log_json: bool,
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let matches = Cli::command().get_matches();
+    let mut cli = Cli::from_arg_matches(&matches).unwrap_or_else(|e| e.exit());
+    if let Err(e) = cli.command.settle(&matches) {
+        e.format(&mut Cli::command()).exit();
+    }
     let result = start_log(&cli.log, cli.log_json).and_then(|()| cli.command.run());
     match result {
+        Ok(_) if output::lost() => ExitCode::from(FAILED),
         Ok(exit) => exit.into(),
         Err(error) => {
             say(&format!("error: {error:#}"));
@@ -45,13 +52,18 @@ fn main() -> ExitCode {
     }
 }
 
+/// `text`, if it is a filter, so that a wrong one is wrong usage.
+fn filter(text: &str) -> Result<String, ParseError> {
+    EnvFilter::try_new(text).map(|_| text.to_owned())
+}
+
 fn start_log(filter: &str, json: bool) -> anyhow::Result<()> {
-    let filter = tracing_subscriber::EnvFilter::try_new(filter)?;
+    let filter = EnvFilter::try_new(filter)?;
     let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
     if json {
-        builder.json().init()
+        builder.json().init();
     } else {
-        builder.init()
+        builder.init();
     }
     Ok(())
 }

@@ -20,21 +20,22 @@ use anchorite::{
     },
 };
 use anyhow::{Context, Result};
-use clap::Args;
+use clap::{Args, builder::FalseyValueParser};
 
 use crate::progress::say;
 
 /// Which ONNX Runtime computes, and on what.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "ONNX Runtime")]
 pub(crate) struct RuntimeArgs {
     /// The ONNX Runtime library. Default: ORT_DYLIB_PATH, then the usual places, then fetched by pip or npm and verified.
     #[arg(long, env = "ANCHORITE_ORT_LIBRARY", value_name = "FILE")]
     pub(crate) ort_library: Option<PathBuf>,
     /// What computes: cpu or cuda. Refused when the library lacks it.
-    #[arg(long, env = "ANCHORITE_PROVIDER", default_value = "cpu")]
+    #[arg(long, env = "ANCHORITE_PROVIDER", default_value = "cpu", value_name = "NAME")]
     pub(crate) provider: Provider,
     /// Fetch nothing: neither ONNX Runtime nor models.
-    #[arg(long, env = "ANCHORITE_OFFLINE")]
+    #[arg(long, env = "ANCHORITE_OFFLINE", value_parser = FalseyValueParser::new())]
     pub(crate) offline: bool,
 }
 
@@ -64,24 +65,25 @@ impl RuntimeArgs {
 
 /// Which model.
 #[derive(Args, Clone, Debug)]
+#[command(next_help_heading = "Model")]
 pub(crate) struct ModelArgs {
     /// The CLIP model: a folder in the Hugging Face ONNX or open_clip/immich layout, or a hub id (org/name, org/name@revision).
     #[arg(long, env = "ANCHORITE_MODEL", value_name = "DIR|ORG/NAME")]
     pub(crate) model: Option<String>,
     /// Which files of a model that has several: plain, fp16, int8, uint8, quantized, q4, q4f16, bnb4.
-    #[arg(long, env = "ANCHORITE_DTYPE", default_value = Dtype::default().name())]
+    #[arg(long, env = "ANCHORITE_DTYPE", default_value = Dtype::default().name(), value_name = "KIND")]
     pub(crate) dtype: Dtype,
     /// The same for the image tower alone.
-    #[arg(long, env = "ANCHORITE_IMAGE_DTYPE")]
+    #[arg(long, env = "ANCHORITE_IMAGE_DTYPE", value_name = "KIND")]
     pub(crate) image_dtype: Option<Dtype>,
     /// The same for the text tower alone.
-    #[arg(long, env = "ANCHORITE_TEXT_DTYPE")]
+    #[arg(long, env = "ANCHORITE_TEXT_DTYPE", value_name = "KIND")]
     pub(crate) text_dtype: Option<Dtype>,
     /// Take a model that has one tower only.
-    #[arg(long, env = "ANCHORITE_ONE_TOWER")]
+    #[arg(long, env = "ANCHORITE_ONE_TOWER", value_parser = FalseyValueParser::new())]
     pub(crate) one_tower: bool,
     /// Threads that compute. Default: every core.
-    #[arg(long, env = "ANCHORITE_THREADS")]
+    #[arg(long, env = "ANCHORITE_THREADS", value_name = "N")]
     pub(crate) threads: Option<NonZeroUsize>,
     /// The model's name for people. Default: the folder's own name.
     #[arg(skip)]

@@ -1,7 +1,7 @@
 //! Progress on standard error: a bar on a terminal, a plain line now and then elsewhere.
 
 use std::{
-    io::IsTerminal,
+    io::{IsTerminal, Write},
     sync::Mutex,
     time::{Duration, Instant},
 };
@@ -58,8 +58,7 @@ impl Shown {
     }
 }
 
-/// One line for people on standard error.
-#[expect(clippy::print_stderr, reason = "people read standard error; programs read standard output")]
+/// One line for people on standard error. Nobody can be told when that fails.
 pub(crate) fn say(line: &str) {
-    eprintln!("{line}");
+    let _ = writeln!(std::io::stderr().lock(), "{line}");
 }

@@ -130,6 +130,32 @@ fn ingesting_again_adds_nothing_and_encodes_nothing() {
     assert_eq!(records(&store), before);
 }
 
+/// A row is known by its file's name and its number: other content under a known name must neither replace the pair nor be
+/// passed over in silence.
+#[test]
+fn other_content_under_a_known_name_is_listed_and_changes_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, rejects) = (folder.path().join("a.parquet"), folder.path().join("rejects.parquet"));
+    let (mut store, encoder) = (store(), encoder());
+    let options = IngestOptions { rejects: Some(rejects.clone()), ..workers(2) };
+    let sources = [file.clone()];
+    let mut again = |pictures: [usize; 3], captions: [&str; 3]| {
+        let columns = vec![("image", binary(pictures.map(|i| Some(jpeg(i))))), ("caption", text(captions.map(Some)))];
+        write(&file, columns);
+        let job = IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options };
+        let report = ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap();
+        (report, records(&store))
+    };
+    let (first, before) = again([1, 2, 3], ["a", "b", "c"]);
+    assert_eq!(first.accepted, 3);
+    let (second, after) = again([1, 2, 9], ["a", "another", "c"]);
+    assert_eq!((second.accepted, second.already_present), (0, 1));
+    assert_eq!(reasons(&second), [("key_changed", 2)]);
+    assert_eq!(after, before);
+    let listed: Vec<(u64, String)> = read_rejects(&rejects).into_iter().map(|(_, row, code, _)| (row, code)).collect();
+    assert_eq!(listed, [(1, "key_changed".to_owned()), (2, "key_changed".to_owned())]);
+}
+
 #[test]
 fn content_hashes_are_of_picture_and_caption() {
     use sha2::{Digest, Sha256};

@@ -17,9 +17,10 @@ use anchorite::{
     anchors::{Ask, Input, Retriever, recall},
     encoder::{Encode, Encoder, fetch::FetchOptions},
     index::{Cancel, PairStore, Parts, RowId, Spec, Value},
-    ingest::{IngestOptions, Vectors},
+    ingest::{IngestOptions, Outcome, Vectors},
 };
 use anyhow::{Context, Result, ensure};
+use clap::builder::FalseyValueParser;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
@@ -46,19 +47,19 @@ const PAGE: u64 = 1_000;
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Ask some questions, print the answers, and end.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_CHECK", value_parser = FalseyValueParser::new())]
     check: bool,
     /// Address and port of the page. Port 0 takes a free one.
-    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801")]
+    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     /// Where the pool is kept. Default: the cache folder. A pool that is there already is used, so that a second start is quick.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_DEMO_POOL")]
     pool: Option<PathBuf>,
     /// The bundled data. Default: `demo` in this folder, beside the executable, or where the program was built.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_DEMO_DATA")]
     data: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -124,7 +125,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let encoder = stages.run("model", || model.open(Use::Ingest))?;
     let pool_dir = args.pool.clone().map_or_else(|| default_pool(&*encoder, &data), Ok)?;
-    let pictures_per_second = stages.run("ingest", || ingest_pairs(&encoder, model.thread_count(), &data, &pool_dir))?;
+    let ingested = stages.run("ingest", || ingest_pairs(&encoder, model.thread_count(), &data, &pool_dir))?;
+    let Some(pictures_per_second) = ingested else { return Ok(Exit::Interrupted) };
     drop(encoder);
     let retriever = stages.run("open", || {
         let pool = open::pool(&pool_dir)?;
@@ -137,7 +139,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let (recall_at_10, held_out) = stages.run("held-out recall", || held_out_recall(&retriever, &data))?;
     let rows = retriever.store().status().rows;
     let chance = 10.0 / rows as f64;
-    report(args.json, Checked { stages: stages.0, pictures_per_second, rows, recall_at_10, chance, held_out, questions })?;
+    report(args.json, &Checked { stages: stages.0, pictures_per_second, rows, recall_at_10, chance, held_out, questions })?;
     Ok(Exit::Done)
 }
 
@@ -171,8 +173,8 @@ fn pairs_file(data: &Path) -> PathBuf {
     data.join("pairs.parquet")
 }
 
-/// Ingests the bundled pairs; pairs that are there already cost nothing. Returns pictures a second.
-fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir: &Path) -> Result<f64> {
+/// Ingests the bundled pairs; pairs that are there already cost nothing. Returns pictures a second; none when interrupted.
+fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
     let options = IngestOptions { workers: Some(threads), rejects: Some(rejects_beside(pool_dir)), ..IngestOptions::default() };
     let report = fill(&[pairs_file(data)], pool_dir, &spec, Vectors::Encode(encoder), &options)?;
@@ -181,7 +183,7 @@ fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir:
         "{} pairs accepted, {} there already; {:.1} pictures/s",
         report.accepted, report.already_present, report.images_per_second
     ));
-    Ok(report.images_per_second)
+    Ok((report.outcome != Outcome::Interrupted).then_some(report.images_per_second))
 }
 
 fn ask_all(retriever: &Retriever, data: &Path) -> Result<Vec<Asked>> {
@@ -229,9 +231,9 @@ fn rows_by_id(store: &dyn PairStore) -> Result<HashMap<String, RowId>> {
     Ok(rows)
 }
 
-fn report(as_json: bool, checked: Checked) -> Result<()> {
+fn report(as_json: bool, checked: &Checked) -> Result<()> {
     if as_json {
-        return json(&checked);
+        return json(checked);
     }
     for asked in &checked.questions {
         line(&format!("\n{}", asked.question));

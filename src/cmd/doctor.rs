@@ -7,22 +7,23 @@ use anchorite::{
     index::pool::inspect,
 };
 use anyhow::{Result, bail};
+use clap::builder::FalseyValueParser;
 use serde_json::{Value, json};
 
 use crate::{
     exit::Exit,
     open::{ModelArgs, Use},
-    output::{self, line},
+    output::{self, count, line},
 };
 
 /// What to look at besides the machine.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// A pool to look at.
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", env = "ANCHORITE_POOL")]
     pool: Option<PathBuf>,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -44,7 +45,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     match problems.into_iter().flatten().count() {
         0 => Ok(Exit::Done),
-        n => bail!("{n} problem(s) found, see above"),
+        n => bail!("{} found, see above", count(n, "problem")),
     }
 }
 

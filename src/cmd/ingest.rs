@@ -16,13 +16,14 @@ use anchorite::{
         holds_only_vectors, ingest, plan,
     },
 };
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use clap::builder::FalseyValueParser;
 
 use crate::{
     exit::Exit,
     interrupt,
     open::{ModelArgs, Use},
-    output::{json, line},
+    output::{count, json, line},
     progress::{Shown, say},
 };
 
@@ -36,46 +37,46 @@ pub(crate) struct Args {
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// The pool's folder; made when missing.
-    #[arg(long, env = "ANCHORITE_POOL")]
+    #[arg(long, env = "ANCHORITE_POOL", value_name = "DIR")]
     pool: PathBuf,
     /// The column of pictures. Default: detected by name and type.
-    #[arg(long, env = "ANCHORITE_IMAGE_COLUMN")]
+    #[arg(long, env = "ANCHORITE_IMAGE_COLUMN", value_name = "NAME")]
     image_column: Option<String>,
     /// The column of captions. Default: detected by name and type.
-    #[arg(long, env = "ANCHORITE_CAPTION_COLUMN")]
+    #[arg(long, env = "ANCHORITE_CAPTION_COLUMN", value_name = "NAME")]
     caption_column: Option<String>,
     /// A column whose values name the pairs. Default: a hash of file name and row.
-    #[arg(long, env = "ANCHORITE_KEY_COLUMN")]
+    #[arg(long, env = "ANCHORITE_KEY_COLUMN", value_name = "NAME")]
     key_column: Option<String>,
     /// A column of ready image vectors. Default: detected by name and type when the source has no pictures.
-    #[arg(long, env = "ANCHORITE_IMAGE_VECTOR_COLUMN")]
+    #[arg(long, env = "ANCHORITE_IMAGE_VECTOR_COLUMN", value_name = "NAME")]
     image_vector_column: Option<String>,
     /// A column of ready text vectors.
-    #[arg(long, env = "ANCHORITE_TEXT_VECTOR_COLUMN")]
+    #[arg(long, env = "ANCHORITE_TEXT_VECTOR_COLUMN", value_name = "NAME")]
     text_vector_column: Option<String>,
     /// Vectors are ready made; say by which model with --model, or by any name with --vectors-from.
-    #[arg(long, env = "ANCHORITE_READY_VECTORS")]
+    #[arg(long, env = "ANCHORITE_READY_VECTORS", value_parser = FalseyValueParser::new())]
     ready_vectors: bool,
     /// A name for whatever made the ready vectors, where its model is not at hand. Such a pool answers no words or pictures.
     #[arg(long, env = "ANCHORITE_VECTORS_FROM", value_name = "NAME")]
     vectors_from: Option<String>,
     /// Keep rows that lack their picture or caption; by default they are rejected.
-    #[arg(long, env = "ANCHORITE_KEEP_HALF")]
+    #[arg(long, env = "ANCHORITE_KEEP_HALF", value_parser = FalseyValueParser::new())]
     keep_half: bool,
     /// Do not store the pictures themselves.
-    #[arg(long, env = "ANCHORITE_NO_PICTURES")]
+    #[arg(long, env = "ANCHORITE_NO_PICTURES", value_parser = FalseyValueParser::new())]
     no_pictures: bool,
     /// Exit with 3 when more rows than this are rejected. Default: any number.
-    #[arg(long, env = "ANCHORITE_MAX_REJECTS")]
+    #[arg(long, env = "ANCHORITE_MAX_REJECTS", value_name = "N")]
     max_rejects: Option<u64>,
     /// Where rejected rows are listed. Default: POOL.rejects.parquet, beside the pool.
     #[arg(long, env = "ANCHORITE_REJECTS", value_name = "FILE")]
     rejects: Option<PathBuf>,
     /// Say what would be done, and do nothing.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_DRY_RUN", value_parser = FalseyValueParser::new())]
     dry_run: bool,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -84,8 +85,9 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let options = args.options();
     let ready = args.names_vectors() || holds_only_vectors(&args.sources)?;
-    let encoder = match (&args.model.model, ready && args.vectors_from.is_some()) {
-        (_, true) => None,
+    let encoder = match (&args.model.model, ready, &args.vectors_from) {
+        (_, true, Some(_)) => None,
+        (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
     };
     if args.dry_run {
@@ -98,12 +100,16 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     };
     let report = fill(&args.sources, &args.pool, &spec, vectors, &options)?;
     if args.json {
-        json(&report)?
+        json(&report)?;
     } else {
-        describe(&report, options.rejects.as_deref())
+        describe(&report, options.rejects.as_deref());
     }
     Ok(match report.outcome {
-        Outcome::TooManyRejects => Exit::TooManyRejects,
+        Outcome::TooManyRejects => {
+            let allowed = args.max_rejects.unwrap_or_default();
+            say(&format!("{} rows were rejected, --max-rejects allows {allowed}; the others are in the pool", report.rejected));
+            Exit::TooManyRejects
+        }
         Outcome::Interrupted => Exit::Interrupted,
         _ => Exit::Done,
     })
@@ -177,6 +183,9 @@ pub(crate) fn fill(
     let result = ingest(IngestJob { sources, vectors, options }, &mut writer, &mut progress, &cancel);
     shown.finish();
     building.finish();
+    if matches!(&result, Ok(report) if report.outcome == Outcome::Interrupted) {
+        say("interrupted: what was accepted is in the pool; the same command again does the rest");
+    }
     result.map_err(|failure| {
         if let Some(report) = &failure.report {
             say(&format!("kept before the failure: {} pairs, {} rejected", report.accepted, report.rejected));
@@ -209,7 +218,8 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
         json(&found)?;
         return Ok(Exit::Done);
     }
-    line(&format!("{} rows in {} files would be ingested into {}", found.rows, found.sources.len(), args.pool.display()));
+    let files = count(found.sources.len(), "file");
+    line(&format!("{} rows in {files} would be ingested into {}", found.rows, args.pool.display()));
     for source in &found.sources {
         let used = &source.columns;
         let name = |column: &Option<String>| column.clone().unwrap_or_else(|| "none".to_owned());

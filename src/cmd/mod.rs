@@ -30,6 +30,14 @@ pub(crate) enum Command {
 }
 
 impl Command {
+    /// What clap cannot decide: which of two arguments counts when one came as a flag and one from the environment.
+    pub(crate) fn settle(&mut self, matches: &clap::ArgMatches) -> Result<(), clap::Error> {
+        match (self, matches.subcommand()) {
+            (Self::Search(args), Some((_, matches))) => args.settle(matches),
+            _ => Ok(()),
+        }
+    }
+
     /// Runs the command.
     pub(crate) fn run(self) -> anyhow::Result<Exit> {
         match self {

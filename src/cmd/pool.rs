@@ -4,11 +4,11 @@ use std::path::PathBuf;
 
 use anchorite::index::pool::{PoolInfo, inspect, verify};
 use anyhow::{Context, Result, bail};
-use clap::{Args, Subcommand};
+use clap::{Args, Subcommand, builder::FalseyValueParser};
 
 use crate::{
     exit::Exit,
-    output::{bytes, json, line},
+    output::{bytes, count, json, line},
 };
 
 /// What to do with the pool.
@@ -26,7 +26,7 @@ pub(crate) struct Which {
     /// The pool's folder.
     dir: PathBuf,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
 }
 
@@ -84,7 +84,7 @@ fn check(which: &Which) -> Result<Exit> {
         report.damage.iter().for_each(|d| line(&format!("damage: {d}")));
     }
     if !report.is_sound() {
-        bail!("{} is damaged in {} places", which.dir.display(), report.damage.len());
+        bail!("{} is damaged in {}", which.dir.display(), count(report.damage.len(), "place"));
     }
     Ok(Exit::Done)
 }

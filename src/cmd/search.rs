@@ -8,7 +8,7 @@ use anchorite::{
 };
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
-use clap::ValueEnum;
+use clap::{ArgMatches, ValueEnum, builder::FalseyValueParser, error::ErrorKind, parser::ValueSource};
 use serde::{Deserialize, Serialize};
 
 use crate::{
@@ -43,7 +43,7 @@ enum HowHard {
 
 /// What to ask, and whom.
 #[derive(clap::Args, Debug)]
-#[command(group = clap::ArgGroup::new("question").required(true), group = clap::ArgGroup::new("whom").required(true))]
+#[command(group = clap::ArgGroup::new("question").required(true), group = clap::ArgGroup::new("whom").required(true).multiple(true))]
 pub(crate) struct Args {
     /// Words.
     #[arg(long, group = "question")]
@@ -54,26 +54,26 @@ pub(crate) struct Args {
     /// A stored pair, by its key.
     #[arg(long, group = "question")]
     key: Option<String>,
-    /// The pool's folder.
+    /// The pool's folder. Not to be given with --server; of two variables, ANCHORITE_SERVER counts.
     #[arg(long, group = "whom", value_name = "DIR", env = "ANCHORITE_POOL")]
     pool: Option<PathBuf>,
     /// A server's address, such as http://127.0.0.1:7801.
-    #[arg(long, group = "whom", value_name = "URL")]
+    #[arg(long, group = "whom", value_name = "URL", env = "ANCHORITE_SERVER")]
     server: Option<String>,
     /// The server's pool. Default: its first.
-    #[arg(long, requires = "server", value_name = "NAME")]
+    #[arg(long, value_name = "NAME", env = "ANCHORITE_POOL_NAME")]
     pool_name: Option<String>,
     /// How many pairs.
-    #[arg(short, long, default_value_t = 10)]
+    #[arg(short, long, default_value_t = 10, env = "ANCHORITE_K", value_name = "N")]
     k: usize,
     /// Which vectors are searched.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "ANCHORITE_SIDE")]
     side: SearchedSide,
     /// How hard to try.
-    #[arg(long, value_enum, default_value_t)]
+    #[arg(long, value_enum, default_value_t, env = "ANCHORITE_EFFORT")]
     effort: HowHard,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -116,9 +116,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         (None, None) => bail!("name a pool (--pool) or a server (--server)"),
     };
     if args.json {
-        json(&rows)?
+        json(&rows)?;
     } else {
-        table(&rows)
+        table(&rows);
     }
     Ok(Exit::Done)
 }
@@ -140,6 +140,24 @@ fn ask_pool(args: &Args, dir: &std::path::Path) -> Result<Vec<Row>> {
 }
 
 impl Args {
+    /// Keeps one of pool and server: a flag counts more than a variable.
+    pub(crate) fn settle(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+        let flag = |name: &str| matches.value_source(name) == Some(ValueSource::CommandLine);
+        if flag("pool") && flag("server") {
+            return Err(clap::Error::raw(ErrorKind::ArgumentConflict, "--pool and --server: ask a pool or a server, not both\n"));
+        }
+        if flag("pool") {
+            self.server = None;
+        }
+        if flag("pool_name") && self.server.is_none() {
+            return Err(clap::Error::raw(
+                ErrorKind::ArgumentConflict,
+                "--pool-name names a pool of --server, and there is none\n",
+            ));
+        }
+        Ok(())
+    }
+
     fn input(&self) -> Result<Input> {
         match (&self.text, &self.image, &self.key) {
             (Some(text), ..) => Ok(Input::Text(text.clone())),

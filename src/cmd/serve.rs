@@ -23,7 +23,7 @@ pub(crate) struct Args {
     #[arg(long = "pool", env = "ANCHORITE_POOLS", value_name = "NAME=DIR", required = true, value_delimiter = ',', value_parser = named)]
     pools: Vec<(String, PathBuf)>,
     /// Address and port. Port 0 takes a free one; the address is printed.
-    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801")]
+    #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
     #[command(flatten)]
     model: ModelArgs,

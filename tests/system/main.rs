@@ -1,0 +1,28 @@
+//! Whole-system tests: the built program, driven from outside as a user drives it. One module per promise.
+//!
+//! | module | promise |
+//! | --- | --- |
+//! | `demo.rs` | the first command works, its answers make sense, and every way of asking gives the same |
+//! | `service.rs` | a served pool answers people, programs and clip-retrieval's own client |
+//! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
+//! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
+//! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
+//! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
+//! | `doctor.rs` | the machine's report says what is missing and what to do |
+//! | `settings.rs` | help, usage errors, environment variables |
+//!
+//! No fixed port, no sleep, no order among tests. ONNX Runtime is found or fetched as the program does it for a user.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod bad_data;
+#[path = "../clients/clip_client.rs"]
+mod clip_client;
+mod datasets;
+mod demo;
+mod doctor;
+mod interruption;
+mod program;
+mod ready_vectors;
+mod refusals;
+mod service;
+mod settings;
