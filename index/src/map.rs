@@ -44,7 +44,7 @@ impl Map {
     }
 }
 
-#[expect(unsafe_code, reason = "the one memory map of the crate")]
+#[expect(unsafe_code, clippy::disallowed_methods, reason = "the one memory map of the crate")]
 fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
     // SAFETY: the bytes must not change while the map lives. Published files are written once, made read-only, never
     // truncated and never reopened for writing by this crate (`disk.rs`, FORMAT.md "Assumptions"); deletion only unlinks.
