@@ -46,7 +46,9 @@ pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, So
 pub use row::{Row, RowResult};
 pub use source::{
     VectorMode,
-    columns::{CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, TEXT_VECTOR_NAMES},
+    columns::{
+        CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, PATH_NAMES, TEXT_VECTOR_NAMES,
+    },
 };
 
 /// What a panic said.

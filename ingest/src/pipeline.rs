@@ -33,7 +33,7 @@ use crate::{
     SourceError, SourceUsed, VectorMode,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reject::{RejectsFile, code},
-    source::{self, Settings, Shard, ShardRows},
+    source::{self, Rows, Settings, Shard},
 };
 
 /// Where vectors come from.
@@ -86,6 +86,8 @@ pub struct IngestOptions {
     pub max_rejects: Option<u64>,
     /// Where the list of rejects goes (parquet); none means nowhere.
     pub rejects: Option<PathBuf>,
+    /// The folder that the names of sources are relative to. None means that a source is called after its folder and itself.
+    pub source_root: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -101,6 +103,7 @@ impl Default for IngestOptions {
             commit_rows: 100_000,
             max_rejects: None,
             rejects: None,
+            source_root: None,
             limits: Limits::default(),
         }
     }
@@ -109,7 +112,7 @@ impl Default for IngestOptions {
 /// What to ingest, and how.
 #[derive(Clone, Copy)]
 pub struct IngestJob<'a> {
-    /// Parquet files, folders of them, clip-retrieval embedding folders.
+    /// Parquet files, tars, tables, folders of them or of pictures, clip-retrieval folders, and patterns of these.
     pub sources: &'a [PathBuf],
     /// Where vectors come from.
     pub vectors: Vectors<'a>,
@@ -138,10 +141,11 @@ pub fn ingest(
     cancel: &Cancel,
 ) -> Result<IngestReport, IngestFailure> {
     check(job)?;
-    let shards = source::find(job.sources, &job.options.limits)?;
+    let found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
     let rejects = job.options.rejects.as_ref().map(|path| RejectsFile::create(path).map_err(|e| rejects_error(job.options, e)));
     let mut desk = Desk::new(job, sink, progress, rejects.transpose()?);
-    let ended = desk.run(&shards, cancel);
+    desk.report.sidecars = found.sidecars;
+    let ended = desk.run(&found.shards, cancel);
     desk.finish(ended, cancel)
 }
 
@@ -168,6 +172,8 @@ fn rejects_error(options: &IngestOptions, source: std::io::Error) -> IngestError
 enum Read {
     Total(u64),
     Opened(SourceUsed),
+    /// The last source is through; what is known of it now.
+    Closed(SourceUsed),
     Rows(Vec<RowResult>, Duration),
     Failed(SourceError),
 }
@@ -311,6 +317,11 @@ impl<'a> Desk<'a> {
             Read::Opened(source) => {
                 self.expected = Expected::of(&source.columns, self.job.vectors);
                 self.report.sources.push(source);
+            }
+            Read::Closed(source) => {
+                if let Some(last) = self.report.sources.last_mut() {
+                    *last = source;
+                }
             }
             Read::Rows(rows, time) => {
                 self.report.stages.reading += time.as_secs_f64();
@@ -532,9 +543,16 @@ fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
             return Ok(());
         }
         for shard in shards {
-            let rows = shard.open(settings)?;
-            let source = SourceUsed { name: shard.name.clone(), rows: rows.rows(), columns: rows.columns() };
-            if out.send(Read::Opened(source)).is_err() || !read_shard(rows, &settings.limits, out)? {
+            let mut rows = shard.open(settings)?;
+            let used = |rows: &dyn Rows| SourceUsed {
+                name: shard.name.clone(),
+                rows: rows.rows().unwrap_or(0),
+                columns: rows.columns(),
+            };
+            if out.send(Read::Opened(used(&*rows))).is_err()
+                || !read_shard(&mut *rows, &settings.limits, out)?
+                || out.send(Read::Closed(used(&*rows))).is_err()
+            {
                 return Ok(());
             }
         }
@@ -548,11 +566,11 @@ fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
 
 /// Rows by all headers; none when one cannot be read, which is reported when its turn comes.
 fn total_rows(shards: &[Shard], settings: &Arc<Settings>) -> Option<u64> {
-    shards.iter().map(|shard| shard.open(settings).ok().map(|rows| rows.rows())).sum()
+    shards.iter().map(|shard| shard.rows(settings)).sum()
 }
 
 /// Sends the shard's rows in chunks; says whether somebody still listens.
-fn read_shard(mut rows: ShardRows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
+fn read_shard(rows: &mut dyn Rows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
     let mut chunk: Vec<RowResult> = Vec::new();
     let (mut bytes, mut time) = (0, Duration::ZERO);
     loop {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use crate::{
     ColumnsUsed, IngestError, IngestJob, Limits, Reject, Row, RowResult, SourceError, Vectors,
     prepare::{Expected, missing_part},
-    source::{self, Settings, ShardRows},
+    source::{self, Rows, Settings},
 };
 
 /// A column of a source.
@@ -25,8 +25,10 @@ pub struct PlannedColumn {
 pub struct PlannedSource {
     /// Its name.
     pub name: String,
-    /// Rows by its headers.
+    /// Rows by its headers, or estimated.
     pub rows: u64,
+    /// Whether `rows` is estimated by the size of the file and its first rows: a tar or a table does not say.
+    pub estimated: bool,
     /// Every column.
     pub schema: Vec<PlannedColumn>,
     /// Which would serve.
@@ -51,6 +53,8 @@ pub struct Plan {
     pub sources: Vec<PlannedSource>,
     /// Rows of all of them.
     pub rows: u64,
+    /// Whether that is estimated in part.
+    pub estimated: bool,
     /// Values of a ready-made vector, when the sources have such.
     pub dim: Option<usize>,
     /// The first rows of the first source.
@@ -66,19 +70,29 @@ pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> 
     let settings =
         Arc::new(Settings { columns: options.columns.clone(), mode: job.vectors.mode(), limits: options.limits.clone() });
     let mut plan = Plan::default();
-    for shard in source::find(job.sources, &options.limits)? {
+    let found = source::find(job.sources, options.source_root.as_deref(), &options.limits)?.with_distinct_names()?;
+    let mut rate = None;
+    for shard in found.shards {
         let mut rows = shard.open(&settings)?;
-        plan.rows += rows.rows();
+        plan.dim = plan.dim.or(rows.dim());
+        let known = rows.rows();
+        let mut seen = 0;
+        if plan.checked.len() < check_rows || (known.is_none() && rate.is_none()) {
+            seen = plan.look_at(&mut *rows, check_rows, job)?;
+        }
+        rate = rate.or_else(|| rows_per_byte(&*rows, seen));
+        let counted = known.or(rows.rows());
+        let guessed = || (shard.file_bytes().unwrap_or(0) as f64 * rate.unwrap_or(0.0)).round() as u64;
+        let count = counted.unwrap_or_else(guessed);
+        plan.rows += count;
+        plan.estimated |= counted.is_none();
         plan.sources.push(PlannedSource {
             name: shard.name.clone(),
-            rows: rows.rows(),
-            schema: schema(&rows),
+            rows: count,
+            estimated: counted.is_none(),
+            schema: schema(&*rows),
             columns: rows.columns(),
         });
-        plan.dim = plan.dim.or(rows.dim());
-        if plan.checked.len() < check_rows {
-            plan.look_at(&mut rows, check_rows, job)?;
-        }
     }
     if plan.rows == 0 {
         let sources = plan.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -92,23 +106,29 @@ pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> 
 /// # Errors
 /// A source that is not there.
 pub fn holds_only_vectors(sources: &[PathBuf]) -> Result<bool, SourceError> {
-    Ok(source::find(sources, &Limits::default())?.iter().all(source::Shard::has_only_vectors))
+    Ok(source::find(sources, None, &Limits::default())?.shards.iter().all(source::Shard::has_only_vectors))
 }
 
 impl Plan {
-    fn look_at(&mut self, rows: &mut ShardRows, check_rows: usize, job: IngestJob<'_>) -> Result<(), SourceError> {
+    /// Rows that were looked at.
+    fn look_at(&mut self, rows: &mut dyn Rows, check_rows: usize, job: IngestJob<'_>) -> Result<u64, SourceError> {
         let expected = Expected::of(&rows.columns(), job.vectors);
-        let Some(first) = rows.next_rows()? else { return Ok(()) };
-        let room = check_rows - self.checked.len();
+        let Some(first) = rows.next_rows()? else { return Ok(0) };
+        let room = check_rows.saturating_sub(self.checked.len());
         for row in first.iter().take(room) {
             self.dim = self.dim.or_else(|| row.as_ref().ok().and_then(vector_dim));
             self.checked.push(check(row, job, expected));
         }
-        Ok(())
+        Ok(first.len() as u64)
     }
 }
 
-fn schema(rows: &ShardRows) -> Vec<PlannedColumn> {
+fn rows_per_byte(rows: &dyn Rows, seen: u64) -> Option<f64> {
+    let (read, _) = rows.position().filter(|(read, _)| *read > 0 && seen > 0)?;
+    Some(seen as f64 / read as f64)
+}
+
+fn schema(rows: &dyn Rows) -> Vec<PlannedColumn> {
     let fields = rows.schema().map(|schema| schema.fields().iter()).into_iter().flatten();
     fields.map(|f| PlannedColumn { name: f.name().clone(), data_type: f.data_type().to_string() }).collect()
 }

@@ -252,9 +252,11 @@ pub(crate) fn missing_part(row: &Row, vectors: Vectors<'_>, missing: Missing, ex
         (_, true) if strict => (text_code, "text"),
         _ => return None,
     };
-    let status = row.fields.get("status").map(|status| format!(" (status: {})", value_text(status))).unwrap_or_default();
+    if let (code::IMAGE_NULL, Some(message)) = (code, failed_download(row)) {
+        return Some(Reject::new(row.source.clone(), code::DOWNLOAD_FAILED, message));
+    }
     let message = match code {
-        code::IMAGE_NULL => format!("the picture is null{status}"),
+        code::IMAGE_NULL => "the picture is null".to_owned(),
         code::CAPTION_NULL => "the caption is null or blank".to_owned(),
         _ => format!("the {what} vector is null, or one of its values is"),
     };
@@ -335,9 +337,12 @@ fn content_hash(picture: Option<&[u8]>, vectors: [Option<&[f32]>; 2], caption: O
     ContentHash(hash.finalize().into())
 }
 
-fn value_text(value: &anchorite_index::Value) -> String {
-    match value {
-        anchorite_index::Value::Text(text) => text.chars().take(80).collect(),
-        other => format!("{other:?}"),
-    }
+/// What img2dataset says of a row whose picture it could not fetch or resize.
+fn failed_download(row: &Row) -> Option<String> {
+    let text = |name: &str| match row.fields.get(name) {
+        Some(anchorite_index::Value::Text(text)) => Some(text.chars().take(200).collect::<String>()),
+        _ => None,
+    };
+    let status = text("status").filter(|status| status.starts_with("failed"))?;
+    Some(text("error_message").map_or_else(|| status.clone(), |reason| format!("{status}: {reason}")))
 }

@@ -82,6 +82,16 @@ pub mod code {
     pub const VECTOR_NOT_FINITE: &str = "vector_not_finite";
     /// A ready-made vector of length zero.
     pub const VECTOR_ZERO: &str = "vector_zero";
+    /// The downloader that made the dataset could not fetch or resize the picture.
+    pub const DOWNLOAD_FAILED: &str = "download_failed";
+    /// A caption that is no UTF-8.
+    pub const TEXT_INVALID: &str = "text_invalid";
+    /// Metadata that is no JSON object, or too long.
+    pub const METADATA_INVALID: &str = "metadata_invalid";
+    /// A line of a table with another number of values than its header, or no UTF-8.
+    pub const ROW_INVALID: &str = "row_invalid";
+    /// Two members of one kind in a tar's sample.
+    pub const MEMBER_DUPLICATE: &str = "member_duplicate";
     /// The encoder failed on this row alone.
     pub const ENCODE_FAILED: &str = "encode_failed";
 }

@@ -25,7 +25,7 @@ pub enum Outcome {
 pub struct SourceUsed {
     /// Its name.
     pub name: String,
-    /// Rows by its own headers.
+    /// Rows by its own headers; of a tar or table those that were read.
     pub rows: u64,
     /// Which columns served.
     pub columns: ColumnsUsed,
@@ -71,6 +71,8 @@ pub struct IngestReport {
     pub seconds: f64,
     /// Where it went.
     pub stages: StageSeconds,
+    /// img2dataset's statistics and lists beside its shards, which are no sources.
+    pub sidecars: u64,
     /// The sources, in order, as far as they were opened.
     pub sources: Vec<SourceUsed>,
     /// The pool's generation after the last commit; none when nothing was committed.

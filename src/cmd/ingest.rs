@@ -32,19 +32,23 @@ const CHECKED_ROWS: usize = 8;
 /// What to ingest, and where to.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Parquet files, folders of them, or clip-retrieval embedding folders.
+    /// Parquet files, WebDataset tars, tables (CSV, TSV, JSON lines), folders of these or of pictures with captions beside them,
+    /// clip-retrieval folders, and patterns such as 'cc3m/{00000..00331}.tar' or 'data/**/*.parquet'.
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// The pool's folder; made when missing.
     #[arg(long, env = "ANCHORITE_POOL")]
     pool: PathBuf,
-    /// The column of pictures. Default: detected by name and type.
+    /// The folder that the names of sources are relative to. Default: a source is called after its folder and itself.
+    #[arg(long, env = "ANCHORITE_SOURCE_ROOT", value_name = "DIR")]
+    source_root: Option<PathBuf>,
+    /// The column of pictures; in a tar the endings of picture members (png;jpg). Default: detected by name and type.
     #[arg(long, env = "ANCHORITE_IMAGE_COLUMN")]
     image_column: Option<String>,
-    /// The column of captions. Default: detected by name and type.
+    /// The column of captions; in a tar a member's ending or a field of its json. Default: detected by name and type.
     #[arg(long, env = "ANCHORITE_CAPTION_COLUMN")]
     caption_column: Option<String>,
-    /// A column whose values name the pairs. Default: a hash of file name and row.
+    /// A column whose values name the pairs; in a tar a field of its json, or __key__. Default: a hash of source name and row.
     #[arg(long, env = "ANCHORITE_KEY_COLUMN")]
     key_column: Option<String>,
     /// A column of ready image vectors. Default: detected by name and type when the source has no pictures.
@@ -130,6 +134,7 @@ impl Args {
             store_pictures: !self.no_pictures,
             workers: Some(self.model.thread_count()),
             max_rejects: self.max_rejects,
+            source_root: self.source_root.clone(),
             rejects: Some(self.rejects.clone().unwrap_or_else(|| rejects_beside(&self.pool))),
             ..IngestOptions::default()
         }
@@ -191,6 +196,9 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
         "{} rows: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
         report.rows_read, report.accepted, report.already_present, report.rejected, report.seconds, report.images_per_second
     ));
+    if report.sidecars > 0 {
+        line(&format!("{} files of img2dataset beside its shards are no sources and were passed over", report.sidecars));
+    }
     if report.truncated_captions > 0 {
         line(&format!("{} captions were longer than the text tower reads and were cut", report.truncated_captions));
     }
@@ -209,13 +217,16 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
         json(&found)?;
         return Ok(Exit::Done);
     }
-    line(&format!("{} rows in {} files would be ingested into {}", found.rows, found.sources.len(), args.pool.display()));
+    let about = if found.estimated { "about " } else { "" };
+    let files = found.sources.len();
+    line(&format!("{about}{} rows in {files} files would be ingested into {}", found.rows, args.pool.display()));
     for source in &found.sources {
         let used = &source.columns;
         let name = |column: &Option<String>| column.clone().unwrap_or_else(|| "none".to_owned());
         line(&format!(
-            "{}: {} rows; picture {}, caption {}, image vector {}, text vector {}, metadata {}",
+            "{}: {}{} rows; picture {}, caption {}, image vector {}, text vector {}, metadata {}",
             source.name,
+            if source.estimated { "about " } else { "" },
             source.rows,
             name(&used.image),
             name(&used.caption),
