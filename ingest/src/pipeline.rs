@@ -29,8 +29,8 @@ use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row, RowResult,
-    SourceError, SourceUsed, VectorMode,
+    ColumnOptions, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
+    RowResult, SourceError, SourceUsed, VectorMode,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reject::{RejectsFile, code},
     source::{self, Rows, Settings, Shard},
@@ -74,6 +74,8 @@ pub struct IngestOptions {
     pub columns: ColumnOptions,
     /// Rows with one half.
     pub missing: Missing,
+    /// Which rows are wanted.
+    pub filters: Filters,
     /// Whether encoded picture bytes go into the pool. On by default.
     pub store_pictures: bool,
     /// Threads that decode and encode; none means one for each core.
@@ -97,6 +99,7 @@ impl Default for IngestOptions {
         Self {
             columns: ColumnOptions::default(),
             missing: Missing::default(),
+            filters: Filters::default(),
             store_pictures: true,
             workers: None,
             batch: const { NonZeroUsize::new(16).expect("16 is not zero") },
@@ -189,6 +192,8 @@ struct Desk<'a> {
     rows_total: Option<u64>,
     /// Explicit keys met in this run, as 128 bits of their SHA-256.
     met: HashSet<[u8; 16]>,
+    /// Contents met in this run, likewise, when duplicates are dropped.
+    contents: HashSet<[u8; 16]>,
     uncommitted: u64,
     /// Rows the encoder failed on one after another, and its last word.
     encoder_failures: u64,
@@ -234,6 +239,7 @@ impl<'a> Desk<'a> {
             started: Instant::now(),
             rows_total: None,
             met: HashSet::new(),
+            contents: HashSet::new(),
             uncommitted: 0,
             encoder_failures: 0,
             encoder_message: String::new(),
@@ -255,6 +261,7 @@ impl<'a> Desk<'a> {
         let workshop = Workshop {
             vectors: self.job.vectors,
             missing: options.missing,
+            filters: &options.filters,
             store_pictures: options.store_pictures,
             batch: options.batch.get(),
             cancel,
@@ -348,8 +355,14 @@ impl<'a> Desk<'a> {
                 Ok(row) => match self.key(&row) {
                     Err(reject) => Slot::Decided(Decision::Rejected(reject)),
                     Ok(key) => match self.sink.content(&key)? {
-                        None => Slot::Todo { key, row: Box::new(row) },
-                        Some(known) if known == row_content(&row, self.job.vectors) => Slot::Decided(Decision::Present),
+                        None => match self.duplicate(&row) {
+                            Some(reject) => Slot::Decided(Decision::Rejected(reject)),
+                            None => Slot::Todo { key, row: Box::new(row) },
+                        },
+                        Some(known) if known == row_content(&row, self.job.vectors) => {
+                            self.duplicate(&row);
+                            Slot::Decided(Decision::Present)
+                        }
                         Some(_) => Slot::Decided(Decision::Rejected(changed(row.source, &key))),
                     },
                 },
@@ -358,6 +371,17 @@ impl<'a> Desk<'a> {
         let sequence = self.next_to_admit;
         self.next_to_admit += 1;
         Ok(Chunk { sequence, slots, expected: self.expected })
+    }
+
+    /// Notes the row's content; why the row is left out if that was met before.
+    fn duplicate(&mut self, row: &Row) -> Option<Reject> {
+        if !self.job.options.filters.drop_duplicates {
+            return None;
+        }
+        let content = row_content(row, self.job.vectors).0;
+        let (short, _) = content.as_chunks::<16>();
+        let message = "an earlier row has the same picture and caption";
+        (!self.contents.insert(short[0])).then(|| Reject::new(row.source.clone(), code::FILTERED_DUPLICATE, message))
     }
 
     fn key(&mut self, row: &Row) -> Result<Key, Reject> {
@@ -431,8 +455,13 @@ impl<'a> Desk<'a> {
 
     fn reject(&mut self, reject: Reject) -> Result<(), IngestError> {
         self.report.rows_read += 1;
-        self.report.rejected += 1;
-        *self.report.rejected_by_reason.entry(reject.code.to_owned()).or_default() += 1;
+        let report = &mut self.report;
+        let (count, by_reason) = match reject.is_filtered() {
+            true => (&mut report.filtered, &mut report.filtered_by_reason),
+            false => (&mut report.rejected, &mut report.rejected_by_reason),
+        };
+        *count += 1;
+        *by_reason.entry(reject.code.to_owned()).or_default() += 1;
         if reject.code == code::ENCODE_FAILED {
             self.encoder_failures += 1;
             self.encoder_message = reject.message.to_string();
@@ -528,7 +557,7 @@ fn changed(source: SourceRef, key: &Key) -> Reject {
 }
 
 /// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).
-fn derived_key(source: &SourceRef) -> Key {
+pub(crate) fn derived_key(source: &SourceRef) -> Key {
     let digest = Sha256::new().chain_update(&source.file).chain_update([0]).chain_update(source.row.to_le_bytes()).finalize();
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Key::new(hex).expect("32 hexadecimal digits are a key")

@@ -10,7 +10,7 @@ use anchorite_encoder::{Embedding, Encode, EncodeError, Pixels, Tokens};
 use anchorite_index::{Cancel, ContentHash, Key, Pair};
 use sha2::{Digest, Sha256};
 
-use crate::{ColumnsUsed, Missing, Reject, Row, Vectors, reject::code};
+use crate::{ColumnsUsed, Filters, Missing, Reject, Row, Vectors, reject::code};
 
 /// A row on its way: to be worked on, or decided already.
 pub(crate) enum Slot {
@@ -83,6 +83,7 @@ impl Chunk {
 pub(crate) struct Workshop<'a> {
     pub(crate) vectors: Vectors<'a>,
     pub(crate) missing: Missing,
+    pub(crate) filters: &'a Filters,
     pub(crate) store_pictures: bool,
     pub(crate) batch: usize,
     pub(crate) cancel: &'a Cancel,
@@ -122,7 +123,8 @@ impl Workshop<'_> {
                 Slot::Decided(decision) => decisions.push(decision),
                 Slot::Todo { key, row } => {
                     decisions.push(Decision::Unfinished);
-                    let reject = missing_part(&row, self.vectors, self.missing, expected);
+                    let missing = missing_part(&row, self.vectors, self.missing, expected);
+                    let reject = missing.or_else(|| self.filters.row(&row));
                     items.push(Item { position, key, row: *row, tokens: None, image: None, text: None, reject });
                 }
             }
@@ -217,6 +219,9 @@ impl Workshop<'_> {
 
     fn decide(&self, item: Item) -> Decision {
         if let Some(reject) = item.reject {
+            return Decision::Rejected(reject);
+        }
+        if let Some(reject) = self.filters.score(&item.row, item.image.as_deref(), item.text.as_deref()) {
             return Decision::Rejected(reject);
         }
         let ready = matches!(self.vectors, Vectors::Ready { .. });

@@ -44,7 +44,7 @@ pub struct StageSeconds {
     pub writing: f64,
 }
 
-/// What a run did. `rows_read == accepted + rejected + already_present`, always.
+/// What a run did. `rows_read == accepted + rejected + filtered + already_present`, always.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IngestReport {
     /// How it ended; [`Outcome::Done`] in the report of a failure means nothing.
@@ -59,6 +59,10 @@ pub struct IngestReport {
     pub rejected: u64,
     /// The same by reason.
     pub rejected_by_reason: BTreeMap<String, u64>,
+    /// Rows that [`crate::Filters`] left out.
+    pub filtered: u64,
+    /// The same by reason.
+    pub filtered_by_reason: BTreeMap<String, u64>,
     /// Accepted captions that were longer than the text tower reads, and were cut.
     pub truncated_captions: u64,
     /// Metadata texts of accepted rows that were cut at the limit.
