@@ -20,14 +20,34 @@ pub enum SourceError {
         source: std::io::Error,
     },
     /// A folder with nothing in it that ingest reads.
-    #[error("{}: no parquet file (*.parquet) and no clip-retrieval folder (img_emb/ or text_emb/) found", path.display())]
+    #[error(
+        "{}: nothing to ingest found: no parquet file (*.parquet), tar (*.tar, *.tar.gz), table (*.jsonl, *.csv, *.tsv), picture \
+         (*.jpg, *.png, *.webp) or clip-retrieval folder (img_emb/, text_emb/)",
+        path.display()
+    )]
     NothingFound {
         /// The folder.
         path: PathBuf,
     },
     /// No source given at all.
-    #[error("no source given: name a parquet file, a folder of them, or a clip-retrieval embedding folder")]
+    #[error("no source given: name a parquet file, a tar, a table, a folder, or a pattern such as 'data/{{00000..00331}}.tar'")]
     NoSources,
+    /// A pattern that matches nothing or is malformed.
+    #[error("{pattern:?}: {reason}")]
+    Pattern {
+        /// As given.
+        pattern: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A source outside the folder that names are relative to.
+    #[error("{} does not lie below --source-root {}", path.display(), root.display())]
+    OutsideRoot {
+        /// The source.
+        path: PathBuf,
+        /// The folder.
+        root: PathBuf,
+    },
     /// Sources without a single row.
     #[error("the dataset is empty: 0 rows in {sources}")]
     Empty {
@@ -35,7 +55,10 @@ pub enum SourceError {
         sources: String,
     },
     /// Two files of one run have one name, so that their rows would have the same keys.
-    #[error("two files are called {name}; rows are known by file name and row, so ingest them under different names")]
+    #[error(
+        "two files are called {name}; rows are known by the file's name, its folder's and the row, so name the folder above both \
+         with --source-root"
+    )]
     SameName {
         /// The name.
         name: String,

@@ -17,6 +17,7 @@
 //! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
 //! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
 //! | `plan.rs` | what a run would do: [`plan`] |
+//! | `filter.rs` | rows that the caller does not want |
 //! | `reject.rs` | rows refused: reasons and their list |
 //! | `report.rs` | what was done, and how far it is |
 //! | `limits.rs`, `error.rs` | bounds; why a run ends early |
@@ -24,10 +25,11 @@
 //! Vocabulary: *source* (an argument: a file or a folder), *shard* (one file of it), *row*, *chunk* (rows that travel together),
 //! *reject* (a row refused, with a stable code).
 //!
-//! Invariants: every row is accepted, rejected or already present; the pool's content and order depend on the sources and not on
+//! Invariants: every row is accepted, rejected, filtered or already present; the pool's content and order depend on the sources and not on
 //! the number of workers; ingesting again adds nothing; an error takes back nothing that was accepted before it.
 
 mod error;
+mod filter;
 mod limits;
 mod pipeline;
 mod plan;
@@ -38,15 +40,18 @@ mod row;
 mod source;
 
 pub use error::{IngestError, IngestFailure, SourceError};
+pub use filter::Filters;
 pub use limits::Limits;
 pub use pipeline::{IngestJob, IngestOptions, Missing, Vectors, chunks_in_flight, ingest};
-pub use plan::{CheckedRow, Plan, PlannedColumn, PlannedSource, holds_only_vectors, plan};
+pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, holds_only_vectors, plan};
 pub use reject::{Reject, code};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, StageSeconds};
 pub use row::{Row, RowResult};
 pub use source::{
     VectorMode,
-    columns::{CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, TEXT_VECTOR_NAMES},
+    columns::{
+        CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, PATH_NAMES, TEXT_VECTOR_NAMES,
+    },
 };
 
 /// What a panic said.

@@ -26,6 +26,11 @@ pub struct Limits {
     pub max_columns: usize,
     /// Bytes of the text header of an npy file. 64 KiB, numpy's own bound for version 1.
     pub max_npy_header_bytes: usize,
+    /// Bytes of one `.json` member, sidecar or line of a table, and of a tar's extended header. 1 MiB: a thousand times a
+    /// downloader's record.
+    pub max_metadata_bytes: usize,
+    /// Bytes that a tar member may declare, wanted or not. 4 GiB: above any video beside a picture; more is damage.
+    pub max_member_bytes: u64,
     /// Values of one ready-made vector. 65,536: sixteen times the widest CLIP.
     pub max_dim: usize,
     /// Files found under one folder. 100,000.
@@ -50,6 +55,8 @@ impl Default for Limits {
             max_footer_bytes: 64 << 20,
             max_columns: 4_096,
             max_npy_header_bytes: 64 << 10,
+            max_metadata_bytes: MIB,
+            max_member_bytes: 4 << 30,
             max_dim: 65_536,
             max_shards: 100_000,
             max_folder_depth: 4,

@@ -29,11 +29,11 @@ use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row, RowResult,
-    SourceError, SourceUsed, VectorMode,
+    ColumnOptions, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
+    RowResult, SourceError, SourceUsed, VectorMode,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reject::{RejectsFile, code},
-    source::{self, Settings, Shard, ShardRows},
+    source::{self, Rows, Settings, Shard},
 };
 
 /// Where vectors come from.
@@ -74,6 +74,8 @@ pub struct IngestOptions {
     pub columns: ColumnOptions,
     /// Rows with one half.
     pub missing: Missing,
+    /// Which rows are wanted.
+    pub filters: Filters,
     /// Whether encoded picture bytes go into the pool. On by default.
     pub store_pictures: bool,
     /// Threads that decode and encode; none means one for each core.
@@ -86,6 +88,8 @@ pub struct IngestOptions {
     pub max_rejects: Option<u64>,
     /// Where the list of rejects goes (parquet); none means nowhere.
     pub rejects: Option<PathBuf>,
+    /// The folder that the names of sources are relative to. None means that a source is called after its folder and itself.
+    pub source_root: Option<PathBuf>,
     /// Bounds.
     pub limits: Limits,
 }
@@ -95,12 +99,14 @@ impl Default for IngestOptions {
         Self {
             columns: ColumnOptions::default(),
             missing: Missing::default(),
+            filters: Filters::default(),
             store_pictures: true,
             workers: None,
             batch: const { NonZeroUsize::new(16).expect("16 is not zero") },
             commit_rows: 100_000,
             max_rejects: None,
             rejects: None,
+            source_root: None,
             limits: Limits::default(),
         }
     }
@@ -109,7 +115,7 @@ impl Default for IngestOptions {
 /// What to ingest, and how.
 #[derive(Clone, Copy)]
 pub struct IngestJob<'a> {
-    /// Parquet files, folders of them, clip-retrieval embedding folders.
+    /// Parquet files, tars, tables, folders of them or of pictures, clip-retrieval folders, and patterns of these.
     pub sources: &'a [PathBuf],
     /// Where vectors come from.
     pub vectors: Vectors<'a>,
@@ -138,10 +144,11 @@ pub fn ingest(
     cancel: &Cancel,
 ) -> Result<IngestReport, IngestFailure> {
     check(job)?;
-    let shards = source::find(job.sources, &job.options.limits)?;
+    let found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
     let rejects = job.options.rejects.as_ref().map(|path| RejectsFile::create(path).map_err(|e| rejects_error(job.options, e)));
     let mut desk = Desk::new(job, sink, progress, rejects.transpose()?);
-    let ended = desk.run(&shards, cancel);
+    desk.report.sidecars = found.sidecars;
+    let ended = desk.run(&found.shards, cancel);
     desk.finish(ended, cancel)
 }
 
@@ -168,6 +175,8 @@ fn rejects_error(options: &IngestOptions, source: std::io::Error) -> IngestError
 enum Read {
     Total(u64),
     Opened(SourceUsed),
+    /// The last source is through; what is known of it now.
+    Closed(SourceUsed),
     Rows(Vec<RowResult>, Duration),
     Failed(SourceError),
 }
@@ -183,6 +192,8 @@ struct Desk<'a> {
     rows_total: Option<u64>,
     /// Explicit keys met in this run, as 128 bits of their SHA-256.
     met: HashSet<[u8; 16]>,
+    /// Contents met in this run, likewise, when duplicates are dropped.
+    contents: HashSet<[u8; 16]>,
     uncommitted: u64,
     /// Rows the encoder failed on one after another, and its last word.
     encoder_failures: u64,
@@ -228,6 +239,7 @@ impl<'a> Desk<'a> {
             started: Instant::now(),
             rows_total: None,
             met: HashSet::new(),
+            contents: HashSet::new(),
             uncommitted: 0,
             encoder_failures: 0,
             encoder_message: String::new(),
@@ -249,6 +261,7 @@ impl<'a> Desk<'a> {
         let workshop = Workshop {
             vectors: self.job.vectors,
             missing: options.missing,
+            filters: &options.filters,
             store_pictures: options.store_pictures,
             batch: options.batch.get(),
             cancel,
@@ -312,6 +325,11 @@ impl<'a> Desk<'a> {
                 self.expected = Expected::of(&source.columns, self.job.vectors);
                 self.report.sources.push(source);
             }
+            Read::Closed(source) => {
+                if let Some(last) = self.report.sources.last_mut() {
+                    *last = source;
+                }
+            }
             Read::Rows(rows, time) => {
                 self.report.stages.reading += time.as_secs_f64();
                 match self.admit(rows)?.decided() {
@@ -337,8 +355,14 @@ impl<'a> Desk<'a> {
                 Ok(row) => match self.key(&row) {
                     Err(reject) => Slot::Decided(Decision::Rejected(reject)),
                     Ok(key) => match self.sink.content(&key)? {
-                        None => Slot::Todo { key, row: Box::new(row) },
-                        Some(known) if known == row_content(&row, self.job.vectors) => Slot::Decided(Decision::Present),
+                        None => match self.duplicate(&row) {
+                            Some(reject) => Slot::Decided(Decision::Rejected(reject)),
+                            None => Slot::Todo { key, row: Box::new(row) },
+                        },
+                        Some(known) if known == row_content(&row, self.job.vectors) => {
+                            self.duplicate(&row);
+                            Slot::Decided(Decision::Present)
+                        }
                         Some(_) => Slot::Decided(Decision::Rejected(changed(row.source, &key))),
                     },
                 },
@@ -347,6 +371,17 @@ impl<'a> Desk<'a> {
         let sequence = self.next_to_admit;
         self.next_to_admit += 1;
         Ok(Chunk { sequence, slots, expected: self.expected })
+    }
+
+    /// Notes the row's content; why the row is left out if that was met before.
+    fn duplicate(&mut self, row: &Row) -> Option<Reject> {
+        if !self.job.options.filters.drop_duplicates {
+            return None;
+        }
+        let content = row_content(row, self.job.vectors).0;
+        let (short, _) = content.as_chunks::<16>();
+        let message = "an earlier row has the same picture and caption";
+        (!self.contents.insert(short[0])).then(|| Reject::new(row.source.clone(), code::FILTERED_DUPLICATE, message))
     }
 
     fn key(&mut self, row: &Row) -> Result<Key, Reject> {
@@ -420,8 +455,13 @@ impl<'a> Desk<'a> {
 
     fn reject(&mut self, reject: Reject) -> Result<(), IngestError> {
         self.report.rows_read += 1;
-        self.report.rejected += 1;
-        *self.report.rejected_by_reason.entry(reject.code.to_owned()).or_default() += 1;
+        let report = &mut self.report;
+        let (count, by_reason) = match reject.is_filtered() {
+            true => (&mut report.filtered, &mut report.filtered_by_reason),
+            false => (&mut report.rejected, &mut report.rejected_by_reason),
+        };
+        *count += 1;
+        *by_reason.entry(reject.code.to_owned()).or_default() += 1;
         if reject.code == code::ENCODE_FAILED {
             self.encoder_failures += 1;
             self.encoder_message = reject.message.to_string();
@@ -517,7 +557,7 @@ fn changed(source: SourceRef, key: &Key) -> Reject {
 }
 
 /// The first 32 hexadecimal digits of SHA-256 over the file's name, a zero byte and the row's number (little-endian u64).
-fn derived_key(source: &SourceRef) -> Key {
+pub(crate) fn derived_key(source: &SourceRef) -> Key {
     let digest = Sha256::new().chain_update(&source.file).chain_update([0]).chain_update(source.row.to_le_bytes()).finalize();
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Key::new(hex).expect("32 hexadecimal digits are a key")
@@ -532,9 +572,16 @@ fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
             return Ok(());
         }
         for shard in shards {
-            let rows = shard.open(settings)?;
-            let source = SourceUsed { name: shard.name.clone(), rows: rows.rows(), columns: rows.columns() };
-            if out.send(Read::Opened(source)).is_err() || !read_shard(rows, &settings.limits, out)? {
+            let mut rows = shard.open(settings)?;
+            let used = |rows: &dyn Rows| SourceUsed {
+                name: shard.name.clone(),
+                rows: rows.rows().unwrap_or(0),
+                columns: rows.columns(),
+            };
+            if out.send(Read::Opened(used(&*rows))).is_err()
+                || !read_shard(&mut *rows, &settings.limits, out)?
+                || out.send(Read::Closed(used(&*rows))).is_err()
+            {
                 return Ok(());
             }
         }
@@ -548,11 +595,11 @@ fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
 
 /// Rows by all headers; none when one cannot be read, which is reported when its turn comes.
 fn total_rows(shards: &[Shard], settings: &Arc<Settings>) -> Option<u64> {
-    shards.iter().map(|shard| shard.open(settings).ok().map(|rows| rows.rows())).sum()
+    shards.iter().map(|shard| shard.rows(settings)).sum()
 }
 
 /// Sends the shard's rows in chunks; says whether somebody still listens.
-fn read_shard(mut rows: ShardRows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
+fn read_shard(rows: &mut dyn Rows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
     let mut chunk: Vec<RowResult> = Vec::new();
     let (mut bytes, mut time) = (0, Duration::ZERO);
     loop {

@@ -10,7 +10,7 @@ use anchorite_encoder::{Embedding, Encode, EncodeError, Pixels, Tokens};
 use anchorite_index::{Cancel, ContentHash, Key, Pair};
 use sha2::{Digest, Sha256};
 
-use crate::{ColumnsUsed, Missing, Reject, Row, Vectors, reject::code};
+use crate::{ColumnsUsed, Filters, Missing, Reject, Row, Vectors, reject::code};
 
 /// A row on its way: to be worked on, or decided already.
 pub(crate) enum Slot {
@@ -83,6 +83,7 @@ impl Chunk {
 pub(crate) struct Workshop<'a> {
     pub(crate) vectors: Vectors<'a>,
     pub(crate) missing: Missing,
+    pub(crate) filters: &'a Filters,
     pub(crate) store_pictures: bool,
     pub(crate) batch: usize,
     pub(crate) cancel: &'a Cancel,
@@ -122,7 +123,8 @@ impl Workshop<'_> {
                 Slot::Decided(decision) => decisions.push(decision),
                 Slot::Todo { key, row } => {
                     decisions.push(Decision::Unfinished);
-                    let reject = missing_part(&row, self.vectors, self.missing, expected);
+                    let missing = missing_part(&row, self.vectors, self.missing, expected);
+                    let reject = missing.or_else(|| self.filters.row(&row));
                     items.push(Item { position, key, row: *row, tokens: None, image: None, text: None, reject });
                 }
             }
@@ -219,6 +221,9 @@ impl Workshop<'_> {
         if let Some(reject) = item.reject {
             return Decision::Rejected(reject);
         }
+        if let Some(reject) = self.filters.score(&item.row, item.image.as_deref(), item.text.as_deref()) {
+            return Decision::Rejected(reject);
+        }
         let ready = matches!(self.vectors, Vectors::Ready { .. });
         let content = match ready {
             true => content_hash(None, [item.image.as_deref(), item.text.as_deref()], item.row.caption.as_deref()),
@@ -252,9 +257,11 @@ pub(crate) fn missing_part(row: &Row, vectors: Vectors<'_>, missing: Missing, ex
         (_, true) if strict => (text_code, "text"),
         _ => return None,
     };
-    let status = row.fields.get("status").map(|status| format!(" (status: {})", value_text(status))).unwrap_or_default();
+    if let (code::IMAGE_NULL, Some(message)) = (code, failed_download(row)) {
+        return Some(Reject::new(row.source.clone(), code::DOWNLOAD_FAILED, message));
+    }
     let message = match code {
-        code::IMAGE_NULL => format!("the picture is null{status}"),
+        code::IMAGE_NULL => "the picture is null".to_owned(),
         code::CAPTION_NULL => "the caption is null or blank".to_owned(),
         _ => format!("the {what} vector is null, or one of its values is"),
     };
@@ -335,9 +342,12 @@ fn content_hash(picture: Option<&[u8]>, vectors: [Option<&[f32]>; 2], caption: O
     ContentHash(hash.finalize().into())
 }
 
-fn value_text(value: &anchorite_index::Value) -> String {
-    match value {
-        anchorite_index::Value::Text(text) => text.chars().take(80).collect(),
-        other => format!("{other:?}"),
-    }
+/// What img2dataset says of a row whose picture it could not fetch or resize.
+fn failed_download(row: &Row) -> Option<String> {
+    let text = |name: &str| match row.fields.get(name) {
+        Some(anchorite_index::Value::Text(text)) => Some(text.chars().take(200).collect::<String>()),
+        _ => None,
+    };
+    let status = text("status").filter(|status| status.starts_with("failed"))?;
+    Some(text("error_message").map_or_else(|| status.clone(), |reason| format!("{status}: {reason}")))
 }

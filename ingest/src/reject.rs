@@ -30,6 +30,12 @@ impl Reject {
     pub(crate) fn new(source: SourceRef, code: &'static str, message: impl Into<Cow<'static, str>>) -> Self {
         Self { source, code, message: message.into() }
     }
+
+    /// Whether the row was filtered out at the caller's wish, and nothing is wrong with it.
+    #[must_use]
+    pub fn is_filtered(&self) -> bool {
+        self.code.starts_with("filtered_")
+    }
 }
 
 /// A reject whose row is not known yet at the place where it is found out.
@@ -82,6 +88,26 @@ pub mod code {
     pub const VECTOR_NOT_FINITE: &str = "vector_not_finite";
     /// A ready-made vector of length zero.
     pub const VECTOR_ZERO: &str = "vector_zero";
+    /// The downloader that made the dataset could not fetch or resize the picture.
+    pub const DOWNLOAD_FAILED: &str = "download_failed";
+    /// A caption that is no UTF-8.
+    pub const TEXT_INVALID: &str = "text_invalid";
+    /// Metadata that is no JSON object, or too long.
+    pub const METADATA_INVALID: &str = "metadata_invalid";
+    /// A line of a table with another number of values than its header, or no UTF-8.
+    pub const ROW_INVALID: &str = "row_invalid";
+    /// Two members of one kind in a tar's sample.
+    pub const MEMBER_DUPLICATE: &str = "member_duplicate";
+    /// Fewer words than [`crate::Filters::min_caption_words`].
+    pub const FILTERED_CAPTION_SHORT: &str = "filtered_caption_short";
+    /// More words than [`crate::Filters::max_caption_words`].
+    pub const FILTERED_CAPTION_LONG: &str = "filtered_caption_long";
+    /// A picture smaller than [`crate::Filters::min_image_edge`].
+    pub const FILTERED_IMAGE_SMALL: &str = "filtered_image_small";
+    /// An earlier row of the run has the same picture and caption.
+    pub const FILTERED_DUPLICATE: &str = "filtered_duplicate";
+    /// Picture and caption less alike than [`crate::Filters::min_clip_score`].
+    pub const FILTERED_CLIP_SCORE: &str = "filtered_clip_score";
     /// The encoder failed on this row alone.
     pub const ENCODE_FAILED: &str = "encode_failed";
 }

@@ -25,7 +25,7 @@ pub enum Outcome {
 pub struct SourceUsed {
     /// Its name.
     pub name: String,
-    /// Rows by its own headers.
+    /// Rows by its own headers; of a tar or table those that were read.
     pub rows: u64,
     /// Which columns served.
     pub columns: ColumnsUsed,
@@ -44,7 +44,7 @@ pub struct StageSeconds {
     pub writing: f64,
 }
 
-/// What a run did. `rows_read == accepted + rejected + already_present`, always.
+/// What a run did. `rows_read == accepted + rejected + filtered + already_present`, always.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IngestReport {
     /// How it ended; [`Outcome::Done`] in the report of a failure means nothing.
@@ -59,6 +59,10 @@ pub struct IngestReport {
     pub rejected: u64,
     /// The same by reason.
     pub rejected_by_reason: BTreeMap<String, u64>,
+    /// Rows that [`crate::Filters`] left out.
+    pub filtered: u64,
+    /// The same by reason.
+    pub filtered_by_reason: BTreeMap<String, u64>,
     /// Accepted captions that were longer than the text tower reads, and were cut.
     pub truncated_captions: u64,
     /// Metadata texts of accepted rows that were cut at the limit.
@@ -71,6 +75,8 @@ pub struct IngestReport {
     pub seconds: f64,
     /// Where it went.
     pub stages: StageSeconds,
+    /// img2dataset's statistics and lists beside its shards, which are no sources.
+    pub sidecars: u64,
     /// The sources, in order, as far as they were opened.
     pub sources: Vec<SourceUsed>,
     /// The pool's generation after the last commit; none when nothing was committed.

@@ -28,6 +28,20 @@ pub struct Row {
 }
 
 impl Row {
+    /// A row with nothing in it yet.
+    pub(crate) fn at(source: SourceRef) -> Self {
+        Self {
+            source,
+            key: None,
+            picture: None,
+            caption: None,
+            image_vector: None,
+            text_vector: None,
+            fields: BTreeMap::new(),
+            fields_cut: 0,
+        }
+    }
+
     /// Bytes that the row holds, vectors and metadata text included.
     #[must_use]
     pub fn bytes(&self) -> usize {

@@ -71,7 +71,7 @@ fn what_is_no_parquet_file_is_a_named_error() {
 fn sources_that_are_not_there_or_hold_nothing_are_errors() {
     let (folder, file) = folder();
     assert!(run(&file, &defaults()).error().contains("cannot open"));
-    assert!(run(folder.path(), &defaults()).error().contains("no parquet file"));
+    assert!(run(folder.path(), &defaults()).error().contains("nothing to ingest found"));
     let none = run_with(&[], anchorite_ingest::Vectors::Encode(&encoder()), &defaults());
     assert!(none.error().contains("no source"));
 }
@@ -80,7 +80,8 @@ fn sources_that_are_not_there_or_hold_nothing_are_errors() {
 fn an_empty_dataset_is_an_error_that_says_so() {
     let (_folder, file) = folder();
     write_pairs(&file, 0, 0);
-    assert!(run(&file, &defaults()).error().contains("the dataset is empty: 0 rows in data.parquet"));
+    let error = run(&file, &defaults()).error();
+    assert!(error.contains("the dataset is empty: 0 rows in ") && error.ends_with("/data.parquet"), "{error}");
 }
 
 #[test]
@@ -144,7 +145,8 @@ fn null_and_broken_rows_are_listed_with_their_codes_and_cost_nothing_else() {
     assert_eq!((run.report().rows_read, run.report().accepted, run.report().truncated_captions), (7, 2, 1));
     let found: Vec<_> = read_rejects(&rejects).into_iter().map(|(file, row, code, _)| (file, row, code)).collect();
     let expected = [(1, "image_null"), (2, "caption_null"), (3, "image_unknown_format"), (4, "image_empty"), (5, "image_null")];
-    assert_eq!(found, expected.map(|(row, code)| ("data.parquet".to_owned(), row, code.to_owned())));
+    let name = format!("{}/data.parquet", folder.path().file_name().unwrap().to_str().unwrap());
+    assert_eq!(found, expected.map(|(row, code)| (name.clone(), row, code.to_owned())));
     assert_eq!(run.records()[1].caption.as_deref(), Some(long.as_str()));
 }
 
@@ -194,16 +196,24 @@ fn keys_are_checked_row_by_row() {
 }
 
 #[test]
-fn two_files_of_one_name_are_refused_rather_than_one_of_them_ignored() {
-    let (folder, file) = folder();
-    write_pairs(&file, 0, 3);
-    let other = folder.path().join("other/data.parquet");
-    fs::create_dir(folder.path().join("other")).unwrap();
-    write_pairs(&other, 3, 3);
-    let both = run_with(&[file, other], anchorite_ingest::Vectors::Encode(&encoder()), &defaults());
-    assert!(both.error().contains("two files are called data.parquet"));
-    // As one folder they have different names.
-    assert_eq!(run(folder.path(), &defaults()).report().accepted, 6);
+fn two_files_of_one_name_are_refused_until_a_source_root_tells_them_apart() {
+    let (folder, _) = folder();
+    let files = ["a/train", "b/train"].map(|part| folder.path().join(part).join("data.parquet"));
+    for (number, file) in files.iter().enumerate() {
+        fs::create_dir_all(file.parent().unwrap()).unwrap();
+        write_pairs(file, number * 3, 3);
+    }
+    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &defaults()).error();
+    assert!(error.contains("two files are called train/data.parquet") && error.contains("--source-root"), "{error}");
+    let rooted = IngestOptions { source_root: Some(folder.path().to_owned()), ..defaults() };
+    let run = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &rooted);
+    assert_eq!(
+        run.report().sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
+        ["a/train/data.parquet", "b/train/data.parquet"]
+    );
+    let elsewhere = IngestOptions { source_root: Some(folder.path().join("a")), ..defaults() };
+    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &elsewhere).error();
+    assert!(error.contains("does not lie below --source-root"), "{error}");
 }
 
 #[test]

@@ -20,7 +20,7 @@ fn hugging_face_images_with_embedded_bytes() {
     assert_eq!(records[3].caption.as_deref(), Some("picture number 3"));
     assert_eq!(records[3].fields["label"], Value::Int(1));
     assert!(records[3].picture.as_ref().unwrap().starts_with(b"\xff\xd8\xff"));
-    assert_eq!((records[3].source.file.as_str(), records[3].source.row), ("train-00000-of-00001.parquet", 3));
+    assert_eq!((records[3].source.file.as_str(), records[3].source.row), ("hf/train-00000-of-00001.parquet", 3));
     assert_eq!(records[3].key.as_str().len(), 32);
     assert!(records[3].image.is_some() && records[3].text.is_some());
 }
@@ -46,7 +46,7 @@ fn img2dataset_parquet_with_a_failed_download() {
     let options =
         IngestOptions { columns: ColumnOptions { key: Some("key".to_owned()), ..Default::default() }, ..Default::default() };
     let run = run(fixture("img2dataset"), &options);
-    assert_eq!((run.report().accepted, reasons(run.report())), (3, vec![("image_null", 1)]));
+    assert_eq!((run.report().accepted, reasons(run.report())), (3, vec![("download_failed", 1)]));
     let records = run.records();
     assert_eq!(records[2].key.as_str(), "000000003");
     assert_eq!(records[2].fields["url"], Value::Text("http://host.invalid/3.jpg".to_owned()));

@@ -12,8 +12,8 @@ use anchorite::{
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
-        ColumnChoice, ColumnOptions, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate, Vectors,
-        holds_only_vectors, ingest, plan,
+        ColumnChoice, ColumnOptions, Estimate, Filters, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate,
+        Vectors, holds_only_vectors, ingest, plan,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -23,7 +23,7 @@ use crate::{
     exit::Exit,
     interrupt,
     open::{ModelArgs, Use},
-    output::{count, json, line},
+    output::{bytes, count, json, line},
     progress::{Shown, say},
 };
 
@@ -33,19 +33,23 @@ const CHECKED_ROWS: usize = 8;
 /// What to ingest, and where to.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
-    /// Parquet files, folders of them, or clip-retrieval embedding folders.
+    /// Parquet files, WebDataset tars, tables (CSV, TSV, JSON lines), folders of these or of pictures with captions beside them,
+    /// clip-retrieval folders, and patterns such as 'cc3m/{00000..00331}.tar' or 'data/**/*.parquet'.
     #[arg(required = true)]
     sources: Vec<PathBuf>,
     /// The pool's folder; made when missing.
     #[arg(long, env = "ANCHORITE_POOL", value_name = "DIR")]
     pool: PathBuf,
-    /// The column of pictures. Default: detected by name and type.
+    /// The folder that the names of sources are relative to. Default: a source is called after its folder and itself.
+    #[arg(long, env = "ANCHORITE_SOURCE_ROOT", value_name = "DIR")]
+    source_root: Option<PathBuf>,
+    /// The column of pictures; in a tar the endings of picture members (png;jpg). Default: detected by name and type.
     #[arg(long, env = "ANCHORITE_IMAGE_COLUMN", value_name = "NAME")]
     image_column: Option<String>,
-    /// The column of captions. Default: detected by name and type.
+    /// The column of captions; in a tar a member's ending or a field of its json. Default: detected by name and type.
     #[arg(long, env = "ANCHORITE_CAPTION_COLUMN", value_name = "NAME")]
     caption_column: Option<String>,
-    /// A column whose values name the pairs. Default: a hash of file name and row.
+    /// A column whose values name the pairs; in a tar a field of its json, or __key__. Default: a hash of source name and row.
     #[arg(long, env = "ANCHORITE_KEY_COLUMN", value_name = "NAME")]
     key_column: Option<String>,
     /// A column of ready image vectors. Default: detected by name and type when the source has no pictures.
@@ -63,6 +67,21 @@ pub(crate) struct Args {
     /// Keep rows that lack their picture or caption; by default they are rejected.
     #[arg(long, env = "ANCHORITE_KEEP_HALF", value_parser = FalseyValueParser::new())]
     keep_half: bool,
+    /// Leave out rows whose caption has fewer words.
+    #[arg(long, env = "ANCHORITE_MIN_CAPTION_WORDS", value_name = "WORDS")]
+    min_caption_words: Option<usize>,
+    /// Leave out rows whose caption has more words.
+    #[arg(long, env = "ANCHORITE_MAX_CAPTION_WORDS", value_name = "WORDS")]
+    max_caption_words: Option<usize>,
+    /// Leave out pictures whose shorter edge has fewer pixels.
+    #[arg(long, env = "ANCHORITE_MIN_IMAGE_EDGE", value_name = "PIXELS")]
+    min_image_edge: Option<u32>,
+    /// Leave out pairs whose picture and caption have a smaller cosine.
+    #[arg(long, env = "ANCHORITE_MIN_CLIP_SCORE", value_name = "COSINE", allow_hyphen_values = true)]
+    min_clip_score: Option<f32>,
+    /// Leave out rows whose picture and caption an earlier row of this run has, byte by byte.
+    #[arg(long, env = "ANCHORITE_DROP_DUPLICATES", value_parser = FalseyValueParser::new())]
+    drop_duplicates: bool,
     /// Do not store the pictures themselves.
     #[arg(long, env = "ANCHORITE_NO_PICTURES", value_parser = FalseyValueParser::new())]
     no_pictures: bool,
@@ -133,9 +152,17 @@ impl Args {
                 text_vector: choice(&self.text_vector_column),
             },
             missing: if self.keep_half { Missing::KeepHalf } else { Missing::Reject },
+            filters: Filters {
+                min_caption_words: self.min_caption_words,
+                max_caption_words: self.max_caption_words,
+                min_image_edge: self.min_image_edge,
+                min_clip_score: self.min_clip_score,
+                drop_duplicates: self.drop_duplicates,
+            },
             store_pictures: !self.no_pictures,
             workers: Some(self.model.thread_count()),
             max_rejects: self.max_rejects,
+            source_root: self.source_root.clone(),
             rejects: Some(self.rejects.clone().unwrap_or_else(|| rejects_beside(&self.pool))),
             ..IngestOptions::default()
         }
@@ -200,14 +227,20 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
         "{} rows: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
         report.rows_read, report.accepted, report.already_present, report.rejected, report.seconds, report.images_per_second
     ));
+    if report.filtered > 0 {
+        line(&format!("{} rows were filtered out", report.filtered));
+    }
+    if report.sidecars > 0 {
+        line(&format!("{} files of img2dataset beside its shards are no sources and were passed over", report.sidecars));
+    }
     if report.truncated_captions > 0 {
         line(&format!("{} captions were longer than the text tower reads and were cut", report.truncated_captions));
     }
-    for (reason, count) in &report.rejected_by_reason {
+    for (reason, count) in report.rejected_by_reason.iter().chain(&report.filtered_by_reason) {
         line(&format!("  {count} x {reason}"));
     }
-    if let (Some(path), true) = (rejects, report.rejected > 0) {
-        line(&format!("rejected rows are listed in {}", path.display()));
+    if let (Some(path), true) = (rejects, report.rejected + report.filtered > 0) {
+        line(&format!("rows left out are listed in {}", path.display()));
     }
 }
 
@@ -218,14 +251,16 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
         json(&found)?;
         return Ok(Exit::Done);
     }
+    let about = if found.estimated { "about " } else { "" };
     let files = count(found.sources.len() as u64, "file");
-    line(&format!("{} rows in {files} would be ingested into {}", found.rows, args.pool.display()));
+    line(&format!("{about}{} rows in {files} would be ingested into {}", found.rows, args.pool.display()));
     for source in &found.sources {
         let used = &source.columns;
         let name = |column: &Option<String>| column.clone().unwrap_or_else(|| "none".to_owned());
         line(&format!(
-            "{}: {} rows; picture {}, caption {}, image vector {}, text vector {}, metadata {}",
+            "{}: {}{} rows; picture {}, caption {}, image vector {}, text vector {}, metadata {}",
             source.name,
+            if source.estimated { "about " } else { "" },
             source.rows,
             name(&used.image),
             name(&used.caption),
@@ -234,8 +269,28 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
             if used.fields.is_empty() { "none".to_owned() } else { used.fields.join(", ") }
         ));
     }
+    if let Some(estimate) = &found.estimate {
+        line(&estimated(estimate));
+    }
     for row in &found.checked {
         line(&format!("{} row {}: {}", row.file, row.row, row.problem.as_deref().unwrap_or("fine")));
     }
     Ok(Exit::Done)
+}
+
+/// How long and how big, for people.
+fn estimated(estimate: &Estimate) -> String {
+    let (hours, minutes, seconds) = (estimate.seconds as u64 / 3_600, estimate.seconds as u64 / 60 % 60, estimate.seconds % 60.0);
+    let time = match (hours, minutes) {
+        (0, 0) => format!("{seconds:.1} s"),
+        (0, _) => format!("{minutes} min {seconds:.0} s"),
+        _ => format!("{hours} h {minutes} min"),
+    };
+    format!(
+        "by {} rows at {:.1} rows/s: about {time} to encode and {} of pool, the neighbour graphs not counted; {} of them would go in",
+        estimate.sampled_rows,
+        estimate.rows_per_second,
+        bytes(estimate.pool_bytes),
+        estimate.accepted
+    )
 }

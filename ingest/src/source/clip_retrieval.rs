@@ -17,7 +17,7 @@ use anchorite_index::SourceRef;
 use arrow_schema::Schema;
 
 use super::{
-    Settings, VectorMode,
+    Rows, Settings, VectorMode,
     columns::ColumnsUsed,
     npy::NpyRows,
     parquet::{ParquetRows, Purpose, unit_vector},
@@ -133,51 +133,10 @@ impl ClipRows {
         Ok(Self { name: name.to_owned(), image, text, metadata, settings, row: 0, rows, described: VecDeque::new() })
     }
 
-    pub(crate) fn rows(&self) -> u64 {
-        self.rows
-    }
-
-    pub(crate) fn schema(&self) -> Option<&Schema> {
-        self.metadata.as_ref().map(ParquetRows::schema)
-    }
-
-    pub(crate) fn dim(&self) -> Option<usize> {
-        self.image.as_ref().or(self.text.as_ref()).map(NpyRows::dim)
-    }
-
-    pub(crate) fn columns(&self) -> ColumnsUsed {
-        ColumnsUsed {
-            image_vector: self.image.as_ref().map(|_| "img_emb".to_owned()),
-            text_vector: self.text.as_ref().map(|_| "text_emb".to_owned()),
-            ..self.metadata.as_ref().map(ParquetRows::columns).unwrap_or_default()
-        }
-    }
-
-    pub(crate) fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
-        let count = ROWS_AT_ONCE.min(usize::try_from(self.rows - self.row).unwrap_or(ROWS_AT_ONCE));
-        if count == 0 {
-            return Ok(None);
-        }
-        let vectors = |array: &mut Option<NpyRows>| -> Result<Vec<Option<Vec<f32>>>, SourceError> {
-            match array {
-                Some(array) => Ok(array.read(count)?.into_iter().map(Some).collect()),
-                None => Ok(vec![None; count]),
-            }
-        };
-        let (images, texts) = (vectors(&mut self.image)?, vectors(&mut self.text)?);
-        let mut rows = Vec::with_capacity(count);
-        for (image, text) in images.into_iter().zip(texts) {
-            let described = self.describe()?;
-            rows.push(described.and_then(|row| self.join(row, image, text)));
-            self.row += 1;
-        }
-        Ok(Some(rows))
-    }
-
     /// The metadata of the present row.
     fn describe(&mut self) -> Result<RowResult, SourceError> {
         let source = SourceRef { file: self.name.clone(), row: self.row };
-        let Some(metadata) = &mut self.metadata else { return Ok(Ok(bare(source))) };
+        let Some(metadata) = &mut self.metadata else { return Ok(Ok(Row::at(source))) };
         while self.described.is_empty() {
             match metadata.next_rows()? {
                 Some(more) => self.described.extend(more),
@@ -204,9 +163,47 @@ impl ClipRows {
     }
 }
 
-fn bare(source: SourceRef) -> Row {
-    let fields = BTreeMap::new();
-    Row { source, key: None, picture: None, caption: None, image_vector: None, text_vector: None, fields, fields_cut: 0 }
+impl Rows for ClipRows {
+    fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
+        let count = ROWS_AT_ONCE.min(usize::try_from(self.rows - self.row).unwrap_or(ROWS_AT_ONCE));
+        if count == 0 {
+            return Ok(None);
+        }
+        let vectors = |array: &mut Option<NpyRows>| -> Result<Vec<Option<Vec<f32>>>, SourceError> {
+            match array {
+                Some(array) => Ok(array.read(count)?.into_iter().map(Some).collect()),
+                None => Ok(vec![None; count]),
+            }
+        };
+        let (images, texts) = (vectors(&mut self.image)?, vectors(&mut self.text)?);
+        let mut rows = Vec::with_capacity(count);
+        for (image, text) in images.into_iter().zip(texts) {
+            let described = self.describe()?;
+            rows.push(described.and_then(|row| self.join(row, image, text)));
+            self.row += 1;
+        }
+        Ok(Some(rows))
+    }
+
+    fn rows(&self) -> Option<u64> {
+        Some(self.rows)
+    }
+
+    fn columns(&self) -> ColumnsUsed {
+        ColumnsUsed {
+            image_vector: self.image.as_ref().map(|_| "img_emb".to_owned()),
+            text_vector: self.text.as_ref().map(|_| "text_emb".to_owned()),
+            ..self.metadata.as_ref().map(ParquetRows::columns).unwrap_or_default()
+        }
+    }
+
+    fn schema(&self) -> Option<&Schema> {
+        self.metadata.as_ref().and_then(ParquetRows::schema)
+    }
+
+    fn dim(&self) -> Option<usize> {
+        self.image.as_ref().or(self.text.as_ref()).map(NpyRows::dim)
+    }
 }
 
 fn part_name(name: &str, path: &Path) -> String {
@@ -222,7 +219,7 @@ fn agreed_rows(
     let counts = [
         ("img_emb", image.map(NpyRows::rows)),
         ("text_emb", text.map(NpyRows::rows)),
-        ("metadata", metadata.map(ParquetRows::rows)),
+        ("metadata", metadata.map(ParquetRows::count)),
     ];
     let known: Vec<(&str, u64)> = counts.into_iter().filter_map(|(part, rows)| rows.map(|r| (part, r))).collect();
     let rows = known.first().map_or(0, |(_, rows)| *rows);

@@ -11,6 +11,8 @@ use crate::{SourceError, VectorMode};
 
 /// Names under which datasets keep pictures (Hugging Face, img2dataset, webdataset).
 pub const IMAGE_NAMES: [&str; 6] = ["image", "jpg", "png", "webp", "img", "image_bytes"];
+/// Names under which tables keep the paths of pictures (open_clip, Hugging Face ImageFolder).
+pub const PATH_NAMES: [&str; 8] = ["filepath", "file_name", "filename", "image_path", "image", "img", "path", "file"];
 /// Names under which datasets keep captions.
 pub const CAPTION_NAMES: [&str; 5] = ["caption", "text", "txt", "sentence", "title"];
 /// Names under which datasets keep image vectors.
@@ -123,13 +125,13 @@ struct Part<'a> {
 }
 
 impl<'a> Part<'a> {
-    fn image(choice: &'a ColumnChoice) -> Self {
+    fn image(choice: &'a ColumnChoice, names: &'static [&'static str]) -> Self {
         Self {
             name: "image",
             flag: "--image-column",
             expected: "struct<bytes, path>, binary, or a string with paths",
             choice,
-            names: &IMAGE_NAMES,
+            names,
             rank: |t| {
                 image_kind(t).map(|kind| match kind {
                     ImageKind::Struct => 0,
@@ -186,6 +188,7 @@ pub(crate) struct Detector<'a> {
     pub(crate) schema: &'a Schema,
     pub(crate) options: &'a ColumnOptions,
     pub(crate) mode: VectorMode,
+    pub(crate) image_names: &'static [&'static str],
 }
 
 impl Detector<'_> {
@@ -208,7 +211,7 @@ impl Detector<'_> {
     }
 
     fn for_encoder(&self) -> Result<Columns, SourceError> {
-        let image = self.require(&Part::image(&self.options.image))?;
+        let image = self.require(&Part::image(&self.options.image, self.image_names))?;
         let caption = self.require(&Part::caption(&self.options.caption))?;
         Ok(Columns { image: self.image(image), caption, ..Columns::default() })
     }
@@ -220,7 +223,7 @@ impl Detector<'_> {
         if image_vector.is_none() && text_vector.is_none() {
             return Err(self.no_column(&image_part));
         }
-        let image = self.find(&Part::image(&self.options.image))?;
+        let image = self.find(&Part::image(&self.options.image, self.image_names))?;
         let caption = self.find(&Part::caption(&self.options.caption))?;
         Ok(Columns { image: self.image(image), caption, image_vector, text_vector, ..Columns::default() })
     }
@@ -301,6 +304,11 @@ impl Detector<'_> {
 
     fn positions(&self, wanted: impl Fn(&Field) -> bool) -> Vec<usize> {
         self.schema.fields().iter().enumerate().filter(|(_, f)| wanted(f)).map(|(at, _)| at).collect()
+    }
+
+    /// The error of a table that cannot have vectors.
+    pub(crate) fn no_vectors(&self) -> SourceError {
+        self.no_column(&Part::image_vector(&self.options.image_vector))
     }
 
     fn no_column(&self, part: &Part<'_>) -> SourceError {

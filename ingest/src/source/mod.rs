@@ -6,9 +6,13 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `find.rs`, `pattern.rs` | arguments to shards and their names; braces, wildcards, order |
 //! | `columns.rs` | which column is what |
 //! | `parquet.rs` | rows of a parquet file |
 //! | `values.rs` | arrow arrays to plain values |
+//! | `tar.rs` | samples of a WebDataset tar |
+//! | `pictures.rs`, `table.rs` | loose pictures with their captions beside them, or in a table |
+//! | `json.rs`, `sidecar.rs` | JSON metadata; img2dataset's files beside its shards |
 //! | `clip_retrieval.rs`, `npy.rs` | ready-made vectors with their metadata |
 //! | `confined.rs` | paths that come as data |
 //!
@@ -18,20 +22,30 @@
 mod clip_retrieval;
 pub(crate) mod columns;
 mod confined;
+mod find;
+mod json;
 mod npy;
 mod parquet;
+mod pattern;
+mod pictures;
+mod sidecar;
+mod table;
+mod tar;
 mod values;
 
-use std::{
-    collections::HashSet,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::{path::PathBuf, sync::Arc};
+
+use anchorite_index::Value;
 
 use crate::{Limits, RowResult, SourceError};
 use clip_retrieval::{ClipRows, Partition};
 use columns::{ColumnOptions, ColumnsUsed};
 use parquet::{ParquetRows, Purpose};
+use pictures::PictureRows;
+use table::TableRows;
+use tar::TarRows;
+
+pub(crate) use find::find;
 
 /// Whether vectors are made or taken as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,109 +67,81 @@ pub(crate) struct Settings {
     pub(crate) limits: Limits,
 }
 
-/// One file, or one partition of a clip-retrieval folder.
+/// One file, one folder of loose pictures, or one partition of a clip-retrieval folder.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Shard {
-    /// As [`anchorite_index::SourceRef::file`] has it: relative to the argument, never absolute.
+    /// As [`anchorite_index::SourceRef::file`] has it: never absolute, and the same however the shard was found.
     pub(crate) name: String,
+    /// The file or folder; shards of one argument are read in the natural order of these.
+    place: PathBuf,
     kind: ShardKind,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ShardKind {
     Parquet(PathBuf),
+    Tar(PathBuf),
+    /// CSV, TSV or JSON lines with the paths of pictures.
+    Table(PathBuf),
+    /// A folder of pictures; how many there are.
+    Pictures(PathBuf, u64),
     ClipRetrieval(Partition),
 }
 
-/// The shards of all arguments, in order; those of a folder by name.
-pub(crate) fn find(arguments: &[PathBuf], limits: &Limits) -> Result<Vec<Shard>, SourceError> {
-    if arguments.is_empty() {
-        return Err(SourceError::NoSources);
-    }
-    let mut shards = Vec::new();
-    for path in arguments {
-        let info = std::fs::metadata(path).map_err(|source| SourceError::Open { path: path.clone(), source })?;
-        match info.is_dir() {
-            true if clip_retrieval::is_clip_retrieval(path) => shards.extend(of_clip_retrieval(path)?),
-            true => shards.extend(of_folder(path, limits)?),
-            false => shards.push(Shard { name: file_name(path), kind: ShardKind::Parquet(path.clone()) }),
-        }
-    }
-    let mut names = HashSet::new();
-    match shards.iter().find(|shard| !names.insert(shard.name.as_str())) {
-        Some(shard) => Err(SourceError::SameName { name: shard.name.clone() }),
-        None => Ok(shards),
-    }
-}
-
-/// Partitions are called after the folder: every such folder's files have the same names.
-fn of_clip_retrieval(folder: &Path) -> Result<Vec<Shard>, SourceError> {
-    let full = folder.canonicalize().map_err(|source| SourceError::Open { path: folder.to_owned(), source })?;
-    let name = file_name(&full);
-    let shard = |(label, partition)| Shard { name: format!("{name}/{label}"), kind: ShardKind::ClipRetrieval(partition) };
-    Ok(clip_retrieval::partitions(folder, &name)?.into_iter().map(shard).collect())
-}
-
-fn of_folder(folder: &Path, limits: &Limits) -> Result<Vec<Shard>, SourceError> {
-    let mut found = Vec::new();
-    walk(folder, "", limits.max_folder_depth, &mut |name, path| {
-        let room = found.len() <= limits.max_shards;
-        if room {
-            found.push(Shard { name, kind: ShardKind::Parquet(path) });
-        }
-        room
-    })?;
-    if found.len() > limits.max_shards {
-        return Err(SourceError::TooManyShards { path: folder.to_owned(), max: limits.max_shards });
-    }
-    if found.is_empty() {
-        return Err(SourceError::NothingFound { path: folder.to_owned() });
-    }
-    found.sort_by(|a, b| a.name.cmp(&b.name));
-    Ok(found)
-}
-
-/// Calls `take` with each parquet file until it says no. Hidden entries and our own reject lists are passed over.
-fn walk(folder: &Path, prefix: &str, depth: usize, take: &mut dyn FnMut(String, PathBuf) -> bool) -> Result<(), SourceError> {
-    let failed = |source| SourceError::Open { path: folder.to_owned(), source };
-    for entry in std::fs::read_dir(folder).map_err(failed)? {
-        let path = entry.map_err(failed)?.path();
-        let name = file_name(&path);
-        if name.starts_with('.') {
-            continue;
-        }
-        let full_name = format!("{prefix}{name}");
-        if path.is_dir() {
-            if depth > 0 {
-                walk(&path, &format!("{full_name}/"), depth - 1, take)?;
-            }
-        } else if name.ends_with(".parquet") && !name.ends_with("rejects.parquet") && !take(full_name, path) {
-            return Ok(());
-        }
-    }
-    Ok(())
-}
-
-fn file_name(path: &Path) -> String {
-    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
-}
-
 /// A shard being read.
-pub(crate) enum ShardRows {
-    Parquet(Box<ParquetRows>),
-    ClipRetrieval(Box<ClipRows>),
+pub(crate) trait Rows {
+    /// The next rows in order; none after the last.
+    fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError>;
+
+    /// How many there are, where headers or a file beside it say so.
+    fn rows(&self) -> Option<u64>;
+
+    /// What is used, as far as it is known by now.
+    fn columns(&self) -> ColumnsUsed;
+
+    /// The columns, where the file declares them.
+    fn schema(&self) -> Option<&arrow_schema::Schema> {
+        None
+    }
+
+    /// Values of a ready-made vector, where the headers say.
+    fn dim(&self) -> Option<usize> {
+        None
+    }
+
+    /// Bytes read of the file, and all of them, where rows can only be estimated.
+    fn position(&self) -> Option<(u64, u64)> {
+        None
+    }
 }
 
 impl Shard {
-    pub(crate) fn open(&self, settings: &Arc<Settings>) -> Result<ShardRows, SourceError> {
+    pub(crate) fn open(&self, settings: &Arc<Settings>) -> Result<Box<dyn Rows>, SourceError> {
         Ok(match &self.kind {
-            ShardKind::Parquet(path) => {
-                ShardRows::Parquet(Box::new(ParquetRows::open(path, &self.name, Purpose::Whole, settings)?))
-            }
-            ShardKind::ClipRetrieval(partition) => {
-                ShardRows::ClipRetrieval(Box::new(ClipRows::open(&self.name, partition, settings)?))
-            }
+            ShardKind::Parquet(path) => Box::new(ParquetRows::open(path, &self.name, Purpose::Whole, settings)?),
+            ShardKind::Tar(path) => Box::new(TarRows::open(path, &self.name, settings)?),
+            ShardKind::Table(path) => Box::new(TableRows::open(path, &self.name, settings)?),
+            ShardKind::Pictures(folder, _) => Box::new(PictureRows::open(folder, &self.name, settings)?),
+            ShardKind::ClipRetrieval(partition) => Box::new(ClipRows::open(&self.name, partition, settings)?),
         })
+    }
+
+    /// Rows, where they can be told without reading all of it; none also when it cannot be opened.
+    pub(crate) fn rows(&self, settings: &Arc<Settings>) -> Option<u64> {
+        match &self.kind {
+            ShardKind::Tar(path) => sidecar::successes(path),
+            ShardKind::Table(_) => None,
+            ShardKind::Pictures(_, count) => Some(*count),
+            ShardKind::Parquet(_) | ShardKind::ClipRetrieval(_) => self.open(settings).ok()?.rows(),
+        }
+    }
+
+    /// Bytes of the file, where it is one.
+    pub(crate) fn file_bytes(&self) -> Option<u64> {
+        match &self.kind {
+            ShardKind::Parquet(path) | ShardKind::Tar(path) | ShardKind::Table(path) => Some(path.metadata().ok()?.len()),
+            ShardKind::Pictures(..) | ShardKind::ClipRetrieval(_) => None,
+        }
     }
 
     /// Whether it has vectors and nothing that an encoder could use.
@@ -164,42 +150,10 @@ impl Shard {
     }
 }
 
-impl ShardRows {
-    /// The next rows in order; none after the last.
-    pub(crate) fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
-        match self {
-            Self::Parquet(rows) => rows.next_rows(),
-            Self::ClipRetrieval(rows) => rows.next_rows(),
-        }
-    }
-
-    /// Rows as the files' headers count them.
-    pub(crate) fn rows(&self) -> u64 {
-        match self {
-            Self::Parquet(rows) => rows.rows(),
-            Self::ClipRetrieval(rows) => rows.rows(),
-        }
-    }
-
-    pub(crate) fn columns(&self) -> ColumnsUsed {
-        match self {
-            Self::Parquet(rows) => rows.columns(),
-            Self::ClipRetrieval(rows) => rows.columns(),
-        }
-    }
-
-    pub(crate) fn schema(&self) -> Option<&arrow_schema::Schema> {
-        match self {
-            Self::Parquet(rows) => Some(rows.schema()),
-            Self::ClipRetrieval(rows) => rows.schema(),
-        }
-    }
-
-    /// Values of a ready-made vector, where the headers say.
-    pub(crate) fn dim(&self) -> Option<usize> {
-        match self {
-            Self::Parquet(rows) => rows.dim(),
-            Self::ClipRetrieval(rows) => rows.dim(),
-        }
-    }
+/// Cuts a text at the last character that fits; says whether it did.
+pub(crate) fn cut(value: &mut Value, max: usize) -> bool {
+    let Value::Text(text) = value else { return false };
+    let too_long = text.len() > max;
+    text.truncate(text.floor_char_boundary(max));
+    too_long
 }

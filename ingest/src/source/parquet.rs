@@ -22,9 +22,10 @@ use parquet::arrow::{
 };
 
 use super::{
-    Settings, VectorMode,
-    columns::{Columns, ColumnsUsed, Detector},
+    Rows, Settings, VectorMode,
+    columns::{Columns, ColumnsUsed, Detector, IMAGE_NAMES},
     confined::{Folder, RelPath},
+    cut,
     values::{CaptionColumn, FieldColumn, PictureColumn, PictureRef, VectorColumn},
 };
 use crate::{
@@ -62,7 +63,8 @@ impl ParquetRows {
         let metadata =
             guarded(name, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| corrupt(name, e)))?;
         guarded(name, || check_footer(&file, name, &metadata, settings))?;
-        let detector = Detector { file: name, schema: metadata.schema(), options: &settings.columns, mode: settings.mode };
+        let (options, mode) = (&settings.columns, settings.mode);
+        let detector = Detector { file: name, schema: metadata.schema(), options, mode, image_names: &IMAGE_NAMES };
         let columns = match purpose {
             Purpose::Whole => detector.detect()?,
             Purpose::BesideVectors => detector.detect_beside_vectors()?,
@@ -85,27 +87,8 @@ impl ParquetRows {
     }
 
     /// Rows as the footer counts them.
-    pub(crate) fn rows(&self) -> u64 {
+    pub(crate) fn count(&self) -> u64 {
         self.metadata.metadata().row_groups().iter().map(|g| g.num_rows().max(0) as u64).sum()
-    }
-
-    pub(crate) fn schema(&self) -> &Schema {
-        self.metadata.schema()
-    }
-
-    pub(crate) fn columns(&self) -> ColumnsUsed {
-        self.columns.names(self.schema())
-    }
-
-    /// Values of a fixed-size vector column, if one is used.
-    pub(crate) fn dim(&self) -> Option<usize> {
-        [self.columns.image_vector, self.columns.text_vector].into_iter().flatten().find_map(|at| width(self.schema(), at))
-    }
-
-    /// The next rows in order; none after the last.
-    pub(crate) fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
-        let name = self.name.clone();
-        guarded(&name, || self.read_rows())
     }
 
     fn read_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
@@ -171,6 +154,31 @@ impl ParquetRows {
     }
 }
 
+impl Rows for ParquetRows {
+    fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
+        let name = self.name.clone();
+        guarded(&name, || self.read_rows())
+    }
+
+    fn rows(&self) -> Option<u64> {
+        Some(self.count())
+    }
+
+    fn columns(&self) -> ColumnsUsed {
+        self.columns.names(self.metadata.schema())
+    }
+
+    fn schema(&self) -> Option<&Schema> {
+        Some(self.metadata.schema())
+    }
+
+    /// Values of a fixed-size vector column, if one is used.
+    fn dim(&self) -> Option<usize> {
+        let columns = [self.columns.image_vector, self.columns.text_vector];
+        columns.into_iter().flatten().find_map(|at| width(self.metadata.schema(), at))
+    }
+}
+
 /// One record batch with its columns by purpose.
 struct BatchView<'a> {
     file: &'a ParquetRows,
@@ -215,14 +223,12 @@ impl<'a> BatchView<'a> {
             return Err(RowProblem { code: code::TEXT_TOO_LONG, message });
         }
         let mut row = Row {
-            source: source.clone(),
             key: self.key.as_ref().and_then(|k| k.get(i)).and_then(key_text),
             picture: self.picture(i)?,
             caption: caption.map(str::to_owned),
             image_vector: self.vector(self.image_vector.as_ref(), i)?,
             text_vector: self.vector(self.text_vector.as_ref(), i)?,
-            fields: std::collections::BTreeMap::new(),
-            fields_cut: 0,
+            ..Row::at(source.clone())
         };
         for (name, column) in &self.fields {
             let Some(mut value) = column.get(i) else { continue };
@@ -271,14 +277,6 @@ fn key_text(value: Value) -> Option<String> {
         Value::Int(number) => Some(number.to_string()),
         Value::Bool(_) | Value::Float(_) => None,
     }
-}
-
-/// Cuts a text at the last character that fits; says whether it did.
-fn cut(value: &mut Value, max: usize) -> bool {
-    let Value::Text(text) = value else { return false };
-    let too_long = text.len() > max;
-    text.truncate(text.floor_char_boundary(max));
-    too_long
 }
 
 /// Both ends of the file: the mark, and a footer that is no longer than the file and the limit.

@@ -1,0 +1,205 @@
+//! Arguments to shards: what each file is, its name, and the order.
+//!
+//! A file is what its ending says (`.parquet`, `.tar`, `.tar.gz`, `.tgz`, `.jsonl`, `.csv`, `.tsv`); one that is named itself
+//! and has none of these is looked into. Folders are walked: a table in a folder owns the pictures below it, pictures without a
+//! table are a shard of their own for each folder. img2dataset's files beside its shards are no sources; they are counted.
+//!
+//! Names. A shard is called after its folder and itself: `cc3m/00000.tar`, whether it was named itself, found through its
+//! folder, or matched by a pattern, and wherever `cc3m` lies. With a source root it is called by its path below that. Rows are
+//! known to the pool by these names, so moving a dataset keeps its rows as long as the last folder keeps its name.
+
+use std::{
+    collections::{BTreeSet, HashSet},
+    fs::File,
+    io::Read,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    Shard, ShardKind, clip_retrieval,
+    pattern::{self, natural},
+    pictures, sidecar, tar,
+};
+use crate::{Limits, SourceError};
+
+/// What the arguments stand for.
+#[derive(Debug, Default)]
+pub(crate) struct Found {
+    pub(crate) shards: Vec<Shard>,
+    /// img2dataset's statistics and lists beside its shards.
+    pub(crate) sidecars: u64,
+}
+
+/// The shards of all arguments, in order; those of a folder or pattern in natural order of their names.
+pub(crate) fn find(arguments: &[PathBuf], root: Option<&Path>, limits: &Limits) -> Result<Found, SourceError> {
+    if arguments.is_empty() {
+        return Err(SourceError::NoSources);
+    }
+    let root = root.map(canonical).transpose()?;
+    let mut finder = Finder { root, limits, found: Found::default() };
+    for argument in arguments {
+        let before = finder.found.shards.len();
+        for source in pattern::expand(argument, limits)? {
+            finder.source(&source)?;
+        }
+        if finder.found.shards.len() == before {
+            return Err(SourceError::NothingFound { path: argument.clone() });
+        }
+        if finder.found.shards.len() > limits.max_shards {
+            return Err(SourceError::TooManyShards { path: argument.clone(), max: limits.max_shards });
+        }
+    }
+    Ok(finder.found)
+}
+
+impl Found {
+    /// Refuses two shards of one name, whose rows would have the same keys.
+    pub(crate) fn with_distinct_names(self) -> Result<Self, SourceError> {
+        let mut names = HashSet::new();
+        match self.shards.iter().find(|shard| !names.insert(shard.name.as_str())) {
+            Some(shard) => Err(SourceError::SameName { name: shard.name.clone() }),
+            None => Ok(self),
+        }
+    }
+}
+
+fn canonical(path: &Path) -> Result<PathBuf, SourceError> {
+    path.canonicalize().map_err(|source| SourceError::Open { path: path.to_owned(), source })
+}
+
+struct Finder<'a> {
+    root: Option<PathBuf>,
+    limits: &'a Limits,
+    found: Found,
+}
+
+impl Finder<'_> {
+    fn source(&mut self, source: &pattern::Expanded) -> Result<(), SourceError> {
+        let path = &source.path;
+        let info = std::fs::metadata(path).map_err(|source| SourceError::Open { path: path.clone(), source })?;
+        if info.is_dir() {
+            return self.folder(path);
+        }
+        let parent = canonical(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        let name = file_name(path);
+        let kind = by_name(&name, path);
+        if source.matched && (kind.is_none() || self.passed_over(&name, &|other| parent.join(other).exists())) {
+            return Ok(());
+        }
+        let kind = kind.unwrap_or_else(|| by_content(path));
+        self.push(&parent.join(name), kind)
+    }
+
+    fn folder(&mut self, folder: &Path) -> Result<(), SourceError> {
+        let folder = canonical(folder)?;
+        if clip_retrieval::is_clip_retrieval(&folder) {
+            let name = self.name(&folder.join("x"))?;
+            let name = name.strip_suffix("/x").unwrap_or_default();
+            for (label, partition) in clip_retrieval::partitions(&folder, name)? {
+                let (name, place) = (format!("{name}/{label}"), folder.join(&label));
+                self.found.shards.push(Shard { name, place, kind: ShardKind::ClipRetrieval(partition) });
+            }
+            return Ok(());
+        }
+        let before = self.found.shards.len();
+        self.walk(&folder, self.limits.max_folder_depth, false)?;
+        if let Some(own) = self.found.shards.get_mut(before..) {
+            own.sort_by(|a, b| natural(&a.place.to_string_lossy(), &b.place.to_string_lossy()));
+        }
+        Ok(())
+    }
+
+    /// Hidden entries and our own reject lists are passed over.
+    fn walk(&mut self, folder: &Path, depth: usize, owned: bool) -> Result<(), SourceError> {
+        let failed = |source| SourceError::Open { path: folder.to_owned(), source };
+        let (mut names, mut pictures) = (BTreeSet::new(), 0);
+        for entry in std::fs::read_dir(folder).map_err(failed)? {
+            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+            match (name.starts_with('.'), pictures::is_picture_name(&name)) {
+                (true, _) => {}
+                (_, true) => pictures += 1,
+                // Captions and metadata beside pictures: there are as many as pictures, and they are no sources.
+                _ if [".txt", ".json"].iter().any(|end| name.ends_with(end)) && !name.ends_with("_stats.json") => {}
+                _ => {
+                    names.insert(name);
+                }
+            }
+            if names.len() > self.limits.max_shards.saturating_mul(4) {
+                return Err(SourceError::TooManyShards { path: folder.to_owned(), max: self.limits.max_shards });
+            }
+        }
+        let kinds: Vec<(&String, Option<ShardKind>)> = names.iter().map(|n| (n, by_name(n, &folder.join(n)))).collect();
+        let owned = owned || kinds.iter().any(|(_, kind)| matches!(kind, Some(ShardKind::Table(_))));
+        for (name, kind) in kinds {
+            let path = folder.join(name);
+            if path.is_dir() {
+                if depth > 0 {
+                    self.walk(&path, depth - 1, owned)?;
+                }
+            } else if !self.passed_over(name, &|other| names.contains(other)) {
+                match kind {
+                    Some(kind) => self.push(&path, kind)?,
+                    None => continue,
+                }
+            }
+            if self.found.shards.len() > self.limits.max_shards {
+                return Err(SourceError::TooManyShards { path: folder.to_owned(), max: self.limits.max_shards });
+            }
+        }
+        if pictures > 0 && !owned {
+            self.push(folder, ShardKind::Pictures(folder.to_owned(), pictures))?;
+        }
+        Ok(())
+    }
+
+    /// Whether the file is no source although its ending is one's.
+    fn passed_over(&mut self, name: &str, has: &dyn Fn(&str) -> bool) -> bool {
+        let sidecar = sidecar::is_sidecar(name, has);
+        self.found.sidecars += u64::from(sidecar);
+        sidecar || name.ends_with("rejects.parquet")
+    }
+
+    fn push(&mut self, path: &Path, kind: ShardKind) -> Result<(), SourceError> {
+        let name = self.name(path)?;
+        self.found.shards.push(Shard { name, place: path.to_owned(), kind });
+        Ok(())
+    }
+
+    /// The name of a file whose folder's path is canonical. The file itself may be a link (the Hugging Face cache is made of them).
+    fn name(&self, path: &Path) -> Result<String, SourceError> {
+        if let Some(root) = &self.root {
+            let below = path.strip_prefix(root);
+            let outside = |_| SourceError::OutsideRoot { path: path.to_owned(), root: root.clone() };
+            return Ok(below.map_err(outside)?.to_string_lossy().into_owned());
+        }
+        let folder = path.parent().map(file_name).filter(|name| !name.is_empty());
+        Ok(folder.map_or_else(|| file_name(path), |folder| format!("{folder}/{}", file_name(path))))
+    }
+}
+
+fn by_name(name: &str, path: &Path) -> Option<ShardKind> {
+    let lower = name.to_ascii_lowercase();
+    let ends = |endings: &[&str]| endings.iter().any(|ending| lower.ends_with(ending));
+    if ends(&[".parquet"]) {
+        Some(ShardKind::Parquet(path.to_owned()))
+    } else if tar::is_tar_name(&lower) {
+        Some(ShardKind::Tar(path.to_owned()))
+    } else if ends(&[".jsonl", ".csv", ".tsv"]) {
+        Some(ShardKind::Table(path.to_owned()))
+    } else {
+        None
+    }
+}
+
+/// A file that is named itself and whose ending says nothing. What is no tar is left to the parquet reader to refuse.
+fn by_content(path: &Path) -> ShardKind {
+    let mut head = Vec::new();
+    // What cannot be read here cannot be read there either, and is told there.
+    let _ = File::open(path).and_then(|file| file.take(512).read_to_end(&mut head));
+    let kind = if tar::is_tar_content(&head) { ShardKind::Tar } else { ShardKind::Parquet };
+    kind(path.to_owned())
+}
+
+fn file_name(path: &Path) -> String {
+    path.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}

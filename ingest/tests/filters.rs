@@ -1,0 +1,123 @@
+//! Filters leave rows out, count each by reason, list it, and are no rejects; a plan says how long and how big.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+mod support;
+
+use anchorite_encoder::Encode;
+use anchorite_index::Cancel;
+use anchorite_ingest::{Filters, IngestJob, IngestOptions, IngestReport, NoProgress, Outcome, Vectors, ingest, plan};
+use support::{binary, encoder, fixture, jpeg, read_rejects, run, run_ready, store, text, vectors, write, write_pairs};
+
+fn with(filters: Filters) -> IngestOptions {
+    IngestOptions { filters, max_rejects: Some(0), ..Default::default() }
+}
+
+fn filtered(report: &IngestReport) -> Vec<(&str, u64)> {
+    assert_eq!(report.rows_read, report.accepted + report.rejected + report.filtered + report.already_present);
+    report.filtered_by_reason.iter().map(|(code, count)| (code.as_str(), *count)).collect()
+}
+
+#[test]
+fn captions_of_too_few_or_too_many_words() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    let captions = ["one", "one two", "  one\ttwo three ", "one two three four"];
+    write(&file, vec![("image", binary((0..4).map(|i| Some(jpeg(i))))), ("caption", text(captions.map(Some)))]);
+    let rejects = folder.path().join("rejects.parquet");
+    let filters = Filters { min_caption_words: Some(2), max_caption_words: Some(3), ..Default::default() };
+    let run = run(&file, &IngestOptions { rejects: Some(rejects.clone()), ..with(filters) });
+    assert_eq!(filtered(run.report()), [("filtered_caption_long", 1), ("filtered_caption_short", 1)]);
+    // Not wanted is not wrong: no row counts against the limit, and every row is listed.
+    assert_eq!((run.report().outcome, run.report().accepted, run.report().rejected), (Outcome::Done, 2, 0));
+    let listed: Vec<_> = read_rejects(&rejects).into_iter().map(|(_, row, code, _)| (row, code)).collect();
+    assert_eq!(listed, [(0, "filtered_caption_short".to_owned()), (3, "filtered_caption_long".to_owned())]);
+}
+
+#[test]
+fn pictures_smaller_than_wanted_by_their_header() {
+    let of = |edge| {
+        run(fixture("webdataset/cc3m-train-0000.tar"), &with(Filters { min_image_edge: Some(edge), ..Default::default() }))
+    };
+    assert_eq!(of(12).report().accepted, 4);
+    assert_eq!(filtered(of(13).report()), [("filtered_image_small", 4)]);
+}
+
+#[test]
+fn the_same_picture_and_caption_twice_in_a_run_and_again_after_a_resume() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    let rows = [(0, "a"), (1, "a"), (0, "b"), (0, "a"), (1, "a")];
+    write(&file, vec![("image", binary(rows.map(|r| Some(jpeg(r.0))))), ("caption", text(rows.map(|r| Some(r.1))))]);
+    let options = with(Filters { drop_duplicates: true, ..Default::default() });
+    let (mut store, encoder, sources) = (store(), encoder(), [file.clone()]);
+    let job = IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options };
+    let first = ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap();
+    assert_eq!((first.accepted, filtered(&first)), (3, vec![("filtered_duplicate", 2)]));
+    let second = ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap();
+    assert_eq!((second.already_present, filtered(&second)), (3, vec![("filtered_duplicate", 2)]));
+    assert_eq!(run(&file, &with(Filters::default())).report().accepted, 5);
+}
+
+#[test]
+fn pairs_below_a_clip_score() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    write_pairs(&file, 0, 40);
+    let encoder = encoder();
+    let scores: Vec<f32> = run(&file, &IngestOptions::default())
+        .records()
+        .iter()
+        .map(|r| r.image.iter().flatten().zip(r.text.iter().flatten()).map(|(a, b)| a * b).sum())
+        .collect();
+    let mut sorted = scores.clone();
+    sorted.sort_by(f32::total_cmp);
+    let middle = (sorted[19] + sorted[20]) / 2.0;
+    let half = run(&file, &with(Filters { min_clip_score: Some(middle), ..Default::default() }));
+    assert_eq!((half.report().accepted, filtered(half.report())), (20, vec![("filtered_clip_score", 20)]));
+    assert!(half.records().iter().all(|r| scores[r.source.row as usize] > middle));
+    assert_eq!(encoder.dim(), support::DIM);
+
+    // Ready-made vectors are held to it too.
+    let rows = |second: f32| vectors(&[Some(vec![1.0, 0.0]), Some(vec![second, 1.0])], 2);
+    write(&file, vec![("image_embedding", rows(0.0)), ("text_embedding", rows(-2.0)), ("caption", text([Some("a"), Some("b")]))]);
+    let run = run_ready(&file, 2, &with(Filters { min_clip_score: Some(0.5), ..Default::default() }));
+    assert_eq!((run.report().accepted, filtered(run.report())), (1, vec![("filtered_clip_score", 1)]));
+}
+
+#[test]
+fn a_plan_estimates_time_size_and_the_rows_of_a_tar() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    write_pairs(&file, 0, 400);
+    let (encoder, options) = (encoder(), IngestOptions::default());
+    let planned = |source: &std::path::Path, check_rows| {
+        let sources = [source.to_owned()];
+        plan(IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options }, check_rows).unwrap()
+    };
+    let found = planned(&file, 8);
+    let estimate = found.estimate.unwrap();
+    assert_eq!((found.rows, found.estimated, found.checked.len()), (400, false, 8));
+    assert_eq!((estimate.sampled_rows, estimate.accepted), (64, 64));
+    assert!((estimate.seconds - 400.0 / estimate.rows_per_second).abs() < 1e-6);
+    // Two vectors of 32 values of 3 bytes each, and at least the picture.
+    assert!(estimate.pool_bytes > 400 * (192 + 12) && estimate.pool_bytes < 400 * 1_000, "{estimate:?}");
+    assert_eq!(planned(&file, 0).estimate, None);
+
+    // A tar does not say how many samples it has; its size and the first of them do, roughly.
+    let mut tar = tar::Builder::new(Vec::new());
+    for i in 0..1_000 {
+        for (ending, bytes) in [("jpg", jpeg(i)), ("txt", b"words".to_vec())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, format!("{i:05}.{ending}"), &bytes[..]).unwrap();
+        }
+    }
+    let tar_file = folder.path().join("0.tar");
+    std::fs::write(&tar_file, tar.into_inner().unwrap()).unwrap();
+    let found = planned(&tar_file, 8);
+    assert!(found.estimated && found.sources[0].estimated);
+    assert!((300..3_000).contains(&found.rows), "{}", found.rows);
+    // With img2dataset's statistics beside it, it does say.
+    let found = planned(&fixture("img2dataset_webdataset/00000.tar"), 8);
+    assert_eq!((found.rows, found.estimated), (3, false));
+}
