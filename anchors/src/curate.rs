@@ -154,7 +154,7 @@ pub fn curate(
         let askers = draw.iter().map(|stratum| asker(None, Some(stratum.wanted))).collect();
         round = work.run(&control_rules(&policy.select), askers, &Source::Draw(&draw))?;
     }
-    Ok(work.account(&policy, round, &classes, requested))
+    Ok(work.account(&policy, &round, &classes, requested))
 }
 
 /// What [`curate`] needs from where it runs.
@@ -463,7 +463,7 @@ impl<'a> Work<'a> {
         shares
     }
 
-    fn account(self, policy: &Policy, round: Round, classes: &Classes, requested: usize) -> Curated {
+    fn account(&self, policy: &Policy, round: &Round, classes: &Classes, requested: usize) -> Curated {
         let selection = &round.selection;
         let mut report = Report {
             queries: self.questions.list.len() as u64,
@@ -490,7 +490,7 @@ impl<'a> Work<'a> {
             report.classes.iter_mut().for_each(|c| c.shortfall = c.wanted.saturating_sub(c.found));
         }
         self.report_matches(&mut report);
-        let entries = self.entries(policy, &round, &mut report);
+        let entries = self.entries(policy, round, &mut report);
         Curated { entries, report }
     }
 

@@ -38,16 +38,14 @@ fn cosine(a: Option<&[f32]>, b: Option<&[f32]>) -> f32 {
     }
 }
 
-/// The place of the greatest value among those left.
+/// Values nearer than this are one: what rounding makes of equal ones must not decide.
+const ROUNDING: f32 = 1e-6;
+
+/// Where the first of the greatest values among those left is.
 fn best(left: &[usize], value: impl Fn(usize) -> f32) -> Option<usize> {
-    let mut found: Option<(usize, f32)> = None;
-    for (at, &place) in left.iter().enumerate() {
-        let v = value(place);
-        if found.is_none_or(|(_, top)| v > top) {
-            found = Some((at, v));
-        }
-    }
-    found.map(|(at, _)| at)
+    let values: Vec<f32> = left.iter().map(|&place| value(place)).collect();
+    let top = values.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    values.iter().position(|v| *v >= top - ROUNDING)
 }
 
 /// Keeps for each member its nearest taken one: one comparison a member and step.

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use anchorite_index::{Cancel, Effort, Hit, PairStore, Parts, Query, RowId, Side, StoreError};
+use anchorite_index::{Cancel, Effort, Hit, PairStore, Parts, Query, Record, RowId, Side, StoreError};
 
 use crate::{diversity::dot, policy::Policy, questions::Question};
 
@@ -84,13 +84,12 @@ impl<'a> Gatherer<'a> {
         let rows: BTreeSet<RowId> = answers.iter().flatten().flat_map(|g| g.hits.iter().map(|h| h.row)).collect();
         let rows: Vec<RowId> = rows.into_iter().collect();
         let records = self.store.get(&rows, Parts { vectors: true, picture: false })?;
-        let vectors: HashMap<RowId, (Option<Vec<f32>>, Option<Vec<f32>>)> =
-            records.into_iter().flatten().map(|r| (r.row, (r.image, r.text))).collect();
+        let records: HashMap<RowId, Record> = records.into_iter().flatten().map(|r| (r.row, r)).collect();
         let score = |question: &Question, row: &RowId| {
-            let (image, text) = vectors.get(row)?;
+            let record = records.get(row)?;
             let mut sum = 0.0;
             for (from, to, weight) in &self.directions {
-                let stored = if *to == Side::Image { image } else { text };
+                let stored = if *to == Side::Image { &record.image } else { &record.text };
                 sum += weight * dot(question.vector(*from)?, stored.as_deref()?);
             }
             Some(sum)

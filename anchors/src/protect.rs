@@ -46,32 +46,35 @@ pub fn perceptual_hash(picture: &Rgb) -> Option<u128> {
 const FLAT: u64 = 512;
 const GRID: usize = 9;
 
-/// Means of grey over 9 x 9 cells, in 256ths of a level. Cells of a picture smaller than the grid share pixels.
+/// Means of grey over 9 x 9 cells of equal size, in 256ths of a level. A pixel on a border counts in both cells, by its share.
 fn grey_grid(picture: &Rgb) -> [[u64; GRID]; GRID] {
     let (width, height) = (picture.width(), picture.height());
-    let bounds = |cell: usize, size: usize| {
-        let start = cell * size / GRID;
-        start..((cell + 1) * size / GRID).max(start + 1)
-    };
     let mut grid = [[0; GRID]; GRID];
     for (y, row) in grid.iter_mut().enumerate() {
         for (x, cell) in row.iter_mut().enumerate() {
-            let (xs, ys) = (bounds(x, width), bounds(y, height));
-            let count = (xs.len() * ys.len()) as u64;
             let mut sum = 0_u64;
-            for line in ys {
-                let start = (line * width + xs.start) * 3;
-                let pixels = &picture.values()[start..start + xs.len() * 3];
-                // ITU-R 601 in 256ths.
-                sum += pixels
-                    .chunks_exact(3)
-                    .map(|p| 77 * u64::from(p[0]) + 150 * u64::from(p[1]) + 29 * u64::from(p[2]))
-                    .sum::<u64>();
+            for (line, tall) in shares(y, height) {
+                for (column, wide) in shares(x, width) {
+                    let at = (line * width + column) * 3;
+                    let pixel = &picture.values()[at..at + 3];
+                    // ITU-R 601 in 256ths.
+                    let grey = 77 * u64::from(pixel[0]) + 150 * u64::from(pixel[1]) + 29 * u64::from(pixel[2]);
+                    sum += grey * tall * wide;
+                }
             }
-            *cell = sum / count;
+            *cell = sum / (width * height) as u64;
         }
     }
     grid
+}
+
+/// The pixels of a cell along one edge, and their shares of it: in ninths of a pixel, `size` in all.
+fn shares(cell: usize, size: usize) -> impl Iterator<Item = (usize, u64)> {
+    let (start, end) = (cell * size, (cell + 1) * size);
+    (start / GRID..end.div_ceil(GRID)).map(move |pixel| {
+        let overlap = end.min((pixel + 1) * GRID) - start.max(pixel * GRID);
+        (pixel, overlap as u64)
+    })
 }
 
 /// A picture of a protected set.

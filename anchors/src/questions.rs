@@ -14,7 +14,7 @@ use std::{
 
 use anchorite_encoder::{Embedding, Encode, Pixels, Tokens};
 use anchorite_index::{Cancel, Side, StoreError, Value};
-use anchorite_ingest::{ColumnOptions, Limits as SourceLimits, Row, Rows, VectorMode};
+use anchorite_ingest::{ColumnChoice, ColumnOptions, Limits as SourceLimits, Row, Rows, VectorMode};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
             VectorSource::Encode => VectorMode::Encode,
             VectorSource::Ready => VectorMode::Ready { dim: Some(self.encoder.dim()) },
         };
-        let mut rows = Rows::open(&[path.to_owned()], ColumnOptions::default(), mode, SourceLimits::default())?;
+        let mut rows = Rows::open(&[path.to_owned()], self.columns(), mode, SourceLimits::default())?;
         while let Some(row) = rows.next_row()? {
             match row {
                 Ok(row) => {
@@ -166,6 +166,19 @@ impl<'a> Reader<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Only what the directions start from must be there.
+    fn columns(&self) -> ColumnOptions {
+        let if_needed = |needed| if needed { ColumnChoice::Auto } else { ColumnChoice::Absent };
+        let ready = self.policy.queries.vectors == VectorSource::Ready;
+        ColumnOptions {
+            image: if_needed(self.needs[0] && !ready),
+            caption: if_needed(self.needs[1] && !ready && !self.prompted()),
+            key: None,
+            image_vector: if_needed(self.needs[0]),
+            text_vector: if_needed(self.needs[1]),
+        }
     }
 
     fn draft(&self, row: Row) -> Result<Draft, CurateError> {

@@ -298,9 +298,9 @@ impl Walk {
                 break;
             }
             if fits(offer) {
-                shortlist.push(place)
+                shortlist.push(place);
             } else {
-                head.push(place)
+                head.push(place);
             }
             seen = place + 1;
         }
