@@ -223,13 +223,18 @@ impl Classes {
     }
 }
 
-/// Anchors asked for in all.
+/// Anchors asked for in all: by each class what its queries and bounds allow, by the others `k`, in all no more than the target.
 fn requested(policy: &Policy, questions: &Questions, classes: &Classes) -> usize {
-    let by_k = policy.select.k.map(|k| k.saturating_mul(questions.list.len()));
-    let bounds = policy.select.class;
-    let by_class = (bounds.most() < usize::MAX).then(|| bounds.most().saturating_mul(classes.names.len()));
-    let least = bounds.least().saturating_mul(classes.names.len());
-    [by_k.map(|n| n.max(least)), by_class, policy.select.target].into_iter().flatten().min().unwrap_or(0)
+    let select = &policy.select;
+    let mut queries = vec![0_usize; classes.names.len()];
+    classes.of_query.iter().flatten().for_each(|class| queries[*class] += 1);
+    let unclassed = questions.list.len() - queries.iter().sum::<usize>();
+    let of = |queries: usize| select.k.map_or(usize::MAX, |k| k.saturating_mul(queries));
+    let of_class = |queries: &usize| of(*queries).min(select.class.most()).max(select.class.least());
+    let unbounded = if unclassed == 0 { 0 } else { of(unclassed) };
+    let sum = queries.iter().map(of_class).fold(unbounded, usize::saturating_add);
+    // Unbounded queries need a target; a policy without either is refused.
+    sum.min(select.target.unwrap_or(usize::MAX))
 }
 
 /// Rows of one stratum in the order in which they are drawn.

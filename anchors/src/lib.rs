@@ -48,7 +48,7 @@ pub use curate::{ClassReport, Curated, Entry, ProtectedPair, Report, Surrounding
 pub use error::{AskError, CurateError, PolicyError, RetrieveError};
 pub use limits::Limits;
 pub use policy::Policy;
-pub use protect::{Protected, ProtectedSet, perceptual_hash};
+pub use protect::{Protected, ProtectedSet, perceptual_distance, perceptual_hash};
 pub use questions::{Question, Questions, read_questions};
 pub use reason::{End, How, Match, Reason};
 pub use recall::recall;

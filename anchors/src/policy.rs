@@ -9,6 +9,25 @@ use anchorite_index::{Effort, Key, Side, Value};
 use crate::{Limits, PolicyError, templates};
 
 /// Which pairs of a pool become anchors. [`Policy::default`] takes the four nearest pictures of each query picture.
+///
+/// ```
+/// use anchorite_anchors::Policy;
+///
+/// let policy = Policy::from_toml(
+///     r#"
+///     [queries]
+///     text = "class-name"
+///     class_column = "label"
+///     [select]
+///     k = 8
+///     class = { minimum = 20, maximum = 100 }
+///     [exclude]
+///     words = ["golden retriever"]
+///     "#,
+/// )?;
+/// assert_eq!(policy.select.near_duplicate, Some(0.95));
+/// # Ok::<(), anchorite_anchors::PolicyError>(())
+/// ```
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Policy {
@@ -387,7 +406,8 @@ pub struct Protect {
     pub sets: Vec<ProtectedSource>,
     /// The same picture bytes. Default: on.
     pub exact: bool,
-    /// Perceptual hashes (128 bits) that differ in at most this many bits. Default 10; `false` to leave it out.
+    /// Perceptual hashes at most this unlike, from 0 (equal) to 64. Default 14: on 13 pairs of drawings looked at by eye, recompressed
+    /// ones were at 2 to 16, different ones at 18 and more. `false` to leave it out.
     #[serde(with = "switch")]
     pub perceptual: Option<u32>,
     /// Image vectors this near (cosine). Default 0.95; `false` to leave it out.
@@ -404,7 +424,7 @@ impl Default for Protect {
         Self {
             sets: Vec::new(),
             exact: true,
-            perceptual: Some(10),
+            perceptual: Some(14),
             similarity: Some(0.95),
             nearer_than_queries: false,
             audit: false,
@@ -504,7 +524,7 @@ impl Policy {
         }
         require(self.exclude.words.iter().all(|w| w.chars().any(char::is_alphanumeric)), "exclude.words", "has letters")?;
         let protect = &self.protect;
-        require(protect.perceptual.is_none_or(|bits| bits <= 64), "protect.perceptual", "is at most 64 of 128 bits")?;
+        require(protect.perceptual.is_none_or(|bits| bits <= 64), "protect.perceptual", "is at most 64")?;
         require(
             protect.similarity.is_none_or(|v| (-1.0..=1.0).contains(&v)),
             "protect.similarity",

@@ -1,6 +1,6 @@
 //! Protected evaluation sets: is a pair's picture one of theirs, or too like one?
 //!
-//! Three tests, cheapest first: equal bytes (SHA-256 of the stored picture), perceptual hashes that differ in few bits, image vectors that are
+//! Three tests, cheapest first: equal bytes (SHA-256 of the stored picture), perceptual hashes that differ little, image vectors that are
 //! near. The first that holds names the match. A pair whose picture the pool did not keep, or that cannot be decoded, is tested by its
 //! vector alone, and counted.
 
@@ -40,6 +40,14 @@ pub fn perceptual_hash(picture: &Rgb) -> Option<u128> {
         }
     }
     Some(hash)
+}
+
+/// How unlike two hashes are: the bits that differ, for every 64 that are set in either. Half the bits of a photograph are set; a drawing on
+/// a plain ground sets few, so that a plain count of differing bits would call unlike drawings alike.
+#[must_use]
+pub fn perceptual_distance(a: u128, b: u128) -> f32 {
+    let either = (a | b).count_ones().max(1);
+    (a ^ b).count_ones() as f32 * 64.0 / either as f32
 }
 
 /// Grid values are 256ths of a grey level; less than two levels between darkest and lightest cell is no contrast.
@@ -255,9 +263,10 @@ impl Protected {
     fn same_look(&self, record: &Record) -> Option<Match> {
         let limit = self.rules.perceptual?;
         let hash = perceptual_hash(&decode(record.picture.as_deref()?, &self.images).ok()?)?;
-        let distance = |p: &Picture| p.perceptual.map(|other| (hash ^ other).count_ones());
-        let nearest = self.pictures.iter().enumerate().filter_map(|(place, p)| distance(p).map(|bits| (bits, place))).min()?;
-        (nearest.0 <= limit).then(|| self.found(nearest.1, How::Perceptual, nearest.0 as f32))
+        let distance = |p: &Picture| p.perceptual.map(|other| perceptual_distance(hash, other));
+        let all = self.pictures.iter().enumerate().filter_map(|(place, p)| distance(p).map(|far| (place, far)));
+        let (place, far) = all.min_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)))?;
+        (far <= limit as f32).then(|| self.found(place, How::Perceptual, far))
     }
 
     fn near(&self, record: &Record, queries: &[&[f32]]) -> Option<Match> {

@@ -68,7 +68,7 @@ pub struct Match {
     pub picture: String,
     /// How it was recognised.
     pub how: How,
-    /// Differing bits for perceptual hashes, a cosine for vectors, 0 for equal bytes.
+    /// Distance from 0 to 64 for perceptual hashes, a cosine for vectors, 0 for equal bytes.
     pub value: f32,
 }
 
@@ -78,7 +78,7 @@ pub struct Match {
 pub enum How {
     /// The same bytes.
     Exact,
-    /// Perceptual hashes that differ in few bits.
+    /// Perceptual hashes that differ little.
     Perceptual,
     /// Image vectors that are near.
     Similar,

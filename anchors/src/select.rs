@@ -11,6 +11,7 @@
 use std::{cmp::Ordering, collections::HashMap};
 
 use anchorite_index::ContentHash;
+use rayon::prelude::*;
 
 use crate::{
     diversity,
@@ -108,6 +109,43 @@ pub fn select(rules: &Select, askers: &[Asker], items: &[Item]) -> Selection {
     run.finish()
 }
 
+/// Anchors taken from which on a comparison with all of them is worth several threads.
+const PARALLEL_FROM: usize = 4_096;
+
+/// A taken pair as near duplicates are told from it.
+struct Vectored {
+    item: usize,
+    tail: f32,
+}
+
+/// A vector whose first quarter mostly says that another is not near: the rest adds at most the product of both lengths.
+struct Split<'a> {
+    values: &'a [f32],
+    /// Length of all but the first quarter.
+    tail: f32,
+}
+
+impl<'a> Split<'a> {
+    /// What rounding may add to a bound.
+    const SLACK: f32 = 1e-4;
+
+    fn new(values: &'a [f32]) -> Self {
+        let rest = &values[values.len() / 4..];
+        Self { values, tail: diversity::dot(rest, rest).sqrt() }
+    }
+
+    /// The cosine, if it is not below the limit.
+    fn at_least(&self, other: &Self, limit: f32) -> Option<f32> {
+        let quarter = (self.values.len() / 4).min(other.values.len());
+        let start = diversity::dot(&self.values[..quarter], &other.values[..quarter]);
+        if start + self.tail * other.tail + Self::SLACK < limit {
+            return None;
+        }
+        let cosine = diversity::dot(self.values, other.values);
+        (cosine >= limit).then_some(cosine)
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
     Minimum { beyond_k: bool },
@@ -133,6 +171,8 @@ struct Run<'a> {
     cutoffs: Cutoffs,
     walks: Vec<Walk>,
     chosen: Vec<Chosen>,
+    /// The chosen that have a vector.
+    vectored: Vec<Vectored>,
     taken_by: HashMap<usize, usize>,
     contents: HashMap<ContentHash, usize>,
     class_counts: HashMap<usize, usize>,
@@ -149,6 +189,7 @@ impl<'a> Run<'a> {
             cutoffs,
             walks,
             chosen: Vec::new(),
+            vectored: Vec::new(),
             taken_by: HashMap::new(),
             contents: HashMap::new(),
             class_counts: HashMap::new(),
@@ -241,24 +282,31 @@ impl<'a> Run<'a> {
         self.chosen.push(Chosen { asker, offer, item });
         self.taken_by.insert(item, asker);
         self.contents.insert(self.items[item].content, item);
+        if let Some(values) = self.items[item].vector.as_deref() {
+            self.vectored.push(Vectored { item, tail: Split::new(values).tail });
+        }
         if let Some(class) = self.askers[asker].class {
             *self.class_counts.entry(class).or_insert(0) += 1;
         }
     }
 
-    /// The nearest of the taken, if it is too near.
+    /// The nearest of the taken, if it is too near; of equally near ones the first taken.
     fn near_duplicate(&self, item: usize) -> Option<Reason> {
         let limit = self.rules.near_duplicate?;
-        let vector = self.items[item].vector.as_deref()?;
-        let mut nearest: Option<(usize, f32)> = None;
-        for chosen in &self.chosen {
-            let Some(other) = self.items[chosen.item].vector.as_deref() else { continue };
-            let cosine = diversity::dot(vector, other);
-            if cosine >= limit && nearest.is_none_or(|(_, best)| cosine > best) {
-                nearest = Some((chosen.item, cosine));
-            }
-        }
-        nearest.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
+        let vector = Split::new(self.items[item].vector.as_deref()?);
+        let near = |chosen: &Vectored| {
+            let other = Split { values: self.items[chosen.item].vector.as_deref()?, tail: chosen.tail };
+            vector.at_least(&other, limit).map(|cosine| (chosen.item, cosine))
+        };
+        let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };
+        let found = if self.vectored.len() < PARALLEL_FROM {
+            self.vectored.iter().filter_map(near).reduce(nearer)
+        } else {
+            let parts: Vec<Option<(usize, f32)>> =
+                self.vectored.par_chunks(PARALLEL_FROM / 4).map(|part| part.iter().filter_map(near).reduce(nearer)).collect();
+            parts.into_iter().flatten().reduce(nearer)
+        };
+        found.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
     }
 
     fn finish(self) -> Selection {

@@ -23,11 +23,11 @@ fn plain(k: usize) -> Policy {
 }
 
 fn picture_questions(count: u32, policy: &Policy) -> Questions {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("set up");
     let captions: Vec<String> = (0..count).map(|n| caption(n + 3)).collect();
     let captions: Vec<&str> = captions.iter().map(String::as_str).collect();
     let file = parquet(folder.path(), "q.parquet", vec![pictures(&query_pictures(count)), texts("caption", &captions)]);
-    questions(&[file], policy).unwrap()
+    questions(&[file], policy).expect("set up")
 }
 
 /// Keys by the weighted mean of cosines, best first: every pair compared.
@@ -38,7 +38,7 @@ fn by_hand(pool: &[Pair], score: impl Fn(&Pair) -> f32) -> Vec<String> {
 }
 
 fn vector(pair: &Pair, side: Side) -> &[f32] {
-    if side == Side::Image { pair.image.as_deref().unwrap() } else { pair.text.as_deref().unwrap() }
+    if side == Side::Image { pair.image.as_deref().expect("set up") } else { pair.text.as_deref().expect("set up") }
 }
 
 #[test]
@@ -178,6 +178,7 @@ fn class_bounds_are_met_and_shortfalls_reported() {
     let few = run(&store(&pool(7)), &policy, &asked).unwrap();
     assert_eq!(few.report.classes.iter().map(|c| c.found).sum::<u64>(), 7);
     assert_eq!(few.report.classes.iter().map(|c| c.shortfall).sum::<u64>(), 3);
+    assert_eq!((few.report.requested, few.report.shortfall), (10, 3));
     policy.select.target = Some(9);
     assert!(matches!(run(&store(&pool(7)), &policy, &asked), Err(CurateError::MinimumAboveTarget { .. })));
 }

@@ -1,5 +1,6 @@
 //! A manifest is the same bytes for the same work, reads back, and is checked against pools by content; damage is told, never believed.
 
+#[expect(dead_code, reason = "each test binary uses its own part")]
 mod common;
 
 use std::{fs, path::Path};
@@ -19,18 +20,18 @@ fn policy() -> Policy {
 }
 
 fn work(rows: u32) -> (anchorite_index::memory::MemoryStore, Questions, Curated) {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("set up");
     let file = parquet(folder.path(), "q.parquet", vec![pictures(&query_pictures(4)), texts("label", &["a", "b", "a", "b"])]);
-    let asked = questions(&[file], &policy()).unwrap();
+    let asked = questions(&[file], &policy()).expect("set up");
     let store = store(&pool(rows));
-    let curated = run(&store, &policy(), &asked).unwrap();
+    let curated = run(&store, &policy(), &asked).expect("set up");
     (store, asked, curated)
 }
 
 fn write(path: &Path) -> (anchorite_index::memory::MemoryStore, Questions, Curated) {
     let (store, asked, curated) = work(40);
     let header = Header::new(&store, &policy(), &asked, &Protected::default(), &curated);
-    manifest::write(path, &header, &asked, &curated).unwrap();
+    manifest::write(path, &header, &asked, &curated).expect("set up");
     (store, asked, curated)
 }
 

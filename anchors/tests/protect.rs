@@ -1,9 +1,10 @@
 //! Protected evaluation sets: what is theirs is found, named with its picture, and dropped or only reported.
 
+#[expect(dead_code, reason = "each test binary uses its own part")]
 mod common;
 
 use anchorite_anchors::{
-    CurateError, How, Policy, perceptual_hash,
+    CurateError, How, Policy, perceptual_distance, perceptual_hash,
     policy::{Protect, ProtectedSource, Select},
 };
 use anchorite_encoder::image::{ImageLimits, decode};
@@ -16,19 +17,30 @@ fn hash(bytes: &[u8]) -> Option<u128> {
 
 #[test]
 fn perceptual_hashes_keep_through_scaling_and_brightness_and_tell_pictures_apart() {
-    let bits = |a: u128, b: u128| (a ^ b).count_ones();
+    let limit = Protect::default().perceptual.expect("on by default") as f32;
     for n in 0..20 {
-        let original = hash(&drawn(n, 128, 0)).unwrap();
-        assert!(
-            bits(original, hash(&drawn(n, 57, 0)).unwrap()) <= 10,
-            "scaled {n}: {}",
-            bits(original, hash(&drawn(n, 57, 0)).unwrap())
-        );
-        assert!(bits(original, hash(&drawn(n, 128, 20)).unwrap()) <= 10, "brighter {n}");
+        let original = hash(&drawn(n, 128, 0)).expect("has contrast");
+        let to = |bytes: &[u8]| perceptual_distance(original, hash(bytes).expect("has contrast"));
+        assert!(to(&drawn(n, 57, 0)) <= limit, "scaled {n}: {}", to(&drawn(n, 57, 0)));
+        assert!(to(&drawn(n, 128, 20)) <= limit, "brighter {n}: {}", to(&drawn(n, 128, 20)));
         for m in 0..n {
-            assert!(bits(original, hash(&drawn(m, 128, 0)).unwrap()) > 10, "{n} and {m}");
+            assert!(to(&drawn(m, 128, 0)) > limit, "{n} and {m}");
         }
     }
+}
+
+#[test]
+fn unlike_drawings_on_a_plain_ground_are_told_apart() {
+    let spot = |x: u32, y: u32| {
+        hash(&png(&image::RgbImage::from_fn(90, 90, |i, j| {
+            let inside = (x..x + 10).contains(&i) && (y..y + 10).contains(&j);
+            image::Rgb([if inside { 20 } else { 255 }; 3])
+        })))
+        .expect("has contrast")
+    };
+    assert!((spot(10, 20) ^ spot(50, 60)).count_ones() < 10);
+    assert!(perceptual_distance(spot(10, 20), spot(50, 60)) > 60.0);
+    assert!(perceptual_distance(spot(10, 20), spot(10, 20)) < f32::EPSILON);
 }
 
 #[test]
@@ -52,9 +64,9 @@ fn setting(folder: &std::path::Path) -> (Vec<Pair>, Policy) {
 }
 
 fn asked(policy: &Policy, count: u32) -> anchorite_anchors::Questions {
-    let folder = tempfile::tempdir().unwrap();
+    let folder = tempfile::tempdir().expect("set up");
     let file = parquet(folder.path(), "q.parquet", vec![pictures(&query_pictures(count))]);
-    questions(&[file], policy).unwrap()
+    questions(&[file], policy).expect("set up")
 }
 
 #[test]

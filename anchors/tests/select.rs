@@ -93,7 +93,7 @@ fn wishes(rules: &Select, asker: &Asker, items: &[Item], cut: f32) -> Vec<usize>
         let left: Vec<usize> = fine.iter().copied().filter(|o| !picked.contains(o)).collect();
         // The earliest of those within rounding of the best.
         let best = left.iter().map(value).fold(f32::NEG_INFINITY, f32::max);
-        picked.push(*left.iter().find(|o| value(o) >= best - 1e-6).unwrap());
+        picked.push(*left.iter().find(|o| value(o) >= best - 1e-6).expect("set up"));
     }
     picked.into_iter().chain(tail).collect()
 }
@@ -317,4 +317,38 @@ fn a_percentile_is_of_the_first_k_hits_of_the_class() {
     let selection = select(&Select { percentile, ..only_k(4) }, &askers, &items);
     assert_eq!(taken(&selection), [(0, 0), (0, 1)]);
     assert_eq!(selection.ends, [End::BelowPercentile]);
+}
+
+#[test]
+fn near_duplicates_are_told_among_thousands_and_in_many_dimensions() {
+    // Unit vectors of 64 values, every tenth nearly its predecessor.
+    let mut state = 1_u64;
+    let mut random = || {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 40) as f32 / (1 << 23) as f32 - 1.0
+    };
+    let mut items: Vec<Item> = Vec::new();
+    for n in 0..6_000_u32 {
+        let noise: Vec<f32> = (0..64).map(|_| random()).collect();
+        let raw: Vec<f32> = match items.last().and_then(|i| i.vector.clone()).filter(|_| n % 10 == 9) {
+            Some(before) => before.iter().zip(&noise).map(|(b, v)| b + v * 0.02).collect(),
+            None => noise,
+        };
+        let length = raw.iter().map(|v| v * v).sum::<f32>().sqrt();
+        let mut hash = [0; 32];
+        hash[..4].copy_from_slice(&n.to_be_bytes());
+        let vector = Some(raw.into_iter().map(|v| v / length).collect());
+        items.push(Item { content: ContentHash(hash), refusal: None, vector });
+    }
+    let offers: Vec<(usize, f32)> = (0..items.len()).map(|i| (i, 1.0 - i as f32 / 10_000.0)).collect();
+    let rules = Select { near_duplicate: Some(0.95), ..only_k(6_000) };
+    let selection = select(&rules, &[asker(None, &offers)], &items);
+    let dropped: Vec<usize> = selection.decisions[0].iter().filter(|d| d.reason.is_some()).map(|d| d.offer).collect();
+    let mut slow: Vec<usize> = Vec::new();
+    let mut kept: Vec<usize> = Vec::new();
+    for i in 0..items.len() {
+        if kept.iter().any(|&k| cos(&items[k], &items[i]) >= 0.95) { slow.push(i) } else { kept.push(i) }
+    }
+    assert_eq!(dropped, slow);
+    assert!(dropped.len() >= 590);
 }

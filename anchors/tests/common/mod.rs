@@ -1,7 +1,5 @@
 //! A small pool in memory, query files, and pictures that decode.
 
-#![expect(dead_code, reason = "each test binary uses its own part")]
-
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -113,9 +111,9 @@ pub(crate) fn vectors(name: &'static str, of: &[Vec<f32>]) -> Column {
 pub(crate) fn parquet(folder: &Path, name: &str, columns: Vec<Column>) -> PathBuf {
     let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
     let path = folder.join(name);
-    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).unwrap(), batch.schema(), None).unwrap();
-    writer.write(&batch).unwrap();
-    writer.close().unwrap();
+    let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).expect("set up"), batch.schema(), None).expect("set up");
+    writer.write(&batch).expect("set up");
+    writer.close().expect("set up");
     path
 }
 
