@@ -1,7 +1,10 @@
 //! Why a question is refused. Codes are stable: programs match on them, people read the sentence.
 
+use std::path::PathBuf;
+
 use anchorite_encoder::{EmbeddingError, EncodeError, ImageError, TextError};
 use anchorite_index::{Key, RowId, Side, StoreError};
+use anchorite_ingest::SourceError;
 
 /// What is wrong with one question.
 #[derive(Debug, thiserror::Error)]
@@ -130,4 +133,108 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::Corrupt { .. } => "pool_damaged",
         _ => "pool_failed",
     }
+}
+
+/// Why a policy is refused.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum PolicyError {
+    /// No JSON or TOML, an unknown field, or a value of the wrong type.
+    #[error("the policy cannot be read: {reason}")]
+    Syntax {
+        /// The parser's word, with the place.
+        reason: String,
+    },
+    /// Another version of the format.
+    #[error("the policy has format {found}; this program reads format {supported}")]
+    Format {
+        /// As given.
+        found: u32,
+        /// Ours.
+        supported: u32,
+    },
+    /// A value that makes no sense.
+    #[error("the policy's {field} is refused; it is taken when it {rule}")]
+    Value {
+        /// Which field.
+        field: &'static str,
+        /// What it may be.
+        rule: &'static str,
+    },
+}
+
+/// Why anchors could not be curated.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum CurateError {
+    /// The policy.
+    #[error(transparent)]
+    Policy(#[from] PolicyError),
+    /// The query file or a protected set.
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    /// The encoder.
+    #[error(transparent)]
+    Encode(#[from] EncodeError),
+    /// The pool.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A text file of queries.
+    #[error("read {}", path.display())]
+    ReadQueries {
+        /// The file.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// Nothing to ask.
+    #[error("no row of the query file is a query: {rejected} were refused, the first because {first}")]
+    NoQueries {
+        /// Rows refused.
+        rejected: u64,
+        /// Why the first was.
+        first: String,
+    },
+    /// A class is needed and not there.
+    #[error("query {query} has no class, and the policy speaks of classes; name their column with queries.class_column")]
+    NoClass {
+        /// The query.
+        query: String,
+    },
+    /// A class number without a name.
+    #[error("query {query} has label {label}, but queries.class_names has {names} names")]
+    NoClassName {
+        /// The query.
+        query: String,
+        /// Its number.
+        label: i64,
+        /// Names there are.
+        names: usize,
+    },
+    /// Class minima that do not fit.
+    #[error(
+        "a minimum of {minimum} for each of {classes} classes is more than the target of {target}; lower one or raise the other"
+    )]
+    MinimumAboveTarget {
+        /// For each class.
+        minimum: usize,
+        /// Classes there are.
+        classes: usize,
+        /// In all.
+        target: usize,
+    },
+    /// More than [`crate::Limits`] allows.
+    #[error("more than {max} {what}; split the work")]
+    TooMany {
+        /// Of what.
+        what: &'static str,
+        /// The limit.
+        max: usize,
+    },
+    /// A protected set without a single picture that can be read.
+    #[error("protected set {set} has no picture that can be read; nothing would be protected by it")]
+    EmptyProtected {
+        /// Its name.
+        set: String,
+    },
 }

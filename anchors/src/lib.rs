@@ -3,6 +3,7 @@
 //!
 //! ```text
 //!   Ask ──prepare, encode (texts in batches, pictures in batches)──► Query ──store──► Found (hits) ──records──► Anchor
+//!   query file ──► Questions ──gather──► hits ──exclude, protect, select──► Curated ──► manifest
 //! ```
 //!
 //! | file | what |
@@ -11,20 +12,44 @@
 //! | `retriever.rs` | [`Retriever`]: an encoder joined to the pool that belongs to it |
 //! | `error.rs` | why a question is refused, each with a stable code |
 //! | `recall.rs` | recall@k of known pairs |
+//! | `policy.rs`, `templates.rs` | [`Policy`]: which pairs become anchors, as data |
+//! | `questions.rs` | query files to [`Questions`] |
+//! | `curate.rs` | a policy carried out: [`curate`] |
+//! | `gather.rs` | queries to hits, one direction or several fused |
+//! | `exclude.rs`, `protect.rs` | pairs that must not become anchors; [`Protected`] evaluation sets |
+//! | `select.rs`, `diversity.rs` | hits to anchors: a pure function |
+//! | `reason.rs` | why a hit is no anchor: [`Reason`] |
+//! | `manifest.rs` | the choice as a parquet file, and checking it later |
 //! | `limits.rs` | [`Limits`] |
 //!
-//! Not here: HTTP, files, how vectors are made or searched. Everything blocks; async callers cross over on a bounded pool.
+//! Not here: HTTP, how files of rows are read, how vectors are made or searched. Everything blocks; async callers cross over on a bounded pool.
 //!
 //! What holds: a [`Retriever`] exists only where the encoder's fingerprint and dimension are the pool's.
 
 mod ask;
+mod curate;
+mod diversity;
 mod error;
+mod exclude;
+mod gather;
 mod limits;
+pub mod manifest;
+pub mod policy;
+mod protect;
+mod questions;
+mod reason;
 mod recall;
 mod retriever;
+pub mod select;
+mod templates;
 
 pub use ask::{Anchor, Answers, Ask, Found, Input, Times};
-pub use error::{AskError, RetrieveError};
+pub use curate::{ClassReport, Curated, Entry, ProtectedPair, Report, Surroundings, curate};
+pub use error::{AskError, CurateError, PolicyError, RetrieveError};
 pub use limits::Limits;
+pub use policy::Policy;
+pub use protect::{Protected, ProtectedSet, perceptual_distance, perceptual_hash};
+pub use questions::{Question, Questions, read_questions};
+pub use reason::{End, How, Match, Reason};
 pub use recall::recall;
 pub use retriever::Retriever;

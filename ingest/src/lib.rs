@@ -14,6 +14,7 @@
 //! | --- | --- |
 //! | `source/` | files and folders to [`Row`]s |
 //! | `row.rs` | a row as its source gives it |
+//! | `rows.rs` | rows of sources without a pool: [`Rows`] |
 //! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
 //! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
 //! | `plan.rs` | what a run would do: [`plan`] |
@@ -37,6 +38,7 @@ mod prepare;
 mod reject;
 mod report;
 mod row;
+mod rows;
 mod source;
 
 pub use error::{IngestError, IngestFailure, SourceError};
@@ -47,6 +49,7 @@ pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, holds_o
 pub use reject::{Reject, code};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, StageSeconds};
 pub use row::{Row, RowResult};
+pub use rows::Rows;
 pub use source::{
     VectorMode,
     columns::{

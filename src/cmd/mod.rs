@@ -1,5 +1,6 @@
 //! One file per command; each turns its flags into library calls and their results into output.
 
+mod anchors;
 mod demo;
 mod doctor;
 mod ingest;
@@ -25,6 +26,8 @@ pub(crate) enum Command {
     Serve(serve::Args),
     /// Ask a pool or a server for the nearest pairs.
     Search(search::Args),
+    /// Choose anchors for a finetune by a policy, into a manifest.
+    Anchors(Box<anchors::Args>),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -46,6 +49,7 @@ impl Command {
             Self::Pool(command) => pool::run(&command),
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
+            Self::Anchors(args) => anchors::run(&args),
             Self::Doctor(args) => doctor::run(&args),
         }
     }

@@ -1,0 +1,414 @@
+//! Which of the hits become anchors: a pure function of rules, hits and stored vectors.
+//!
+//! Queries take their hits in rounds, one a round, so that every query has its first choice before any has its second. Within
+//! a round the highest score goes first; ties go by content hash, then by the query's place. A query passes over what is refused, taken,
+//! or too near to something taken, and takes the next. So the result does not depend on how many hits were fetched, as long as no query
+//! ran dry: those that did are named ([`Selection::starved`]) and asked again with more hits, from the start.
+//!
+//! Phases: class minima within `k`; what is left of them beyond `k`; everything else. Scores, thresholds and percentiles end a query's
+//! list; they are not passed over, because what follows scores lower.
+
+use std::{cmp::Ordering, collections::HashMap};
+
+use anchorite_index::ContentHash;
+use rayon::prelude::*;
+
+use crate::{
+    diversity,
+    policy::{Percentile, PercentileScope, Select},
+    reason::{End, Reason},
+};
+
+/// A pair of the pool, as far as selection looks at it.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// What it was made from: equal content is one anchor.
+    pub content: ContentHash,
+    /// Why it must not be taken, whatever its score.
+    pub refusal: Option<Reason>,
+    /// Of unit length; what near duplicates and diversity are told by.
+    pub vector: Option<Vec<f32>>,
+}
+
+/// A hit.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Offer {
+    /// Which item.
+    pub item: usize,
+    /// Cosine, or the weighted mean of several.
+    pub score: f32,
+}
+
+/// One query and its hits.
+#[derive(Clone, Debug)]
+pub struct Asker {
+    /// Its class, as a small number.
+    pub class: Option<usize>,
+    /// How many it takes at most; the rules' `k` where there is none.
+    pub k: Option<usize>,
+    /// Best first ([`order_offers`]).
+    pub offers: Vec<Offer>,
+    /// Whether nothing follows these offers.
+    pub complete: bool,
+}
+
+/// What became of one offer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Decision {
+    /// Its place among the query's offers: the rank.
+    pub offer: usize,
+    /// Why it was passed over; none when it was taken.
+    pub reason: Option<Reason>,
+}
+
+/// An anchor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Chosen {
+    /// The query that took it.
+    pub asker: usize,
+    /// The rank among the query's offers.
+    pub offer: usize,
+    /// The pair.
+    pub item: usize,
+}
+
+/// The anchors, and what became of every offer that was looked at.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Selection {
+    /// In the order in which they were taken.
+    pub chosen: Vec<Chosen>,
+    /// For each query, in the order in which it looked at them.
+    pub decisions: Vec<Vec<Decision>>,
+    /// Why each query took no more.
+    pub ends: Vec<End>,
+    /// Queries that ran out of offers although more could follow. While there is one, the rest is provisional.
+    pub starved: Vec<usize>,
+}
+
+/// The one order of hits: score descending, content ascending, item ascending.
+pub fn order_offers(offers: &mut [Offer], items: &[Item]) {
+    offers.sort_by(|a, b| precedes(a, b, items));
+}
+
+fn precedes(a: &Offer, b: &Offer, items: &[Item]) -> Ordering {
+    b.score.total_cmp(&a.score).then_with(|| items[a.item].content.cmp(&items[b.item].content)).then(a.item.cmp(&b.item))
+}
+
+/// Hits of a query among which percentiles are taken when there is no `k`.
+const PERCENTILE_DEPTH: usize = 100;
+
+/// Selects. Offers must be ordered, and every `item` an index of `items`.
+#[must_use]
+pub fn select(rules: &Select, askers: &[Asker], items: &[Item]) -> Selection {
+    let mut run = Run::new(rules, askers, items);
+    if rules.class.least() > 0 {
+        run.rounds(Phase::Minimum { beyond_k: false });
+        run.rounds(Phase::Minimum { beyond_k: true });
+    }
+    run.rounds(Phase::Fill);
+    run.finish()
+}
+
+/// Anchors taken from which on a comparison with all of them is worth several threads.
+const PARALLEL_FROM: usize = 4_096;
+
+/// A taken pair as near duplicates are told from it.
+struct Vectored {
+    item: usize,
+    tail: f32,
+}
+
+/// A vector whose first quarter mostly says that another is not near: the rest adds at most the product of both lengths.
+struct Split<'a> {
+    values: &'a [f32],
+    /// Length of all but the first quarter.
+    tail: f32,
+}
+
+impl<'a> Split<'a> {
+    /// What rounding may add to a bound.
+    const SLACK: f32 = 1e-4;
+
+    fn new(values: &'a [f32]) -> Self {
+        let rest = &values[values.len() / 4..];
+        Self { values, tail: diversity::dot(rest, rest).sqrt() }
+    }
+
+    /// The cosine, if it is not below the limit.
+    fn at_least(&self, other: &Self, limit: f32) -> Option<f32> {
+        let quarter = (self.values.len() / 4).min(other.values.len());
+        let start = diversity::dot(&self.values[..quarter], &other.values[..quarter]);
+        if start + self.tail * other.tail + Self::SLACK < limit {
+            return None;
+        }
+        let cosine = diversity::dot(self.values, other.values);
+        (cosine >= limit).then_some(cosine)
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Phase {
+    Minimum { beyond_k: bool },
+    Fill,
+}
+
+/// A query on its way through its offers.
+struct Walk {
+    /// Offers in the order in which they are looked at.
+    order: Vec<usize>,
+    next: usize,
+    taken: usize,
+    /// Set when its list ended: by score, or by running out.
+    end: Option<End>,
+    starved: bool,
+    decisions: Vec<Decision>,
+}
+
+struct Run<'a> {
+    rules: &'a Select,
+    askers: &'a [Asker],
+    items: &'a [Item],
+    cutoffs: Cutoffs,
+    walks: Vec<Walk>,
+    chosen: Vec<Chosen>,
+    /// The chosen that have a vector.
+    vectored: Vec<Vectored>,
+    taken_by: HashMap<usize, usize>,
+    contents: HashMap<ContentHash, usize>,
+    class_counts: HashMap<usize, usize>,
+}
+
+impl<'a> Run<'a> {
+    fn new(rules: &'a Select, askers: &'a [Asker], items: &'a [Item]) -> Self {
+        let cutoffs = Cutoffs::new(rules, askers, items);
+        let walks = askers.iter().map(|asker| Walk::new(rules, asker, items, &cutoffs)).collect();
+        Self {
+            rules,
+            askers,
+            items,
+            cutoffs,
+            walks,
+            chosen: Vec::new(),
+            vectored: Vec::new(),
+            taken_by: HashMap::new(),
+            contents: HashMap::new(),
+            class_counts: HashMap::new(),
+        }
+    }
+
+    fn rounds(&mut self, phase: Phase) {
+        loop {
+            let mut proposals: Vec<(usize, usize)> = Vec::new();
+            for asker in 0..self.askers.len() {
+                if self.barred(asker, phase).is_none() {
+                    proposals.extend(self.advance(asker).map(|offer| (asker, offer)));
+                }
+            }
+            if proposals.is_empty() {
+                return;
+            }
+            proposals.sort_by(|a, b| precedes(&self.offer(*a), &self.offer(*b), self.items).then(a.0.cmp(&b.0)));
+            for (asker, offer) in proposals {
+                // The round itself may have filled the class or the set, or taken the pair.
+                if self.barred(asker, phase).is_none() && self.advance(asker) == Some(offer) {
+                    self.take(asker, offer);
+                }
+            }
+        }
+    }
+
+    fn offer(&self, (asker, offer): (usize, usize)) -> Offer {
+        self.askers[asker].offers[offer]
+    }
+
+    /// Why the query may take nothing in this phase.
+    fn barred(&self, asker: usize, phase: Phase) -> Option<End> {
+        let walk = &self.walks[asker];
+        let of_class = self.askers[asker].class.map_or(0, |class| self.class_counts.get(&class).copied().unwrap_or(0));
+        let sated = self.askers[asker].k.or(self.rules.k).is_some_and(|k| walk.taken >= k);
+        match phase {
+            _ if walk.end.is_some() => walk.end,
+            _ if self.rules.target.is_some_and(|target| self.chosen.len() >= target) => {
+                Some(if sated { End::Met } else { End::SetFull })
+            }
+            Phase::Minimum { .. } if self.askers[asker].class.is_none() || of_class >= self.rules.class.least() => Some(End::Met),
+            Phase::Minimum { beyond_k: true } => None,
+            _ if sated => Some(End::Met),
+            _ if self.askers[asker].class.is_some() && of_class >= self.rules.class.most() => Some(End::ClassFull),
+            _ => None,
+        }
+    }
+
+    /// The next offer that nothing but nearness can refuse; notes the reasons of those before it.
+    fn advance(&mut self, asker: usize) -> Option<usize> {
+        loop {
+            let walk = &mut self.walks[asker];
+            let Some(&offer) = walk.order.get(walk.next) else {
+                walk.starved = !self.askers[asker].complete;
+                walk.end = Some(End::Exhausted);
+                return None;
+            };
+            let Offer { item, score } = self.askers[asker].offers[offer];
+            if let Some(reason) = self.cutoffs.refuses(self.askers[asker].class, score) {
+                walk.end = Some(if reason == Reason::BelowThreshold { End::BelowThreshold } else { End::BelowPercentile });
+                walk.decisions.push(Decision { offer, reason: Some(reason) });
+                return None;
+            }
+            match self.refusal(item) {
+                None => return Some(offer),
+                Some(reason) => self.walks[asker].pass(offer, Some(reason)),
+            }
+        }
+    }
+
+    fn refusal(&self, item: usize) -> Option<Reason> {
+        if let Some(reason) = &self.items[item].refusal {
+            return Some(reason.clone());
+        }
+        if let Some(by) = self.taken_by.get(&item) {
+            return Some(Reason::AlreadyTaken { by: *by });
+        }
+        self.contents.get(&self.items[item].content).map(|of| Reason::SameContent { of: *of })
+    }
+
+    fn take(&mut self, asker: usize, offer: usize) {
+        let item = self.askers[asker].offers[offer].item;
+        let twin = self.near_duplicate(item);
+        self.walks[asker].pass(offer, twin.clone());
+        if twin.is_some() {
+            return;
+        }
+        self.walks[asker].taken += 1;
+        self.chosen.push(Chosen { asker, offer, item });
+        self.taken_by.insert(item, asker);
+        self.contents.insert(self.items[item].content, item);
+        if let Some(values) = self.items[item].vector.as_deref() {
+            self.vectored.push(Vectored { item, tail: Split::new(values).tail });
+        }
+        if let Some(class) = self.askers[asker].class {
+            *self.class_counts.entry(class).or_insert(0) += 1;
+        }
+    }
+
+    /// The nearest of the taken, if it is too near; of equally near ones the first taken.
+    fn near_duplicate(&self, item: usize) -> Option<Reason> {
+        let limit = self.rules.near_duplicate?;
+        let vector = Split::new(self.items[item].vector.as_deref()?);
+        let near = |chosen: &Vectored| {
+            let other = Split { values: self.items[chosen.item].vector.as_deref()?, tail: chosen.tail };
+            vector.at_least(&other, limit).map(|cosine| (chosen.item, cosine))
+        };
+        let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };
+        let found = if self.vectored.len() < PARALLEL_FROM {
+            self.vectored.iter().filter_map(near).reduce(nearer)
+        } else {
+            let parts: Vec<Option<(usize, f32)>> =
+                self.vectored.par_chunks(PARALLEL_FROM / 4).map(|part| part.iter().filter_map(near).reduce(nearer)).collect();
+            parts.into_iter().flatten().reduce(nearer)
+        };
+        found.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
+    }
+
+    fn finish(self) -> Selection {
+        let ends = (0..self.askers.len()).map(|asker| self.barred(asker, Phase::Fill).unwrap_or(End::Met)).collect();
+        let starved = (0..self.askers.len()).filter(|&asker| self.walks[asker].starved || self.cutoffs.starved[asker]).collect();
+        Selection { chosen: self.chosen, decisions: self.walks.into_iter().map(|w| w.decisions).collect(), ends, starved }
+    }
+}
+
+impl Walk {
+    fn new(rules: &Select, asker: &Asker, items: &[Item], cutoffs: &Cutoffs) -> Self {
+        let mut walk = Self {
+            order: (0..asker.offers.len()).collect(),
+            next: 0,
+            taken: 0,
+            end: None,
+            starved: false,
+            decisions: Vec::new(),
+        };
+        let wanted = rules.diversity.shortlist();
+        if wanted > 0 {
+            walk.starved = !walk.diversify(rules, asker, items, (wanted, cutoffs));
+        }
+        walk
+    }
+
+    /// Reorders the best hits that could be taken; false when there were too few and more could follow.
+    fn diversify(&mut self, rules: &Select, asker: &Asker, items: &[Item], (wanted, cutoffs): (usize, &Cutoffs)) -> bool {
+        let fits = |o: &Offer| items[o.item].refusal.is_none();
+        let mut head = Vec::new();
+        let mut shortlist = Vec::new();
+        let mut seen = 0;
+        let mut ended = false;
+        for (place, offer) in asker.offers.iter().enumerate() {
+            ended = cutoffs.refuses(asker.class, offer.score).is_some();
+            if ended || shortlist.len() == wanted {
+                break;
+            }
+            if fits(offer) {
+                shortlist.push(place);
+            } else {
+                head.push(place);
+            }
+            seen = place + 1;
+        }
+        let members: Vec<(f32, Option<&[f32]>)> = shortlist
+            .iter()
+            .map(|&place| (asker.offers[place].score, items[asker.offers[place].item].vector.as_deref()))
+            .collect();
+        let reordered = diversity::order(rules.diversity, &members);
+        let tail = seen..asker.offers.len();
+        self.order = head.into_iter().chain(reordered.into_iter().map(|i| shortlist[i])).chain(tail).collect();
+        shortlist.len() == wanted || ended || asker.complete
+    }
+
+    fn pass(&mut self, offer: usize, reason: Option<Reason>) {
+        self.decisions.push(Decision { offer, reason });
+        self.next += 1;
+    }
+}
+
+/// Scores below which nothing is taken.
+struct Cutoffs {
+    threshold: Option<f32>,
+    /// By class; the one of `None` is for queries without a class, or for everything.
+    percentiles: HashMap<Option<usize>, f32>,
+    scope: PercentileScope,
+    /// Queries with too few offers to take a percentile of.
+    starved: Vec<bool>,
+}
+
+impl Cutoffs {
+    fn new(rules: &Select, askers: &[Asker], items: &[Item]) -> Self {
+        let scope = rules.percentile.map_or(PercentileScope::All, |p| p.per);
+        let mut cutoffs =
+            Self { threshold: rules.threshold, percentiles: HashMap::new(), scope, starved: vec![false; askers.len()] };
+        let Some(Percentile { keep, .. }) = rules.percentile else { return cutoffs };
+        let depth = rules.k.unwrap_or(PERCENTILE_DEPTH);
+        let mut populations: HashMap<Option<usize>, Vec<f32>> = HashMap::new();
+        for (asker, starved) in askers.iter().zip(&mut cutoffs.starved) {
+            let eligible = asker.offers.iter().filter(|o| items[o.item].refusal.is_none());
+            let scores: Vec<f32> = eligible.take(depth).map(|o| o.score).collect();
+            *starved = scores.len() < depth && !asker.complete;
+            let class = if scope == PercentileScope::Class { asker.class } else { None };
+            populations.entry(class).or_default().extend(scores);
+        }
+        for (class, mut scores) in populations {
+            scores.sort_by(|a, b| b.total_cmp(a));
+            let kept = ((scores.len() as f64 * keep).ceil() as usize).clamp(1, scores.len().max(1));
+            if let Some(cutoff) = scores.get(kept - 1) {
+                cutoffs.percentiles.insert(class, *cutoff);
+            }
+        }
+        cutoffs
+    }
+
+    fn refuses(&self, class: Option<usize>, score: f32) -> Option<Reason> {
+        if self.threshold.is_some_and(|threshold| score < threshold) {
+            return Some(Reason::BelowThreshold);
+        }
+        let class = if self.scope == PercentileScope::Class { class } else { None };
+        let cutoff = self.percentiles.get(&class).copied();
+        cutoff.is_some_and(|cutoff| score < cutoff).then_some(Reason::BelowPercentile)
+    }
+}
