@@ -62,6 +62,11 @@ impl Beam {
         self.slots.iter().map(|slot| slot.node & !EXPANDED)
     }
 
+    /// Scores and nodes, best first.
+    pub(crate) fn scored(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
+        self.slots.iter().map(|slot| (slot.score, slot.node & !EXPANDED))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }

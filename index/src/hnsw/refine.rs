@@ -26,7 +26,7 @@ const EF: usize = 64;
 const STEP: usize = 4_096;
 
 /// A node at a distance.
-type Near = (f32, u32);
+pub(super) type Near = (f32, u32);
 
 /// Replaces the links of `nodes`; `report` is told how many are done.
 pub(super) fn refine(
@@ -44,7 +44,7 @@ pub(super) fn refine(
         }
         lists.par_extend(step.par_iter().map(|&node| {
             let mut near = neighbours(built, distance, node, &scratch, plan);
-            prune(distance, &mut near, built.width)
+            prune(distance, &mut near, built.width, ALPHA)
         }));
         report(lists.len());
     }
@@ -82,13 +82,13 @@ fn at_distance(distance: &RowDistance<'_>, node: u32, mut others: Vec<u32>) -> V
 }
 
 /// Keeps at most `width` of them, each of which no kept one makes needless.
-fn prune(distance: &RowDistance<'_>, near: &mut Vec<Near>, width: usize) -> Vec<u32> {
+pub(super) fn prune(distance: &RowDistance<'_>, near: &mut Vec<Near>, width: usize, alpha: f32) -> Vec<u32> {
     let mut kept: Vec<u32> = Vec::with_capacity(width);
     for (to_node, candidate) in near.drain(..) {
         if kept.len() == width {
             break;
         }
-        if kept.iter().all(|&k| ALPHA * distance.between(k, candidate) > to_node) {
+        if kept.iter().all(|&k| alpha * distance.between(k, candidate) > to_node) {
             kept.push(candidate);
         }
     }
@@ -112,5 +112,5 @@ fn join(distance: &RowDistance<'_>, node: u32, forward: &[u32], backward: &[u32]
     if near.len() <= width {
         return near.into_iter().map(|(_, other)| other).collect();
     }
-    prune(distance, &mut near, width)
+    prune(distance, &mut near, width, ALPHA)
 }
