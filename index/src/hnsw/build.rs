@@ -55,6 +55,10 @@ impl Built {
         self.level0.len() / self.width
     }
 
+    pub(super) fn links(&self, node: u32) -> &[u32] {
+        &self.level0[node as usize * self.width..][..self.width]
+    }
+
     pub(crate) fn view(&self) -> GraphView<'_> {
         let mut first = 0;
         let upper = self.upper.iter().map(|level| {
@@ -118,6 +122,14 @@ impl<'a> RowQuery<'a> {
         // Bytes are 1 to 127, so the difference fits; padding becomes zero.
         let values = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
         Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum }, facts }
+    }
+
+    pub(super) fn query(&self) -> &QuantizedQuery {
+        &self.query
+    }
+
+    pub(super) fn rows(&self) -> &RowsView<'a> {
+        &self.of.rows
     }
 
     pub(super) fn distance(&self, other: u32) -> f32 {

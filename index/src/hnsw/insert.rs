@@ -15,7 +15,7 @@ use std::sync::{
 use rayon::prelude::*;
 
 use super::{
-    beam::compare,
+    beam::explore,
     build::{Built, BuiltLevel, RowDistance, RowQuery, STEP, upper_levels},
     params::{Plan, Threads},
     refine::{Near, prune},
@@ -183,18 +183,9 @@ impl<'a> Growing<'a> {
 
     /// What a beam over one level finds, nearest first.
     fn near(&self, own: &RowQuery<'_>, start: u32, level: usize, scratch: &mut Scratch) -> Vec<Near> {
-        let Scratch { visited, beam, fresh } = scratch;
-        visited.start(self.rank.len());
-        beam.start(self.ef);
-        visited.insert(own.node);
-        visited.insert(start);
-        beam.insert(-own.distance(start), start);
-        while let Some(node) = beam.expand() {
-            fresh.clear();
-            fresh.extend(self.links(level, node).filter(|&link| visited.insert(link)));
-            compare(&self.distance.rows, fresh, |other| beam.insert(-own.distance(other), other));
-        }
-        beam.scored().map(|(score, other)| (-score, other)).collect()
+        scratch.start(self.rank.len(), self.ef, [own.node]);
+        explore(own, [start].into_iter(), |node| self.links(level, node), scratch);
+        scratch.beam.scored().map(|(score, other)| (-score, other)).collect()
     }
 
     fn link_back(&self, level: usize, host: u32, node: u32) {
