@@ -61,7 +61,7 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
     let mut sheet = Sheet::default();
     for entry in &mut engines {
         entry.built = entry.engine.build(&data).with_context(|| format!("build {}", entry.name))?;
-        eprintln!("{}: built in {:.1} s, {:.1} CPU-s", entry.name, entry.built.wall, entry.built.cpu);
+        progress(&format!("{}: built in {:.1} s, {:.1} CPU-s", entry.name, entry.built.wall, entry.built.cpu));
     }
     rounds(&mut engines, &data)?;
     let about = format!("{n} x {DIM} CLIP-like");
@@ -197,20 +197,23 @@ fn rounds(engines: &mut [Entry], data: &Data) -> Result<()> {
                 }
             }
         }
-        eprintln!("round {} of {ROUNDS} done", round + 1);
+        progress(&format!("round {} of {ROUNDS} done", round + 1));
     }
     for entry in engines {
         for (part, queries) in data.queries.iter().enumerate() {
             for ((ef, reorder), point) in &entry.points[part] {
                 let name = &entry.name;
-                eprintln!(
-                    "{name} {} ef {ef} reorder {reorder}: recall {:.4}, {:.0}/CPU-s",
-                    queries.name, point.recall, point.rate
-                );
+                let setting = format!("{name} {} ef {ef} reorder {reorder}", queries.name);
+                progress(&format!("{setting}: recall {:.4}, {:.0}/CPU-s", point.recall, point.rate));
             }
         }
     }
     Ok(())
+}
+
+#[expect(clippy::print_stderr, reason = "progress and single settings; the figures go to stdout")]
+fn progress(line: &str) {
+    eprintln!("{line}");
 }
 
 /// Points that no other point beats in both, by rising recall.
@@ -259,8 +262,7 @@ fn goal(peer: &str, part: usize, recall: f64) -> Option<(f64, &'static str)> {
 }
 
 fn search_figures(engines: &[Entry], part: usize, about: &str, sheet: &mut Sheet) {
-    let (ours, peers): (Vec<&Entry>, Vec<&Entry>) = engines.iter().partition(|e| is_ours(e));
-    for (i, own) in ours.iter().enumerate() {
+    for (own, peers) in pairings(engines) {
         for recall in RECALLS {
             let Some(rate) = rate_at(&own.front(part), recall) else { continue };
             for peer in &peers {
@@ -274,8 +276,7 @@ fn search_figures(engines: &[Entry], part: usize, about: &str, sheet: &mut Sheet
                     continue;
                 };
                 let figure = figure.against(&peer.name, theirs);
-                // Only the default has to meet the goals.
-                match goal(&peer.name, part, recall).filter(|_| i == 0) {
+                match goal(&peer.name, part, recall) {
                     Some((least, words)) => sheet.add(figure.goal(words, rate / theirs >= least)),
                     None => sheet.add(figure),
                 }
@@ -288,6 +289,14 @@ fn is_ours(entry: &Entry) -> bool {
     entry.name.starts_with("anchorite")
 }
 
+/// Who is compared with whom: the default with every peer, other ways to build with the default.
+fn pairings(engines: &[Entry]) -> Vec<(&Entry, Vec<&Entry>)> {
+    let (ours, peers): (Vec<&Entry>, Vec<&Entry>) = engines.iter().partition(|e| is_ours(e));
+    let Some((default, others)) = ours.split_first() else { return Vec::new() };
+    let others = others.iter().map(|other| (*other, vec![*default]));
+    [(*default, peers)].into_iter().chain(others).collect()
+}
+
 fn build_figures(engines: &[Entry], about: &str, sheet: &mut Sheet) {
     let about = format!("{about}, M = {M}, ef_construction = {EF_CONSTRUCTION}, {BUILD_THREADS} threads");
     let goals = [
@@ -298,12 +307,12 @@ fn build_figures(engines: &[Entry], about: &str, sheet: &mut Sheet) {
         ("usearch-f16", 0.25, "at most 0.25x"),
         ("hnsw_rs", 0.15, "at most 0.15x"),
     ];
-    for (i, own) in engines.iter().filter(|e| is_ours(e)).enumerate() {
-        for peer in engines.iter().filter(|e| !is_ours(e)) {
+    for (own, peers) in pairings(engines) {
+        for peer in peers {
             let who = format!("{} {}", peer.name, peer.built.version);
             let add = |sheet: &mut Sheet, what: &str, unit, value: f64, theirs: f64, goal: Option<(f64, &'static str)>| {
                 let figure = Figure::new(format!("{}: {what}", own.name), value, unit, &about).seed(SEED).against(&who, theirs);
-                sheet.add(match goal.filter(|_| i == 0) {
+                sheet.add(match goal {
                     Some((most, words)) => figure.goal(words, value <= theirs * most),
                     None => figure,
                 });
@@ -336,7 +345,7 @@ fn engines(cache: &Path, data: &Data) -> Result<Vec<Entry>> {
     for (peer, package) in PEERS {
         match PythonPeer::start(cache, data, peer, package) {
             Ok(engine) => engines.push(Entry::new(peer, engine)),
-            Err(error) => eprintln!("{peer} is left out: {error:#}"),
+            Err(error) => progress(&format!("{peer} is left out: {error:#}")),
         }
     }
     engines.push(Entry::new("hnsw_rs", HnswRs { index: None }));
@@ -445,7 +454,7 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
 #[cfg(target_arch = "x86_64")]
 #[target_feature(enable = "avx2,fma")]
 fn dot_avx2(a: &[f32], b: &[f32]) -> f32 {
-    lanes(a, b, |x, y, sum| x.mul_add(y, sum))
+    lanes(a, b, f32::mul_add)
 }
 
 /// Sums in 32 lanes, which the compiler puts into vector registers; lengths are multiples of 32.
