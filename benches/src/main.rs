@@ -12,10 +12,12 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
 mod demo;
 mod figure;
+mod index;
 mod parity;
 mod peers;
 mod process;
@@ -35,6 +37,8 @@ enum Name {
     Parity,
     /// The bundled data end to end, and recall on 100,000 ready-made vectors.
     Demo,
+    /// The index against its peers: recall, speed, build, size, opening.
+    Index,
 }
 
 #[derive(Parser, Debug)]
@@ -64,6 +68,7 @@ fn main() -> Result<()> {
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
+        Name::Index => index::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

@@ -2,7 +2,7 @@
 
 use std::{
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, Command, Output, Stdio},
 };
 
 use anyhow::{Context, Result, ensure};
@@ -44,6 +44,16 @@ impl Python {
     pub(crate) fn run(&self, script: &Path, arguments: &[&str]) -> Result<String> {
         let output = succeed(Command::new(&self.executable).arg(script).args(arguments))?;
         String::from_utf8(output.stdout).context("the script's output is not UTF-8")
+    }
+
+    /// Starts a script that is asked line by line on its stdin and answers on its stdout.
+    ///
+    /// # Errors
+    /// It cannot be started.
+    pub(crate) fn start(&self, script: &Path, arguments: &[&str]) -> Result<Child> {
+        let mut command = Command::new(&self.executable);
+        command.arg(script).args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        command.spawn().with_context(|| format!("start {}", script.display()))
     }
 }
 

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use rustix::time::{ClockId, clock_gettime};
 
 /// A line of `/proc/self/status` in bytes: `VmHWM` (peak resident), `RssAnon` (anonymous resident), `RssFile` (mapped resident).
 ///
@@ -15,12 +16,15 @@ pub(crate) fn memory(field: &str) -> Result<u64> {
     Ok(kib * 1024)
 }
 
-/// Processor time of this thread: what a busy machine does not lengthen.
-///
-/// # Errors
-/// Not Linux.
-pub(crate) fn thread_cpu() -> Result<Duration> {
-    let stat = std::fs::read_to_string("/proc/thread-self/schedstat")?;
-    let nanos = stat.split_whitespace().next().context("/proc/thread-self/schedstat is empty")?;
-    Ok(Duration::from_nanos(nanos.parse()?))
+/// Processor time of this thread: what a busy machine does not lengthen. To the nanosecond; the count in `/proc` moves
+/// only every few milliseconds.
+pub(crate) fn thread_cpu() -> Duration {
+    let now = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
+}
+
+/// Processor time of all threads of this process so far, ended ones too.
+pub(crate) fn process_cpu() -> Duration {
+    let now = clock_gettime(ClockId::ProcessCPUTime);
+    Duration::new(now.tv_sec.unsigned_abs(), now.tv_nsec.unsigned_abs() as u32)
 }

@@ -37,7 +37,7 @@ mod segment;
 mod store;
 mod topk;
 
-pub use hnsw::{BuildParams, BuildProgress, Refine, Threads};
+pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};

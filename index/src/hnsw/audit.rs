@@ -37,7 +37,7 @@ impl Walk {
         self.parent[node as usize] = from;
         self.queue.push_back(node);
         while let Some(node) = self.queue.pop_front() {
-            for &link in links(built, node) {
+            for &link in built.links(node) {
                 if link != NONE && !self.reached(link) {
                     self.parent[link as usize] = node;
                     self.queue.push_back(link);
@@ -48,14 +48,10 @@ impl Walk {
 
     /// A place in `host`'s list that can be overwritten: a free one, or else the last that the tree does not need.
     fn place(&self, built: &Built, host: u32) -> Option<usize> {
-        let list = links(built, host);
+        let list = built.links(host);
         let free = list.iter().position(|&link| link == NONE);
         free.or_else(|| list.iter().rposition(|&link| self.parent[link as usize] != host))
     }
-}
-
-fn links(built: &Built, node: u32) -> &[u32] {
-    &built.level0[node as usize * built.width..][..built.width]
 }
 
 /// Links every node into the reach of the entry; returns how many were out of it.
@@ -105,7 +101,7 @@ fn candidates(built: &Built, rows: &RowsView<'_>, orphan: u32, scratch: &mut Scr
 }
 
 /// A stored row as a query.
-pub(super) fn as_query(rows: &RowsView<'_>, node: u32) -> QuantizedQuery {
+fn as_query(rows: &RowsView<'_>, node: u32) -> QuantizedQuery {
     let values: Vec<f32> = rows.row(node).iter().map(|&b| f32::from(b) - f32::from(crate::format::vectors::ZERO)).collect();
     QuantizedQuery::new(&values, values.len())
 }
@@ -115,7 +111,7 @@ fn attach(built: &mut Built, walk: &mut Walk, (host, place): (u32, usize), orpha
     built.level0[host as usize * width + place] = orphan;
     walk.reach(built, orphan, host);
     // The way back, so that a search that lands on the orphan gets away again.
-    if !links(built, orphan).contains(&host)
+    if !built.links(orphan).contains(&host)
         && let Some(back) = walk.place(built, orphan)
     {
         built.level0[orphan as usize * width + back] = host;

@@ -1,6 +1,6 @@
 //! The best `ef` nodes so far, in one sorted array: insertion moves memory, which is cheaper here than two heaps.
 
-use super::view::RowsView;
+use super::{build::RowQuery, view::RowsView, visited::Scratch};
 
 /// Top bit of a node: its links were followed.
 const EXPANDED: u32 = 1 << 31;
@@ -62,6 +62,11 @@ impl Beam {
         self.slots.iter().map(|slot| slot.node & !EXPANDED)
     }
 
+    /// Scores and nodes, best first.
+    pub(crate) fn scored(&self) -> impl Iterator<Item = (f32, u32)> + '_ {
+        self.slots.iter().map(|slot| (slot.score, slot.node & !EXPANDED))
+    }
+
     pub(crate) fn len(&self) -> usize {
         self.slots.len()
     }
@@ -87,5 +92,23 @@ pub(crate) fn compare(rows: &RowsView<'_>, fresh: &[u32], mut score: impl FnMut(
             rows.prefetch(ahead);
         }
         score(node);
+    }
+}
+
+/// Runs a builder's beam from `start` until nothing nearer is left; distances are negative scores. `scratch` was started.
+pub(super) fn explore<I: Iterator<Item = u32>>(
+    own: &RowQuery<'_>,
+    start: impl Iterator<Item = u32>,
+    links: impl Fn(u32) -> I,
+    scratch: &mut Scratch,
+) {
+    let Scratch { visited, beam, fresh } = scratch;
+    fresh.clear();
+    fresh.extend(start.filter(|&node| visited.insert(node)));
+    loop {
+        compare(own.rows(), fresh, |other| beam.insert(-own.distance(other), other));
+        let Some(node) = beam.expand() else { return };
+        fresh.clear();
+        fresh.extend(links(node).filter(|&link| visited.insert(link)));
     }
 }

@@ -1,14 +1,16 @@
-//! Rows to links, through hnsw_rs; its containers are dropped once the links are out.
+//! Rows to links: by our own inserter or through hnsw_rs, then one path for both: refined, audited, repaired.
 //!
-//! hnsw_rs sees each vector as a slice of one number, the node id, and asks [`RowDistance`] how far two of them are: the rows
+//! The containers of hnsw_rs are dropped once the links are out. It sees each vector as a slice of one number, the node id, and asks [`RowDistance`] how far two of them are: the rows
 //! stay where they are (in a mapped file) and are not copied.
 
 use hnsw_rs::{anndists::dist::Distance, hnsw::Hnsw};
+use rayon::prelude::*;
 
 use super::{
     audit,
     duplicates::Kinds,
-    params::{BuildProgress, Plan, Refine, Threads},
+    insert,
+    params::{BuildProgress, Builder, Plan, Refine, Threads},
     refine::refine,
     view::{GraphView, Level, RowsView},
 };
@@ -18,10 +20,11 @@ use crate::{
         graph::{GraphFacts, MAX_LEVELS, NONE},
         vectors::ZERO,
     },
+    quantize::QuantizedQuery,
 };
 
 /// Vectors inserted between two looks at the cancel flag.
-const STEP: usize = 4_096;
+pub(super) const STEP: usize = 4_096;
 /// Vectors inserted one by one before threads come in: hnsw_rs links badly when many threads meet an almost empty graph.
 const SEQUENTIAL: usize = 1_000;
 
@@ -52,6 +55,10 @@ impl Built {
         self.level0.len() / self.width
     }
 
+    pub(super) fn links(&self, node: u32) -> &[u32] {
+        &self.level0[node as usize * self.width..][..self.width]
+    }
+
     pub(crate) fn view(&self) -> GraphView<'_> {
         let mut first = 0;
         let upper = self.upper.iter().map(|level| {
@@ -68,33 +75,67 @@ impl Built {
 /// zero (hnsw_rs asserts that) and exactly zero for equal rows.
 pub(super) struct RowDistance<'a> {
     pub(super) rows: RowsView<'a>,
-    /// Sum of `byte - 64` per node, for the bias of the kernel.
-    sums: Vec<i32>,
-    /// Half the squared length per node.
-    halves: Vec<f32>,
+    facts: Vec<RowFacts>,
+}
+
+/// What a distance needs of a row beside its bytes, together in one cache line.
+#[derive(Clone, Copy)]
+#[repr(align(16))]
+struct RowFacts {
+    scale: f32,
+    /// Half the squared length.
+    half: f32,
+    /// Sum of `byte - 64`, for the bias of the kernel.
+    sum: i32,
 }
 
 impl<'a> RowDistance<'a> {
     fn new(rows: RowsView<'a>, nodes: usize) -> Self {
-        let mut this = Self { rows, sums: Vec::with_capacity(nodes), halves: Vec::with_capacity(nodes) };
-        for node in 0..nodes as u32 {
+        let facts = |node: u32| {
             let row = rows.row(node);
-            this.sums.push(row.iter().map(|&b| i32::from(b) - i32::from(ZERO)).sum());
+            let sum = row.iter().map(|&b| i32::from(b) - i32::from(ZERO)).sum();
             let scale = rows.scales[node as usize];
-            this.halves.push(this.dot(node, node) * scale * scale / 2.0);
-        }
-        this
-    }
-
-    /// Product of the two integer rows, without scales. `sums` has the entry of `b`.
-    fn dot(&self, a: u32, b: u32) -> f32 {
-        let biased: i32 = self.rows.cpu.dot_rows(self.rows.row(a), self.rows.row(b));
-        (biased - i32::from(ZERO) * self.sums[b as usize]) as f32
+            let dot = rows.cpu.dot_rows(row, row) - i32::from(ZERO) * sum;
+            RowFacts { scale, half: dot as f32 * scale * scale / 2.0, sum }
+        };
+        Self { rows, facts: (0..nodes as u32).into_par_iter().map(facts).collect() }
     }
 
     pub(super) fn between(&self, a: u32, b: u32) -> f32 {
-        let scales = self.rows.scales[a as usize] * self.rows.scales[b as usize];
-        (self.halves[a as usize] + self.halves[b as usize] - self.dot(a, b) * scales).max(0.0)
+        let (of_a, of_b) = (self.facts[a as usize], self.facts[b as usize]);
+        let dot = self.rows.cpu.dot_rows(self.rows.row(a), self.rows.row(b)) - i32::from(ZERO) * of_b.sum;
+        (of_a.half + of_b.half - dot as f32 * (of_a.scale * of_b.scale)).max(0.0)
+    }
+}
+
+/// A row compared with many others: its bias is taken off once. Distances equal those of [`RowDistance::between`].
+pub(super) struct RowQuery<'a> {
+    pub(super) node: u32,
+    of: &'a RowDistance<'a>,
+    query: QuantizedQuery,
+    facts: RowFacts,
+}
+
+impl<'a> RowQuery<'a> {
+    pub(super) fn new(of: &'a RowDistance<'a>, node: u32) -> Self {
+        let facts = of.facts[node as usize];
+        // Bytes are 1 to 127, so the difference fits; padding becomes zero.
+        let values = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
+        Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum }, facts }
+    }
+
+    pub(super) fn query(&self) -> &QuantizedQuery {
+        &self.query
+    }
+
+    pub(super) fn rows(&self) -> &RowsView<'a> {
+        &self.of.rows
+    }
+
+    pub(super) fn distance(&self, other: u32) -> f32 {
+        let facts = self.of.facts[other as usize];
+        let dot = self.of.rows.cpu.dot_query(self.of.rows.row(other), &self.query.values) - self.query.bias;
+        (self.facts.half + facts.half - dot as f32 * (self.facts.scale * facts.scale)).max(0.0)
     }
 }
 
@@ -115,10 +156,14 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
             report(BuildProgress { side: job.side, done: done as u64, total });
         }
     };
-    let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, &distance);
-    insert_all(&hnsw, &kinds.first, plan, &report)?;
-    let mut built = export(&hnsw, job.nodes, plan);
-    drop(hnsw);
+    let mut built = match plan.params.builder {
+        Builder::Own => insert::insert_all(&distance, &kinds.first, job.nodes, plan, &report)?,
+        Builder::HnswRs => {
+            let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, &distance);
+            insert_all(&hnsw, &kinds.first, plan, &report)?;
+            export(&hnsw, job.nodes, plan)
+        }
+    };
     if plan.params.refine == Refine::Alpha {
         let inserted = kinds.first.len();
         refine(&mut built, &distance, &kinds.first, plan, &|done| report(inserted + done))?;
@@ -191,7 +236,7 @@ fn export(hnsw: &Hnsw<'_, u32, &RowDistance<'_>>, nodes: usize, plan: &Plan) -> 
 }
 
 /// Sorts nodes into levels and turns node ids into positions.
-fn upper_levels(mut links: Vec<(u8, u32, Vec<u32>)>, m: usize) -> Vec<BuiltLevel> {
+pub(super) fn upper_levels(mut links: Vec<(u8, u32, Vec<u32>)>, m: usize) -> Vec<BuiltLevel> {
     links.sort_unstable_by_key(|(level, node, _)| (*level, *node));
     let level = |group: &[(u8, u32, Vec<u32>)]| {
         let nodes: Vec<u32> = group.iter().map(|(_, node, _)| *node).collect();

@@ -1,9 +1,10 @@
-//! The graph: built by hnsw_rs, audited and repaired here, searched here over plain slices.
+//! The graph: built by our inserter or by hnsw_rs, audited and repaired here, searched here over plain slices.
 //!
 //! | file | what |
 //! | --- | --- |
 //! | `params` | how a graph is built, with reasons |
-//! | `build` | rows to links, through hnsw_rs |
+//! | `build` | rows to links, through one of two builders, then one path |
+//! | `insert` | our own builder |
 //! | `refine` | one pass that widens the choice of links |
 //! | `duplicates` | equal rows: one goes in, the others hang below it |
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
@@ -14,6 +15,7 @@ mod audit;
 mod beam;
 mod build;
 mod duplicates;
+mod insert;
 mod params;
 mod refine;
 mod search;
@@ -22,7 +24,7 @@ mod visited;
 
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;
-pub use params::{BuildParams, BuildProgress, Refine, Threads};
+pub use params::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub(crate) use search::{Outcome, SearchPlan, search};
 pub(crate) use view::{Fault, FaultPart, GraphView, Level, RowsView};
 pub(crate) use visited::ScratchPool;

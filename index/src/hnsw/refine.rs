@@ -10,23 +10,25 @@
 use rayon::prelude::*;
 
 use super::{
-    audit::as_query,
-    build::{Built, RowDistance},
+    beam::explore,
+    build::{Built, RowDistance, RowQuery},
     params::Plan,
-    search::{SearchPlan, search},
-    visited::ScratchPool,
+    search::descend,
+    view::GraphView,
+    visited::{Scratch, ScratchPool},
 };
 use crate::{StoreError, format::graph::NONE};
 
 /// How much nearer a kept link must be to a candidate than the node is, on squared distances, to replace it. 1.2: DiskANN's.
 const ALPHA: f32 = 1.2;
-/// Beam width of the search for neighbours. 64.
+/// Beam width of the search for neighbours. 64: on 60,000 CLIP-like vectors 40 saved a twentieth of the build and cost 0.003 to
+/// 0.009 of the recall of text queries.
 const EF: usize = 64;
 /// Nodes between two looks at the cancel flag.
 const STEP: usize = 4_096;
 
 /// A node at a distance.
-type Near = (f32, u32);
+pub(super) type Near = (f32, u32);
 
 /// Replaces the links of `nodes`; `report` is told how many are done.
 pub(super) fn refine(
@@ -37,14 +39,16 @@ pub(super) fn refine(
     report: &dyn Fn(usize),
 ) -> Result<(), StoreError> {
     let scratch = ScratchPool::default();
+    let view = built.view();
     let mut lists: Vec<Vec<u32>> = Vec::with_capacity(nodes.len());
     for step in nodes.chunks(STEP) {
         if plan.cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
         lists.par_extend(step.par_iter().map(|&node| {
-            let mut near = neighbours(built, distance, node, &scratch, plan);
-            prune(distance, &mut near, built.width)
+            let own = RowQuery::new(distance, node);
+            let mut near = scratch.with(|scratch| neighbours(built, &view, &own, scratch));
+            prune(distance, &mut near, built.width, ALPHA)
         }));
         report(lists.len());
     }
@@ -59,17 +63,19 @@ pub(super) fn refine(
     Ok(())
 }
 
-/// What a search for the node finds, and its present links.
-fn neighbours(built: &Built, distance: &RowDistance<'_>, node: u32, scratch: &ScratchPool, plan: &Plan) -> Vec<Near> {
-    let query = as_query(&distance.rows, node);
-    let limits = SearchPlan { ef: EF, budget: usize::MAX, cancel: &plan.cancel };
-    let view = built.view();
-    let mut found: Vec<u32> = scratch.with(|scratch| match search(&view, &distance.rows, &query, limits, scratch) {
-        Ok(_) => scratch.beam.nodes().collect(),
-        Err(_) => Vec::new(),
-    });
-    found.extend(view.links(node).iter().take_while(|&&link| link != NONE));
-    at_distance(distance, node, found)
+/// What a beam finds, and the present links, nearest first. The beam starts at the links, which are where the neighbours are,
+/// and where a descent from the entry ends: a group that nothing else leads to finds its surroundings that way.
+fn neighbours(built: &Built, view: &GraphView<'_>, own: &RowQuery<'_>, scratch: &mut Scratch) -> Vec<Near> {
+    let node = own.node;
+    let from_entry = descend(view, own.rows(), own.query()).ok();
+    let links = |node: u32| built.links(node).iter().copied().take_while(|&link| link != NONE);
+    scratch.start(built.nodes(), EF, [node]);
+    explore(own, links(node).chain(from_entry), links, scratch);
+    let mut near: Vec<Near> = scratch.beam.scored().map(|(score, other)| (-score, other)).collect();
+    let missing: Vec<u32> = links(node).filter(|&link| !near.iter().any(|n| n.1 == link)).collect();
+    near.extend(missing.into_iter().map(|link| (own.distance(link), link)));
+    near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+    near
 }
 
 /// Nearest first, each once, without the node itself.
@@ -82,13 +88,13 @@ fn at_distance(distance: &RowDistance<'_>, node: u32, mut others: Vec<u32>) -> V
 }
 
 /// Keeps at most `width` of them, each of which no kept one makes needless.
-fn prune(distance: &RowDistance<'_>, near: &mut Vec<Near>, width: usize) -> Vec<u32> {
+pub(super) fn prune(distance: &RowDistance<'_>, near: &mut Vec<Near>, width: usize, alpha: f32) -> Vec<u32> {
     let mut kept: Vec<u32> = Vec::with_capacity(width);
     for (to_node, candidate) in near.drain(..) {
         if kept.len() == width {
             break;
         }
-        if kept.iter().all(|&k| ALPHA * distance.between(k, candidate) > to_node) {
+        if kept.iter().all(|&k| alpha * distance.between(k, candidate) > to_node) {
             kept.push(candidate);
         }
     }
@@ -112,5 +118,5 @@ fn join(distance: &RowDistance<'_>, node: u32, forward: &[u32], backward: &[u32]
     if near.len() <= width {
         return near.into_iter().map(|(_, other)| other).collect();
     }
-    prune(distance, &mut near, width)
+    prune(distance, &mut near, width, ALPHA)
 }

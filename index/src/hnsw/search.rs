@@ -72,7 +72,7 @@ pub(crate) fn search(
 }
 
 /// At each upper level, walks to the nearest node as long as a link leads nearer.
-fn descend(graph: &GraphView<'_>, rows: &RowsView<'_>, query: &QuantizedQuery) -> Result<u32, Fault> {
+pub(super) fn descend(graph: &GraphView<'_>, rows: &RowsView<'_>, query: &QuantizedQuery) -> Result<u32, Fault> {
     let mut node = graph.entry;
     let mut best = rows.score(query, node);
     for level in graph.upper.iter().rev() {

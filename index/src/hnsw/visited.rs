@@ -41,6 +41,17 @@ pub(crate) struct Scratch {
     pub(crate) fresh: Vec<u32>,
 }
 
+impl Scratch {
+    /// Ready for a beam of `ef` among `nodes`; `seen` are not to be found.
+    pub(crate) fn start(&mut self, nodes: usize, ef: usize, seen: impl IntoIterator<Item = u32>) {
+        self.visited.start(nodes);
+        self.beam.start(ef);
+        seen.into_iter().for_each(|node| {
+            self.visited.insert(node);
+        });
+    }
+}
+
 /// Scratch memory, one per search under way, kept for the next.
 #[derive(Debug, Default)]
 pub(crate) struct ScratchPool(Mutex<Vec<Scratch>>);

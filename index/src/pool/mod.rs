@@ -20,7 +20,7 @@ mod report;
 mod writer;
 
 pub use generations::DamagedManifest;
-pub use reader::{OpenOptions, Pool, Verify, beam_width};
+pub use reader::{MAX_EF, OpenOptions, Pool, Verify, beam_width};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, VerifyReport, inspect, verify};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};
 

@@ -43,6 +43,9 @@ impl Default for OpenOptions {
     }
 }
 
+/// Widest beam that [`Pool::search_ef`] takes; wider ones cost more than comparing every row of most segments.
+pub const MAX_EF: usize = 65_536;
+
 /// One generation of a pool, mapped. A later commit does not change it: open the folder again to see that.
 #[derive(Debug)]
 pub struct Pool {
@@ -116,6 +119,20 @@ impl Pool {
     #[must_use]
     pub fn damaged_manifests(&self) -> &[StoreError] {
         &self.damaged
+    }
+
+    /// Graph answer with a beam of `ef`, whatever `query.effort` says. For calibration and benchmarks: which `ef` gives which
+    /// recall depends on the pool, and callers of the seam should not have to know it.
+    ///
+    /// # Errors
+    /// As [`PairStore::search`]; [`StoreError::Parameter`] when `ef` is 0 or above [`MAX_EF`].
+    pub fn search_ef(&self, query: &Query, ef: usize, cancel: &Cancel) -> Result<Answer, StoreError> {
+        if ef == 0 || ef > MAX_EF {
+            return Err(StoreError::Parameter { name: "ef", value: ef as u64, min: 1, max: MAX_EF as u64 });
+        }
+        let mut prepared = self.prepare(query)?;
+        prepared.ef = ef.max(query.k);
+        self.search_graph(query.side, &prepared, cancel)
     }
 
     pub(super) fn manifest(&self) -> &Manifest {

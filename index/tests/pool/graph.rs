@@ -2,14 +2,27 @@
 
 use std::{collections::HashSet, fs};
 
-use crate::support::{build, clustered, image_pair, one_thread, rows, spec};
+use crate::support::{BUILDERS, build, by, clustered, image_pair, one_thread_by, rows, spec};
 use anchorite_index::{
-    Cancel, Effort, PairSink, PairStore, Parts, Query, RowId, Side,
-    pool::{PoolWriter, WriterOptions, inspect, verify},
+    Answer, Builder, Cancel, Effort, PairSink, PairStore, Parts, Query, Refine, RowId, Side, StoreError,
+    pool::{MAX_EF, Pool, PoolWriter, WriterOptions, inspect, verify},
 };
 
+/// Beams for comparing graphs.
+const EFS: [usize; 3] = [10, 24, 64];
+
+/// Share of the exact ten nearest that `search` finds.
+fn recall_with(queries: &[Vec<f32>], pool: &Pool, search: impl Fn(&Query) -> Answer) -> f64 {
+    let found = |q: &Vec<f32>| {
+        let exact: HashSet<u64> = rows(pool, q, 10, Effort::Exact).into_iter().collect();
+        let query = Query { side: Side::Image, vector: q.clone(), k: 10, effort: Effort::Normal };
+        search(&query).hits.iter().filter(|hit| exact.contains(&hit.row.0)).count()
+    };
+    queries.iter().map(found).sum::<usize>() as f64 / (queries.len() * 10) as f64
+}
+
 /// Share of the exact ten nearest that come back, over `queries`.
-fn recall(pool: &anchorite_index::pool::Pool, queries: &[Vec<f32>], effort: Effort) -> f64 {
+fn recall(pool: &Pool, queries: &[Vec<f32>], effort: Effort) -> f64 {
     let found = |q: &Vec<f32>| {
         let exact: HashSet<u64> = rows(pool, q, 10, Effort::Exact).into_iter().collect();
         rows(pool, q, 10, effort).iter().filter(|row| exact.contains(row)).count()
@@ -21,13 +34,61 @@ fn recall(pool: &anchorite_index::pool::Pool, queries: &[Vec<f32>], effort: Effo
 fn recall_of_each_effort_is_above_its_floor() {
     let all = clustered(6_200, 48, 150, 21);
     let (queries, base) = all.split_at(200);
-    let dir = tempfile::tempdir().unwrap();
-    let pool = build(dir.path(), base, &WriterOptions::default());
-    for (effort, floor) in [(Effort::Fast, 0.90), (Effort::Normal, 0.97), (Effort::High, 0.995)] {
-        let recall = recall(&pool, queries, effort);
-        assert!(recall >= floor, "{effort:?}: {recall}");
+    for builder in BUILDERS {
+        for refine in [Refine::Off, Refine::Alpha] {
+            let dir = tempfile::tempdir().unwrap();
+            let mut options = by(builder);
+            options.build.refine = refine;
+            let pool = build(dir.path(), base, &options);
+            for (effort, floor) in [(Effort::Fast, 0.90), (Effort::Normal, 0.97), (Effort::High, 0.995)] {
+                let recall = recall(&pool, queries, effort);
+                assert!(recall >= floor, "{builder:?}, refine {refine:?}, {effort:?}: {recall}");
+            }
+            assert!(verify(dir.path()).unwrap().is_sound());
+        }
     }
-    assert!(verify(dir.path()).unwrap().is_sound());
+}
+
+#[test]
+fn our_graph_finds_as_much_as_that_of_hnsw_rs_with_the_same_beam() {
+    let all = clustered(8_300, 64, 400, 31);
+    let (queries, base) = all.split_at(300);
+    let found = BUILDERS.map(|builder| {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = build(dir.path(), base, &by(builder));
+        EFS.map(|ef| recall_with(queries, &pool, |q| pool.search_ef(q, ef, &Cancel::default()).unwrap()))
+    });
+    let [reference, own] = found;
+    for ((ef, reference), own) in EFS.iter().zip(reference).zip(own) {
+        assert!(own >= reference - 0.01, "ef {ef}: own {own}, hnsw_rs {reference}");
+    }
+}
+
+#[test]
+fn vectors_sorted_by_cluster_make_as_good_a_graph() {
+    let mut base = clustered(6_000, 32, 60, 12);
+    base.sort_by(|a, b| a[0].total_cmp(&b[0]));
+    let queries: Vec<Vec<f32>> = base.iter().step_by(40).cloned().collect();
+    for builder in BUILDERS {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = build(dir.path(), &base, &by(builder));
+        let recall = recall(&pool, &queries, Effort::Normal);
+        assert!(recall >= 0.97, "{builder:?}: {recall}");
+        assert!(verify(dir.path()).unwrap().is_sound());
+    }
+}
+
+#[test]
+fn a_beam_of_no_width_or_beyond_the_limit_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let vectors = clustered(50, 16, 2, 1);
+    let pool = build(dir.path(), &vectors, &WriterOptions::default());
+    let query = Query { side: Side::Image, vector: vectors[0].clone(), k: 1, effort: Effort::Fast };
+    for ef in [0, MAX_EF + 1] {
+        let refused = pool.search_ef(&query, ef, &Cancel::default());
+        assert!(matches!(refused, Err(StoreError::Parameter { name: "ef", .. })), "{refused:?}");
+    }
+    assert_eq!(pool.search_ef(&query, 1, &Cancel::default()).unwrap().hits[0].row, RowId(0));
 }
 
 #[test]
@@ -67,34 +128,57 @@ fn many_queries_at_once_answer_as_one_by_one() {
 fn ten_thousand_equal_vectors_stay_in_reach_and_so_does_the_rest() {
     let mut vectors = clustered(2_000, 24, 40, 2);
     vectors.extend(std::iter::repeat_n(vectors[7].clone(), 10_000));
-    let dir = tempfile::tempdir().unwrap();
-    let pool = build(dir.path(), &vectors, &WriterOptions::default());
-    let report = verify(dir.path()).unwrap();
-    assert!(report.is_sound(), "{:?}", report.damage);
-    assert_eq!(inspect(dir.path()).unwrap().graphs[0].duplicates, 10_000);
-    let same = rows(&pool, &vectors[7], 1_000, Effort::Normal);
-    assert_eq!(same.len(), 1_000);
-    assert!(same.iter().all(|row| *row == 7 || *row >= 2_000));
-    let own = (0..2_000).step_by(10).filter(|&n| rows(&pool, &vectors[n], 1, Effort::High) == [n as u64]).count();
-    assert!(own >= 198, "{own} of 200 vectors found by themselves");
+    for builder in BUILDERS {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = build(dir.path(), &vectors, &by(builder));
+        let report = verify(dir.path()).unwrap();
+        assert!(report.is_sound(), "{:?}", report.damage);
+        assert_eq!(inspect(dir.path()).unwrap().graphs[0].duplicates, 10_000);
+        let same = rows(&pool, &vectors[7], 1_000, Effort::Normal);
+        assert_eq!(same.len(), 1_000);
+        assert!(same.iter().all(|row| *row == 7 || *row >= 2_000));
+        let own = (0..2_000).step_by(10).filter(|&n| rows(&pool, &vectors[n], 1, Effort::High) == [n as u64]).count();
+        assert!(own >= 198, "{builder:?}: {own} of 200 vectors found by themselves");
+    }
 }
 
 #[test]
 fn a_pool_of_nothing_but_one_vector_gives_every_row() {
-    let dir = tempfile::tempdir().unwrap();
     let vectors = vec![clustered(1, 16, 1, 1).remove(0); 700];
-    let pool = build(dir.path(), &vectors, &WriterOptions::default());
-    assert!(verify(dir.path()).unwrap().is_sound());
-    assert_eq!(rows(&pool, &vectors[0], 100, Effort::Fast).len(), 100);
-    assert_eq!(rows(&pool, &vectors[0], 1_000, Effort::Normal), (0..700).collect::<Vec<u64>>());
+    for builder in BUILDERS {
+        let dir = tempfile::tempdir().unwrap();
+        let pool = build(dir.path(), &vectors, &by(builder));
+        assert!(verify(dir.path()).unwrap().is_sound());
+        assert_eq!(rows(&pool, &vectors[0], 100, Effort::Fast).len(), 100);
+        assert_eq!(rows(&pool, &vectors[0], 1_000, Effort::Normal), (0..700).collect::<Vec<u64>>());
+    }
 }
 
 #[test]
 fn one_thread_builds_the_same_bytes_twice() {
+    for builder in BUILDERS {
+        same_bytes_twice(&one_thread_by(builder));
+    }
+}
+
+#[test]
+fn another_seed_gives_another_graph() {
+    let vectors = clustered(1_500, 32, 30, 3);
+    let graphs = [1, 2].map(|seed| {
+        let dir = tempfile::tempdir().unwrap();
+        let mut options = one_thread_by(Builder::Own);
+        options.build.seed = seed;
+        build(dir.path(), &vectors, &options);
+        fs::read(dir.path().join("seg-0000000000000001.image.graph")).unwrap()
+    });
+    assert!(graphs[0] != graphs[1], "the seed has no effect");
+}
+
+fn same_bytes_twice(options: &WriterOptions) {
     let vectors = clustered(3_000, 32, 30, 3);
     let dirs = [tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap()];
     for dir in &dirs {
-        build(dir.path(), &vectors, &one_thread());
+        build(dir.path(), &vectors, options);
     }
     let mut names: Vec<_> = fs::read_dir(dirs[0].path()).unwrap().map(|e| e.unwrap().file_name()).collect();
     names.sort();
@@ -115,7 +199,7 @@ fn a_cancelled_commit_publishes_nothing_and_can_be_finished_later() {
     let mut writer = PoolWriter::open(dir.path(), &spec(16), &options).unwrap();
     let pairs: Vec<_> = vectors.iter().enumerate().map(|(n, v)| image_pair(n, v.clone())).collect();
     writer.append(&pairs[..1_500]).unwrap();
-    assert!(matches!(writer.commit(&cancel), Err(anchorite_index::StoreError::Cancelled)));
+    assert!(matches!(writer.commit(&cancel), Err(StoreError::Cancelled)));
     assert_eq!(writer.committed().status().rows, 0);
     writer.append(&pairs[1_500..]).unwrap();
     assert_eq!(writer.commit(&Cancel::default()).unwrap(), 1);

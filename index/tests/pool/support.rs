@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anchorite_index::{
-    BuildParams, Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Query, Side, SourceRef, Spec, Threads,
+    BuildParams, Builder, Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Query, Side, SourceRef, Spec, Threads,
     pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
 };
 use rand::{Rng, SeedableRng};
@@ -47,8 +47,18 @@ pub(crate) fn spec(dim: usize) -> Spec {
     Spec { encoder: "tests".into(), dim }
 }
 
+pub(crate) const BUILDERS: [Builder; 2] = [Builder::HnswRs, Builder::Own];
+
+pub(crate) fn by(builder: Builder) -> WriterOptions {
+    WriterOptions { build: BuildParams { builder, ..BuildParams::default() }, ..WriterOptions::default() }
+}
+
 pub(crate) fn one_thread() -> WriterOptions {
-    WriterOptions { build: BuildParams { threads: Threads::One, ..BuildParams::default() }, ..WriterOptions::default() }
+    one_thread_by(Builder::default())
+}
+
+pub(crate) fn one_thread_by(builder: Builder) -> WriterOptions {
+    WriterOptions { build: BuildParams { builder, threads: Threads::One, ..BuildParams::default() }, ..WriterOptions::default() }
 }
 
 pub(crate) fn build(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -> Pool {
