@@ -4,7 +4,7 @@ use std::{path::PathBuf, sync::Arc, vec};
 
 use crate::{
     ColumnOptions, Limits, RowResult, SourceError, VectorMode,
-    source::{self, Settings, Shard, ShardRows},
+    source::{self, Settings, Shard},
 };
 
 /// Every row of some sources, in the order in which ingest reads them. A row that is none is a [`crate::Reject`]; damage ends the
@@ -12,7 +12,7 @@ use crate::{
 pub struct Rows {
     settings: Arc<Settings>,
     shards: vec::IntoIter<Shard>,
-    open: Option<ShardRows>,
+    open: Option<Box<dyn source::Rows>>,
     ready: vec::IntoIter<RowResult>,
 }
 
@@ -28,7 +28,7 @@ impl Rows {
     /// # Errors
     /// A source that is not there, or a folder without any.
     pub fn open(sources: &[PathBuf], columns: ColumnOptions, mode: VectorMode, limits: Limits) -> Result<Self, SourceError> {
-        let shards = source::find(sources, &limits)?.into_iter();
+        let shards = source::find(sources, None, &limits)?.shards.into_iter();
         let settings = Arc::new(Settings { columns, mode, limits });
         Ok(Self { settings, shards, open: None, ready: Vec::new().into_iter() })
     }
