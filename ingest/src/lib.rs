@@ -26,6 +26,11 @@
 //! Vocabulary: *source* (an argument: a file or a folder), *shard* (one file of it), *row*, *chunk* (rows that travel together),
 //! *reject* (a row refused, with a stable code).
 //!
+//! Keys: without a key column a row is known by its source's name and its number there. A source is called after its folder and
+//! itself (`cc3m/00000.tar`), however it was named and wherever it lies, or by its path below a given source root; a loose
+//! picture is a source of its own. So a moved dataset keeps its keys, and two datasets with a `00000.tar` each do not meet. Rename
+//! the last folder and the rows are new ones.
+//!
 //! Invariants: every row is accepted, rejected, filtered or already present; the pool's content and order depend on the sources and not on
 //! the number of workers; ingesting again adds nothing; an error takes back nothing that was accepted before it.
 

@@ -147,7 +147,7 @@ pub fn ingest(
     let found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
     let rejects = job.options.rejects.as_ref().map(|path| RejectsFile::create(path).map_err(|e| rejects_error(job.options, e)));
     let mut desk = Desk::new(job, sink, progress, rejects.transpose()?);
-    desk.report.sidecars = found.sidecars;
+    (desk.report.sidecars, desk.report.owned_pictures) = (found.sidecars, found.owned_pictures);
     let ended = desk.run(&found.shards, cancel);
     desk.finish(ended, cancel)
 }

@@ -1,6 +1,6 @@
 //! What a run would do, without doing it: sources, columns, row counts, and how the first rows fare.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Instant};
+use std::{collections::BTreeMap, num::NonZeroUsize, path::PathBuf, sync::Arc, thread, time::Instant};
 
 use anchorite_encoder::Encode;
 use anchorite_index::{Cancel, Pair, Value};
@@ -92,18 +92,22 @@ pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> 
     let mut plan = Plan::default();
     let mut sample = Sample::default();
     let found = source::find(job.sources, options.source_root.as_deref(), &options.limits)?.with_distinct_names()?;
-    let mut rate = None;
+    // By ending: a packed tar has more rows in a byte than a plain one, and a table more than either.
+    let mut rates = BTreeMap::new();
     for shard in found.shards {
         let mut rows = shard.open(&settings)?;
         plan.dim = plan.dim.or(rows.dim());
         let known = rows.rows();
         let mut seen = 0;
-        if plan.checked.len() < check_rows || (known.is_none() && rate.is_none()) {
+        if plan.checked.len() < check_rows || (known.is_none() && !rates.contains_key(ending(&shard.name))) {
             seen = plan.look_at(&mut *rows, check_rows, job, &mut sample)?;
         }
-        rate = rate.or_else(|| rows_per_byte(&*rows, seen));
+        if let Some(rate) = rows_per_byte(&*rows, seen) {
+            rates.entry(ending(&shard.name).to_owned()).or_insert(rate);
+        }
+        let rate = rates.get(ending(&shard.name)).copied().unwrap_or(0.0);
         let counted = known.or(rows.rows());
-        let guessed = || (shard.file_bytes().unwrap_or(0) as f64 * rate.unwrap_or(0.0)).round() as u64;
+        let guessed = || (shard.file_bytes().unwrap_or(0) as f64 * rate).round() as u64;
         let count = counted.unwrap_or_else(guessed);
         plan.rows += count;
         plan.estimated |= counted.is_none();
@@ -240,6 +244,10 @@ fn stored_bytes(pair: &Pair) -> u64 {
     let fields: usize = pair.fields.iter().map(|(name, value)| name.len() + text(value)).sum();
     let parts = pair.picture.as_ref().map_or(0, Vec::len) + pair.caption.as_ref().map_or(0, String::len) + fields;
     values + parts as u64
+}
+
+fn ending(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or_default()
 }
 
 fn rows_per_byte(rows: &dyn Rows, seen: u64) -> Option<f64> {

@@ -77,6 +77,8 @@ pub struct IngestReport {
     pub stages: StageSeconds,
     /// img2dataset's statistics and lists beside its shards, which are no sources.
     pub sidecars: u64,
+    /// Pictures below a folder with a table or parquet file. They are read as that names them; what it does not name is no row.
+    pub owned_pictures: u64,
     /// The sources, in order, as far as they were opened.
     pub sources: Vec<SourceUsed>,
     /// The pool's generation after the last commit; none when nothing was committed.

@@ -156,6 +156,14 @@ fn loose_pictures_take_their_captions_from_beside_them_and_keep_their_keys_when_
 }
 
 #[test]
+fn pictures_that_a_parquet_file_names_are_no_rows_of_their_own() {
+    let run = run(fixture("hf"), &defaults());
+    assert_eq!(names(&run), ["hf/lists.parquet", "hf/paths.parquet", "hf/train-00000-of-00001.parquet"]);
+    assert_eq!((run.report().accepted, run.report().owned_pictures), (9, 2));
+    assert_eq!(reasons(run.report()), [("caption_null", 2), ("path_missing", 1)]);
+}
+
+#[test]
 fn links_among_pictures_are_not_followed() {
     let (folder, outside) = (pictures(), tempfile::tempdir().unwrap());
     fs::write(outside.path().join("secret.jpg"), jpeg(1)).unwrap();

@@ -233,6 +233,9 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
     if report.sidecars > 0 {
         line(&format!("{} files of img2dataset beside its shards are no sources and were passed over", report.sidecars));
     }
+    if report.owned_pictures > 0 {
+        line(&format!("{} pictures lie below a table and were read only as it names them", report.owned_pictures));
+    }
     if report.truncated_captions > 0 {
         line(&format!("{} captions were longer than the text tower reads and were cut", report.truncated_captions));
     }

@@ -1,8 +1,8 @@
 //! Arguments to shards: what each file is, its name, and the order.
 //!
 //! A file is what its ending says (`.parquet`, `.tar`, `.tar.gz`, `.tgz`, `.jsonl`, `.csv`, `.tsv`); one that is named itself
-//! and has none of these is looked into. Folders are walked: a table in a folder owns the pictures below it, pictures without a
-//! table are a shard of their own for each folder. img2dataset's files beside its shards are no sources; they are counted.
+//! and has none of these is looked into. Folders are walked: a table or parquet file in a folder owns the pictures below it,
+//! other pictures are a shard of their own for each folder. img2dataset's files beside its shards are no sources; they are counted.
 //!
 //! Names. A shard is called after its folder and itself: `cc3m/00000.tar`, whether it was named itself, found through its
 //! folder, or matched by a pattern, and wherever `cc3m` lies. With a source root it is called by its path below that. Rows are
@@ -28,6 +28,8 @@ pub(crate) struct Found {
     pub(crate) shards: Vec<Shard>,
     /// img2dataset's statistics and lists beside its shards.
     pub(crate) sidecars: u64,
+    /// Pictures below a folder with a table or parquet file: they are read as that names them, if it does.
+    pub(crate) owned_pictures: u64,
 }
 
 /// The shards of all arguments, in order; those of a folder or pattern in natural order of their names.
@@ -129,7 +131,12 @@ impl Finder<'_> {
             }
         }
         let kinds: Vec<(&String, Option<ShardKind>)> = names.iter().map(|n| (n, by_name(n, &folder.join(n)))).collect();
-        let owned = owned || kinds.iter().any(|(_, kind)| matches!(kind, Some(ShardKind::Table(_))));
+        let owner = |(name, kind): &(&String, Option<ShardKind>)| match kind {
+            Some(ShardKind::Table(_)) => true,
+            Some(ShardKind::Parquet(_)) => !is_no_source(name, &|other| names.contains(other)),
+            _ => false,
+        };
+        let owned = owned || kinds.iter().any(owner);
         for (name, kind) in kinds {
             let path = folder.join(name);
             if path.is_dir() {
@@ -146,7 +153,9 @@ impl Finder<'_> {
                 return Err(SourceError::TooManyShards { path: folder.to_owned(), max: self.limits.max_shards });
             }
         }
-        if pictures > 0 && !owned {
+        if owned {
+            self.found.owned_pictures += pictures;
+        } else if pictures > 0 {
             self.push(folder, ShardKind::Pictures(folder.to_owned(), pictures))?;
         }
         Ok(())
@@ -154,9 +163,8 @@ impl Finder<'_> {
 
     /// Whether the file is no source although its ending is one's.
     fn passed_over(&mut self, name: &str, has: &dyn Fn(&str) -> bool) -> bool {
-        let sidecar = sidecar::is_sidecar(name, has);
-        self.found.sidecars += u64::from(sidecar);
-        sidecar || name.ends_with("rejects.parquet")
+        self.found.sidecars += u64::from(sidecar::is_sidecar(name, has));
+        is_no_source(name, has)
     }
 
     fn push(&mut self, path: &Path, kind: ShardKind) -> Result<(), SourceError> {
@@ -175,6 +183,11 @@ impl Finder<'_> {
         let folder = path.parent().map(file_name).filter(|name| !name.is_empty());
         Ok(folder.map_or_else(|| file_name(path), |folder| format!("{folder}/{}", file_name(path))))
     }
+}
+
+/// A sidecar, or a list of rejects of our own.
+fn is_no_source(name: &str, has: &dyn Fn(&str) -> bool) -> bool {
+    sidecar::is_sidecar(name, has) || name.ends_with("rejects.parquet")
 }
 
 fn by_name(name: &str, path: &Path) -> Option<ShardKind> {

@@ -231,7 +231,11 @@ impl Rows for TableRows {
     }
 
     fn position(&self) -> Option<(u64, u64)> {
-        Some((self.position.read.get(), self.file_bytes))
+        let used = match &self.lines {
+            Lines::Csv(reader) => reader.position().byte(),
+            Lines::Json { reader, .. } => self.position.read.get().saturating_sub(reader.buffer().len() as u64),
+        };
+        Some((used, self.file_bytes))
     }
 }
 

@@ -444,11 +444,13 @@ impl Members {
         })
     }
 
+    /// Bytes of the file that were used; what lies ready in the buffer is not.
     fn file_bytes_read(&self) -> u64 {
-        match &self.stream {
-            Stream::Plain(stream) => stream.get_ref().read,
-            Stream::Gzip(stream) => stream.get_ref().get_ref().read,
-        }
+        let stream = match &self.stream {
+            Stream::Plain(stream) => stream,
+            Stream::Gzip(stream) => stream.get_ref(),
+        };
+        stream.get_ref().read.saturating_sub(stream.buffer().len() as u64)
     }
 
     fn corrupt(&self, reason: impl Into<String>) -> SourceError {
