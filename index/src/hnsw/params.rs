@@ -19,8 +19,8 @@ pub enum Threads {
 pub enum Builder {
     /// hnsw_rs: the reference that tests compare with.
     HnswRs,
-    /// Our own inserter over the mapped 7-bit rows: the default, as it takes a sixth of the time and its graphs find as much
-    /// with the same beam.
+    /// Our own inserter over the mapped 7-bit rows: the default. On 100,000 CLIP-like vectors inserting took a fifth of the
+    /// time and the whole build, refinement included, 0.3 of it; recall at the same beam was within 0.005 of hnsw_rs's.
     #[default]
     Own,
 }

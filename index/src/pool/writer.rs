@@ -32,8 +32,8 @@ pub struct WriterOptions {
     pub build: BuildParams,
     /// Called as a graph grows.
     pub on_build: Option<ProgressReport>,
-    /// Rows per segment; when as many are pending, a new segment begins. 1,000,000: hnsw_rs needs about 4 KiB per row while
-    /// it builds, so that a build stays near 4 GiB.
+    /// Rows per segment; when as many are pending, a new segment begins. 1,000,000: hnsw_rs, where it is asked for, needs
+    /// about 4 KiB per row while it builds, so that a build stays near 4 GiB.
     pub segment_rows: u64,
     /// What a damaged newest manifest means. `Refuse`: a writer that went on from an older generation would remove the
     /// files of the newer one.
