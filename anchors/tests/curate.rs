@@ -251,7 +251,7 @@ fn rows_that_are_no_query_are_counted_and_the_first_is_told() {
     let file = parquet(folder.path(), "q.parquet", vec![pictures(&broken)]);
     let asked = questions(&[file], &plain(1)).unwrap();
     assert_eq!((asked.list.len(), asked.rejected), (1, 2));
-    assert_eq!(asked.list[0].id, "q.parquet#2");
+    assert_eq!(asked.list[0].id, "data/q.parquet#2");
     let nothing = parquet(folder.path(), "n.parquet", vec![pictures(&broken[..2])]);
     let error = questions(&[nothing], &plain(1)).unwrap_err();
     assert!(matches!(error, CurateError::NoQueries { rejected: 2, .. }), "{error}");

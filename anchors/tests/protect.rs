@@ -79,7 +79,11 @@ fn protected_pictures_are_dropped_by_bytes_by_look_and_by_vector() {
         report.matches.iter().map(|m| (m.key.as_str(), m.matched.picture.as_str(), m.matched.how)).collect();
     assert_eq!(
         found,
-        [("p0", "test.parquet#0", How::Exact), ("p1", "test.parquet#1", How::Perceptual), ("p2", "test.parquet#2", How::Similar)]
+        [
+            ("p0", "data/test.parquet#0", How::Exact),
+            ("p1", "data/test.parquet#1", How::Perceptual),
+            ("p2", "data/test.parquet#2", How::Similar)
+        ]
     );
     assert!(["p0", "p1", "p2"].iter().all(|k| !all_kept(&curated).contains(&(*k).to_owned())));
     assert_eq!(report.found, 9);

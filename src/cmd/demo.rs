@@ -16,7 +16,7 @@ use std::{
 use anchorite::{
     anchors::{Ask, Input, Retriever, recall},
     encoder::{Encode, Encoder, fetch::FetchOptions},
-    index::{Cancel, PairStore, Parts, RowId, Spec, Value},
+    index::{Builder, Cancel, PairStore, Parts, RowId, Spec, Value},
     ingest::{IngestOptions, Outcome, Vectors},
 };
 use anyhow::{Context, Result, ensure};
@@ -25,7 +25,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::{
-    ingest::{fill, rejects_beside},
+    ingest::{Target, fill, rejects_beside},
     search::{Row, table},
     serve::serve,
 };
@@ -177,7 +177,8 @@ fn pairs_file(data: &Path) -> PathBuf {
 fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
     let options = IngestOptions { workers: Some(threads), rejects: Some(rejects_beside(pool_dir)), ..IngestOptions::default() };
-    let report = fill(&[pairs_file(data)], pool_dir, &spec, Vectors::Encode(encoder), &options)?;
+    let target = Target { dir: pool_dir, spec: &spec, builder: Builder::default() };
+    let report = fill(&[pairs_file(data)], &target, Vectors::Encode(encoder), &options)?;
     ensure!(report.rejected == 0, "{} of the bundled pairs were rejected: {:?}", report.rejected, report.rejected_by_reason);
     say(&format!(
         "{} pairs accepted, {} there already; {:.1} pictures/s",

@@ -96,7 +96,7 @@ fn rows_that_cannot_be_read_are_listed_with_reasons_and_the_rest_is_taken() {
         (7, "image_too_large"),
     ];
     assert_eq!(found, wanted);
-    assert!(rejects.iter().all(|r| r.file == "bad.parquet" && !r.message.is_empty()), "{rejects:?}");
+    assert!(rejects.iter().all(|r| r.file.ends_with("/bad.parquet") && !r.message.is_empty()), "{rejects:?}");
     assert!(rejects[6].message.contains("20000 x 20000"), "{}", rejects[6].message);
     place.keeps(3);
 
@@ -178,7 +178,7 @@ fn columns_of_the_wrong_type_or_name_say_what_is_there_and_which_flag_helps() {
 fn sources_with_nothing_in_them_are_errors_that_say_so() {
     let place = Workplace::new();
     write_rows(&place.file("empty.parquet"), &[]);
-    place.ingest("empty.parquet", &[]).with(1).says(&["the dataset is empty: 0 rows in empty.parquet"]);
+    place.ingest("empty.parquet", &[]).with(1).says(&["the dataset is empty: 0 rows in ", "/empty.parquet"]);
     fs::create_dir(place.file("nothing")).unwrap();
     place.ingest("nothing", &[]).with(1).says(&["no parquet file"]);
     place.ingest("not-there.parquet", &[]).with(1).says(&["cannot open", "not-there.parquet"]);

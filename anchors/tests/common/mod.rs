@@ -110,6 +110,9 @@ pub(crate) fn vectors(name: &'static str, of: &[Vec<f32>]) -> Column {
 
 pub(crate) fn parquet(folder: &Path, name: &str, columns: Vec<Column>) -> PathBuf {
     let batch = RecordBatch::try_from_iter(columns).expect("columns of one length");
+    // Rows are known by their file's folder and name; the folder of the test has another name every time.
+    let folder = folder.join("data");
+    std::fs::create_dir_all(&folder).expect("set up");
     let path = folder.join(name);
     let mut writer = ArrowWriter::try_new(std::fs::File::create(&path).expect("set up"), batch.schema(), None).expect("set up");
     writer.write(&batch).expect("set up");
