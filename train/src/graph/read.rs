@@ -137,12 +137,8 @@ impl Reader<'_> {
             let end = start.checked_add(usize::try_from(range.len).ok()?)?;
             self.external.get(&range.file)?.get(start..end)
         };
-        let missing = || ReadError::External {
-            initializer: name.clone(),
-            file: range.file.clone(),
-            offset: range.offset,
-            len: range.len,
-        };
+        let missing =
+            || ReadError::External { initializer: name.clone(), file: range.file.clone(), offset: range.offset, len: range.len };
         let data = slice().ok_or_else(missing)?;
         let tensor = Tensor::from_bytes(raw.kind()?, data.to_vec()).ok_or_else(missing)?;
         Ok((name, tensor))
@@ -415,7 +411,8 @@ impl RawTensor<'_> {
             (None, _) => self.ints.iter().flat_map(|v| v.to_le_bytes().into_iter().take(width)).collect(),
         };
         let found = bytes.len();
-        Tensor::from_bytes(kind, bytes)
-            .ok_or_else(|| invalid(&format!("tensor {:?}", self.name), format!("{found} bytes do not fit its shape {:?}", self.dims)))
+        Tensor::from_bytes(kind, bytes).ok_or_else(|| {
+            invalid(&format!("tensor {:?}", self.name), format!("{found} bytes do not fit its shape {:?}", self.dims))
+        })
     }
 }

@@ -1,7 +1,13 @@
 //! ONNX Runtime for the tests of this crate: models and tensors in, tensors out. Shared by the tests in `tests/` and those beside
 //! the operators.
 
-#![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test binary uses a part of it")]
+#![allow(
+    dead_code,
+    unreachable_pub,
+    clippy::unwrap_used,
+    clippy::allow_attributes,
+    reason = "test code; each test binary uses a part of it"
+)]
 
 use std::path::PathBuf;
 use std::sync::OnceLock;
@@ -45,8 +51,12 @@ fn value(tensor: &Tensor) -> DynValue {
         Element::F32 => Value::from_array((shape, floats().iter().map(|&v| v as f32).collect::<Vec<f32>>())).unwrap().into_dyn(),
         Element::F64 => Value::from_array((shape, floats())).unwrap().into_dyn(),
         Element::I64 => Value::from_array((shape, integers())).unwrap().into_dyn(),
-        Element::I32 => Value::from_array((shape, integers().iter().map(|&v| v as i32).collect::<Vec<i32>>())).unwrap().into_dyn(),
-        Element::Bool => Value::from_array((shape, integers().iter().map(|&v| v != 0).collect::<Vec<bool>>())).unwrap().into_dyn(),
+        Element::I32 => {
+            Value::from_array((shape, integers().iter().map(|&v| v as i32).collect::<Vec<i32>>())).unwrap().into_dyn()
+        }
+        Element::Bool => {
+            Value::from_array((shape, integers().iter().map(|&v| v != 0).collect::<Vec<bool>>())).unwrap().into_dyn()
+        }
         other => panic!("the tests feed no {other}"),
     }
 }
