@@ -25,6 +25,8 @@ impl Window {
         match site.attribute("auto_pad") {
             None => {}
             Some(Attribute::Text(text)) if text == b"NOTSET" => {}
+            // No padding, which is also what missing pads mean.
+            Some(Attribute::Text(text)) if text == b"VALID" && site.attribute("pads").is_none() => {}
             Some(_) => return Err(bad_attribute("auto_pad", "only explicit pads are understood")),
         }
         let list = |name: &str, count: usize, default: usize, min: usize| {
@@ -156,6 +158,8 @@ mod tests {
         conv(&[2, 4, 5, 5], &[4, 2, 3, 3], &[("pads", &[1, 1, 1, 1]), ("strides", &[2, 2])], 2).gradients();
         conv(&[2, 3, 4, 4], &[3, 1, 3, 3], &[("pads", &[1, 1, 1, 1])], 3).gradients();
         conv(&[2, 2, 6], &[3, 2, 3], &[("strides", &[2])], 1).gradients();
+        let valid = Attribute::Text(b"VALID".to_vec());
+        conv(&[2, 2, 5], &[3, 2, 2], &[], 1).attribute("auto_pad", valid).gradients();
     }
 
     /// The same on the runtime's own kernels.

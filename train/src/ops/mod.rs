@@ -76,6 +76,7 @@ mod sqrt;
 mod squeeze;
 mod sub;
 mod tanh;
+mod tile;
 mod transpose;
 mod trilu;
 mod unsqueeze;
@@ -168,6 +169,7 @@ const OPERATORS: &[&Operator] = &[
     &squeeze::RULES,
     &sub::RULES,
     &tanh::RULES,
+    &tile::RULES,
     &transpose::RULES,
     &trilu::RULES,
     &unsqueeze::RULES,
