@@ -28,7 +28,7 @@ mod folder;
 mod layout;
 mod prune;
 pub mod scan;
-mod wire;
+pub mod wire;
 
 use std::path::PathBuf;
 

@@ -14,6 +14,8 @@
 //!
 //! Bytes go in, a borrowed [`Scanned`] comes out; no files here.
 
+use std::collections::HashMap;
+
 use super::ModelLimits;
 use super::wire::{self, Field, Value, WireError};
 
@@ -323,6 +325,12 @@ impl Scanned<'_> {
             }
         }
         files
+    }
+
+    /// Initializers whose data lies in another file, by name.
+    #[must_use]
+    pub fn external_ranges(&self) -> HashMap<&str, &ExternalRange> {
+        self.initializers.iter().filter_map(|i| Some((i.name, i.external.as_ref()?))).collect()
     }
 }
 

@@ -22,29 +22,37 @@ pub enum WireError {
 
 /// One field's value, borrowed from the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
+    /// An integer; negative ones in two's complement.
     Varint(u64),
+    /// Eight bytes, little-endian.
     Fixed64([u8; 8]),
+    /// Text, bytes, a message, or packed numbers.
     Bytes(&'a [u8]),
+    /// Four bytes, little-endian.
     Fixed32([u8; 4]),
 }
 
 /// One field: its number, its value, and the bytes it was read from (key included), so that it can be copied unchanged.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Field<'a> {
-    pub(crate) number: u32,
-    pub(crate) value: Value<'a>,
-    pub(crate) raw: &'a [u8],
+pub struct Field<'a> {
+    /// Its number in the message.
+    pub number: u32,
+    /// What it holds.
+    pub value: Value<'a>,
+    /// Key and value as they stand in the message.
+    pub raw: &'a [u8],
 }
 
 /// The fields of one message, in order. Ends after the first error.
 #[derive(Debug, Clone)]
-pub(crate) struct Fields<'a> {
+pub struct Fields<'a> {
     rest: &'a [u8],
 }
 
 /// The fields of the message `bytes`.
-pub(crate) fn fields(bytes: &[u8]) -> Fields<'_> {
+#[must_use]
+pub fn fields(bytes: &[u8]) -> Fields<'_> {
     Fields { rest: bytes }
 }
 
@@ -88,7 +96,10 @@ fn take_bytes(bytes: &[u8]) -> Result<(Value<'_>, &[u8]), WireError> {
 }
 
 /// One varint and what follows it.
-pub(crate) fn take_varint(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
+///
+/// # Errors
+/// [`WireError`]: cut short, or of more than 64 bits.
+pub fn take_varint(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
     let mut value = 0_u64;
     for (i, &byte) in bytes.iter().enumerate().take(10) {
         let bits = u64::from(byte & 0x7f);
@@ -105,7 +116,7 @@ pub(crate) fn take_varint(bytes: &[u8]) -> Result<(u64, &[u8]), WireError> {
 }
 
 /// Appends a varint.
-pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
+pub fn put_varint(out: &mut Vec<u8>, mut value: u64) {
     while value >= 0x80 {
         out.push((value & 0x7f) as u8 | 0x80);
         value >>= 7;
@@ -114,13 +125,13 @@ pub(crate) fn put_varint(out: &mut Vec<u8>, mut value: u64) {
 }
 
 /// Appends the key and length of a length-delimited field; `len` bytes must follow.
-pub(crate) fn put_header(out: &mut Vec<u8>, number: u32, len: usize) {
+pub fn put_header(out: &mut Vec<u8>, number: u32, len: usize) {
     put_varint(out, u64::from(number) << 3 | 2);
     put_varint(out, len as u64);
 }
 
 /// Appends a length-delimited field.
-pub(crate) fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
+pub fn put_bytes(out: &mut Vec<u8>, number: u32, value: &[u8]) {
     put_header(out, number, value.len());
     out.extend_from_slice(value);
 }

@@ -1,0 +1,38 @@
+//! `Add`: y = a + b, da = db = d, summed over what was broadcast.
+
+use super::families::{broadcast_inputs, fold_arithmetic};
+use super::{Gradient, Operator, Reverse};
+use crate::program::ProgramError;
+
+pub(super) const RULES: Operator = Operator {
+    name: "Add",
+    shape: broadcast_inputs,
+    fold: Some(|site| fold_arithmetic(site, |a, b| a + b, i64::checked_add)),
+    gradient: Gradient::Rule(gradient),
+};
+
+fn gradient(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
+    let d = r.d()?;
+    for i in (0..2).filter(|&i| r.wants(i)).collect::<Vec<_>>() {
+        r.give_fitted(i, &d)?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::ops::check::Case;
+
+    #[test]
+    fn gradients_match_central_differences() {
+        for (a, b) in crate::ops::check::BROADCASTS {
+            Case::new("Add").float(a).float(b).gradients();
+        }
+    }
+
+    #[test]
+    fn constants_fold_to_what_the_runtime_computes() {
+        Case::new("Add").integers(&[2, 2], &[7, -8, 9, 10]).integers(&[2], &[3, 2]).folds();
+        Case::new("Add").constant(&[3], &[0.1, -7.3, 1e9]).constant(&[], &[0.7]).folds();
+    }
+}
