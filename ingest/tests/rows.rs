@@ -24,11 +24,14 @@ fn pictures_only() -> ColumnOptions {
 
 #[test]
 fn rows_of_a_folder_come_in_order_with_what_is_no_row_among_them() {
-    let folder = tempfile::tempdir().expect("a folder");
+    let temporary = tempfile::tempdir().expect("a folder");
+    // Rows are known by their file's folder and name.
+    let folder = temporary.path().join("set");
+    std::fs::create_dir(&folder).expect("a folder");
     let limits = Limits { max_picture_bytes: 4, ..Limits::default() };
-    write(&folder.path().join("b.parquet"), &[Some(b"four")]);
-    write(&folder.path().join("a.parquet"), &[Some(b"one"), None, Some(b"too long")]);
-    let mut rows = Rows::open(&[folder.path().to_owned()], pictures_only(), VectorMode::Encode, limits).expect("opens");
+    write(&folder.join("b.parquet"), &[Some(b"four")]);
+    write(&folder.join("a.parquet"), &[Some(b"one"), None, Some(b"too long")]);
+    let mut rows = Rows::open(&[folder], pictures_only(), VectorMode::Encode, limits).expect("opens");
     let mut seen = Vec::new();
     while let Some(row) = rows.next_row().expect("reads") {
         seen.push(match row {
@@ -36,8 +39,8 @@ fn rows_of_a_folder_come_in_order_with_what_is_no_row_among_them() {
             Err(reject) => format!("{}#{} {}", reject.source.file, reject.source.row, reject.code),
         });
     }
-    let too_long = format!("a.parquet#2 {}", code::IMAGE_TOO_MANY_BYTES);
-    assert_eq!(seen, ["a.parquet#0 Some(3)", "a.parquet#1 None", too_long.as_str(), "b.parquet#0 Some(4)"]);
+    let too_long = format!("set/a.parquet#2 {}", code::IMAGE_TOO_MANY_BYTES);
+    assert_eq!(seen, ["set/a.parquet#0 Some(3)", "set/a.parquet#1 None", too_long.as_str(), "set/b.parquet#0 Some(4)"]);
 }
 
 #[test]
