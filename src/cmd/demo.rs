@@ -1,4 +1,4 @@
-//! `anchorite demo`: everything on the bundled pictures, then the page. `--check` asks a dozen questions instead, and ends.
+//! `anchorite demo`: everything on the bundled pictures, then the page. `--check` asks the questions of `demo/queries.txt` instead, and ends.
 //!
 //! ```text
 //!   ONNX Runtime ─► model ─► ingest demo/pairs.parquet ─► pool ─► questions, recall@10 of held-out captions ─► page
