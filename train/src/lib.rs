@@ -11,14 +11,16 @@
 //! | `ops` | operators: shape, folding and gradient rules, one file each; [`operators`] lists them |
 //! | `grad` | the reverse walk: [`Program::gradients`](program::Program::gradients) |
 //! | [`loss`] | symmetric InfoNCE |
+//! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //!
 //! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export, evaluation, WiSE-FT.
+//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export, WiSE-FT.
 //! The batch size is fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod eval;
 mod grad;
 pub mod graph;
 mod limits;
