@@ -12,9 +12,11 @@
 //! | `grad` | the reverse walk: [`Program::gradients`](program::Program::gradients) |
 //! | [`loss`] | symmetric InfoNCE |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
+//! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
+//! | [`report`] | results as HTML and SVG |
 //!
 //! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export, WiSE-FT.
+//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export.
 //! The batch size is fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
@@ -27,6 +29,8 @@ mod limits;
 pub mod loss;
 mod ops;
 pub mod program;
+pub mod report;
+pub mod wise_ft;
 
 pub use limits::Limits;
 pub use ops::operators;

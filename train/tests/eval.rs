@@ -177,7 +177,7 @@ fn evaluate(
         .map(|model| {
             let encoder = Golden(model);
             let scale = golden["scale"].as_f64().unwrap();
-            let model = ModelUnderTest { name: encoder.name(), encoder: &encoder, scale, scale_assumed: false };
+            let model = ModelUnderTest { name: encoder.name(), encoder: &encoder, scale, scale_assumed: false, heads: None };
             let mut cache = Cache::open(cache, encoder.fingerprint(), encoder.dim()).unwrap();
             evaluator.run(model, &mut cache, &Cancel::default(), &|_, _| {}).unwrap()
         })
@@ -316,7 +316,7 @@ fn a_label_that_is_not_evaluated_is_an_error_that_names_row_and_remedy() {
     config.sets.iter_mut().for_each(|s| s.outside = anchorite_train::eval::OutsideRule::Refuse);
     let evaluator = Evaluator::new(config, EvalLimits::default()).unwrap();
     let encoder = Golden(&golden["models"][0]);
-    let model = ModelUnderTest { name: "m", encoder: &encoder, scale: 1.0, scale_assumed: true };
+    let model = ModelUnderTest { name: "m", encoder: &encoder, scale: 1.0, scale_assumed: true, heads: None };
     let error = evaluator.run(model, &mut Cache::in_memory(), &Cancel::default(), &|_, _| {}).unwrap_err();
     assert!(matches!(&error, EvalError::Label { set, .. } if set == "mapped"), "{error}");
     assert!(error.to_string().contains("mapped.parquet#") && error.to_string().contains("outside"), "{error}");

@@ -44,7 +44,7 @@ impl Bootstrap {
             figures(&drawn)
         };
         let all: Vec<Vec<(Metric, f64)>> = (0..self.resamples).into_par_iter().map(one).collect();
-        let metrics = all.first().map(|first| first.iter().map(|(metric, _)| *metric).collect()).unwrap_or_else(Vec::new);
+        let metrics: Vec<Metric> = all.first().map(|first| first.iter().map(|(metric, _)| *metric).collect()).unwrap_or_default();
         let column = |at: usize| all.iter().map(|figures| figures[at].1).collect();
         metrics.into_iter().enumerate().map(|(at, metric)| (metric, column(at))).collect()
     }

@@ -39,7 +39,7 @@ pub enum EvalError {
         /// Which set.
         set: String,
         /// Why.
-        source: SourceError,
+        source: Box<SourceError>,
     },
     /// A row whose label is none.
     #[error("set {set:?}, {row}: {reason}")]

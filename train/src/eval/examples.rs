@@ -89,7 +89,7 @@ impl Reader<'_> {
     /// Opens the rows.
     pub(crate) fn rows(&self) -> Result<Rows, EvalError> {
         Rows::open(&sources(self.config, self.set), columns(self.set), VectorMode::Encode, SourceLimits::default())
-            .map_err(|source| EvalError::Source { set: self.set.name.clone(), source })
+            .map_err(|source| EvalError::Source { set: self.set.name.clone(), source: Box::new(source) })
     }
 
     /// Every row, encoded. `told` hears how many rows were read.
@@ -109,7 +109,7 @@ impl Reader<'_> {
             max_listed: self.limits.max_listed,
         };
         let (mut block, mut read) = (Vec::new(), 0);
-        let source = |source| EvalError::Source { set: self.set.name.clone(), source };
+        let source = |source| EvalError::Source { set: self.set.name.clone(), source: Box::new(source) };
         while let Some(row) = rows.next_row().map_err(source)? {
             read += 1;
             if read > self.limits.max_rows as u64 {

@@ -49,4 +49,4 @@ pub use error::EvalError;
 pub use evaluation::{Average, Difference, Estimate, Evaluation, Metric, ModelRecord, ProbeRecord, SetRecord, SetResult};
 pub use examples::Unreadable;
 pub use limits::EvalLimits;
-pub use run::{Evaluator, ModelOutcome, ModelUnderTest, Plan, PlannedSet};
+pub use run::{Evaluator, Heads, ModelOutcome, ModelUnderTest, Plan, PlannedSet};

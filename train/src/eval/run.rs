@@ -32,6 +32,29 @@ pub struct ModelUnderTest<'a> {
     pub scale: f64,
     /// Whether `scale` is assumed.
     pub scale_assumed: bool,
+    /// Heads that take the text tower's place, scaled already; `scale` is then not used. Default: none.
+    pub heads: Option<&'a Heads>,
+}
+
+/// Zero-shot heads by class list, each row times the model's scale.
+#[derive(Clone, Debug)]
+pub struct Heads(HashMap<String, Matrix>);
+
+impl Heads {
+    /// `(1 - alpha) from + alpha to`, row by row: WiSE-FT's mix of linear heads. Exactly one of them at 0 and 1.
+    #[must_use]
+    pub fn mix(from: &Self, to: &Self, alpha: f64) -> Self {
+        let value = |(&a, &b): (&f32, &f32)| match alpha {
+            0.0 => a,
+            1.0 => b,
+            alpha => ((1.0 - alpha) * f64::from(a) + alpha * f64::from(b)) as f32,
+        };
+        let mixed = |(name, a): (&String, &Matrix)| {
+            let b = to.0.get(name)?;
+            Some((name.clone(), Matrix { dim: a.dim, values: a.values.iter().zip(&b.values).map(value).collect() }))
+        };
+        Self(from.0.iter().filter_map(mixed).collect())
+    }
 }
 
 /// A configuration whose class lists and maps are read.
@@ -150,7 +173,11 @@ impl Evaluator {
         let mut planned = PlannedSet { name: set.name.clone(), task: set.task(), labels, looked_at: 0, usable: 0, problem: None };
         let mut rows = reader.rows()?;
         while planned.looked_at < self.limits.dry_rows as u64 {
-            let Some(row) = rows.next_row().map_err(|source| EvalError::Source { set: set.name.clone(), source })? else { break };
+            let Some(row) =
+                rows.next_row().map_err(|source| EvalError::Source { set: set.name.clone(), source: Box::new(source) })?
+            else {
+                break;
+            };
             planned.looked_at += 1;
             let problem = match row {
                 Err(reject) => Some(reject.message.into_owned()),
@@ -166,6 +193,24 @@ impl Evaluator {
             planned.problem = planned.problem.or(problem);
         }
         Ok(planned)
+    }
+
+    /// A model's heads for every class list that a set is classified by, times its scale.
+    ///
+    /// # Errors
+    /// As [`Evaluator::run`].
+    pub fn heads(&self, model: ModelUnderTest<'_>, cache: &mut Cache, cancel: &Cancel) -> Result<Heads, EvalError> {
+        let maker = HeadMaker { model: model.name, encoder: model.encoder, limits: &self.limits, cancel };
+        let mut heads = HashMap::new();
+        for list in self.config.sets.iter().filter(|s| s.task() == Task::Classify).filter_map(|s| s.classes.as_ref()) {
+            if let (Some(classes), Some(config)) = (self.classes.get(list), self.config.classes.get(list)) {
+                let mut head = maker.head(&classes.names, &config.templates, cache)?;
+                head.values.iter_mut().for_each(|v| *v = (f64::from(*v) * model.scale) as f32);
+                heads.insert(list.clone(), head);
+            }
+        }
+        cache.flush()?;
+        Ok(Heads(heads))
     }
 
     /// Measures one model. `told` hears the set's name and rows read.
@@ -187,11 +232,21 @@ impl Evaluator {
             let examples = self.reader(at, cancel).read(model.name, model.encoder, cache, &told)?;
             let kind = match (set.task(), &self.targets[at], set.classes.as_deref()) {
                 (Task::Classify, Some(targets), Some(list)) => {
-                    if !heads.contains_key(list) {
-                        let templates = &self.config.classes[list].templates;
-                        heads.insert(list.to_owned(), maker.head(&self.classes[list].names, templates, cache)?);
-                    }
-                    Kind::Labels(measure::outcomes(&examples.images, &examples.labels, &heads[list], targets, model.scale))
+                    let (head, scale) = match model.heads.and_then(|given| given.0.get(list)) {
+                        Some(head) => (head, 1.0),
+                        None => {
+                            if !heads.contains_key(list) {
+                                let templates = &self.config.classes[list].templates;
+                                heads.insert(list.to_owned(), maker.head(&self.classes[list].names, templates, cache)?);
+                            }
+                            (&heads[list], model.scale)
+                        }
+                    };
+                    Kind::Labels(measure::outcomes(&examples.images, &examples.labels, head, targets, scale))
+                }
+                (Task::Retrieve, ..) if model.heads.is_some() => {
+                    let reason = "captions need a text tower; a mix of heads has none";
+                    return Err(EvalError::field(format!("sets.{}", set.name), reason));
                 }
                 (Task::Retrieve, ..) => Kind::Captions(self.ranks(&maker, &examples, cache)?),
                 _ => Kind::Features,
