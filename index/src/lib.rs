@@ -7,6 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `store`, `pair`, `query` | the seam: what goes in, what comes out |
+//! | `filter` | which pairs a query may find |
 //! | `pool` | a folder: generations, the reader, the writer, reports |
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
@@ -25,6 +26,7 @@
 
 mod disk;
 pub mod distance;
+pub mod filter;
 pub mod format;
 mod hnsw;
 mod limits;
@@ -39,6 +41,7 @@ mod segment;
 mod store;
 mod topk;
 
+pub use filter::{Filter, FilterError};
 pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 

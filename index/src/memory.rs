@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 
 use crate::{
-    Answer, Cancel, ContentHash, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError,
-    StoreStatus,
+    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, RowSet,
+    Side, Spec, StoreError, StoreStatus,
+    filter::{Plan, Schema},
 };
 
 /// Brute force over a vector of pairs. Vectors are kept in f32 as given.
@@ -95,19 +96,30 @@ impl MemoryStore {
         if cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
+        if self.committed > 0 && !self.visible().iter().any(|pair| vector(pair, query.side).is_some()) {
+            return Err(StoreError::NoSide { side: query.side });
+        }
+        let matching = self.matching(query.filter.as_deref())?;
         let mut hits: Vec<Hit> = Vec::new();
         for (row, pair) in self.visible().iter().enumerate() {
-            if let Some(stored) = vector(pair, query.side) {
+            if let Some(stored) = vector(pair, query.side).filter(|_| matching.contains(row)) {
                 let dot: f32 = stored.iter().zip(&query.vector).map(|(a, b)| a * b).sum();
                 hits.push(Hit { row: RowId(row as u64), score: (dot / length).clamp(-1.0, 1.0) });
             }
         }
-        if hits.is_empty() && self.committed > 0 {
-            return Err(StoreError::NoSide { side: query.side });
-        }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
         hits.truncate(query.k);
         Ok(Answer { hits, degraded: false })
+    }
+
+    /// The rows that pass the filter.
+    fn matching(&self, filter: Option<&Filter>) -> Result<RowSet, FilterError> {
+        let pairs = self.visible();
+        let Some(filter) = filter.filter(|_| !pairs.is_empty()) else { return Ok(RowSet::full(pairs.len())) };
+        let mut schema = Schema::default();
+        pairs.iter().for_each(|pair| pair.each_value(&mut |column, value| schema.observe(column, value)));
+        schema.check(filter)?;
+        Ok(Plan::new(filter).select_from(pairs.len(), |row, take| pairs[row].each_value(take)))
     }
 
     fn check_pair(&self, pair: &Pair) -> Result<(), StoreError> {

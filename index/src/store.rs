@@ -3,7 +3,7 @@
 //!
 //! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
 
-use crate::{Answer, Cancel, ContentHash, Key, Pair, Query, Record, RowId, Side};
+use crate::{Answer, Cancel, ContentHash, FilterError, Key, Pair, Query, Record, RowId, Side};
 
 /// What a pool is bound to for life.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -74,6 +74,9 @@ pub enum StoreError {
         /// The side asked for.
         side: Side,
     },
+    /// A filter that is malformed, or does not fit what the pairs hold.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A pair without any vector.
     #[error("pair {key} has neither an image nor a text vector")]
     NoVector {
@@ -199,7 +202,7 @@ pub trait PairStore: Send + Sync {
     ///
     /// # Errors
     /// Bad queries ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::K`],
-    /// [`StoreError::NoSide`]), damage met on the way, or [`StoreError::Cancelled`].
+    /// [`StoreError::NoSide`], [`StoreError::Filter`] unless the store is empty), damage met on the way, or [`StoreError::Cancelled`].
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError>;
 
     /// Records by position, in order; `None` for a row that is not there.

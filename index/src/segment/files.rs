@@ -7,6 +7,7 @@ use half::f16;
 use crate::{
     Key, StoreError,
     distance::Cpu,
+    filter::{ColumnRef, ValueRef},
     format::{
         bytes::Damage,
         graph::{GraphFacts, GraphLayout},
@@ -85,6 +86,12 @@ impl PairsFile {
     pub(super) fn record(&self, row: usize) -> Result<StoredPair, StoreError> {
         let (bytes, at) = self.record_bytes(row)?;
         pairs::decode(bytes, at).map_err(|damage| self.corrupt(damage))
+    }
+
+    /// Gives every value of a row that a filter can name.
+    pub(super) fn each_value(&self, row: usize, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) -> Result<(), StoreError> {
+        let (bytes, at) = self.record_bytes(row)?;
+        pairs::walk(bytes, at, &mut |column, value| take(column, value)).map(drop).map_err(|damage| self.corrupt(damage))
     }
 
     fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {

@@ -5,9 +5,12 @@ use std::path::Path;
 use half::f16;
 use rayon::prelude::*;
 
-use super::files::{GraphFile, PairsFile, PicturesFile, VectorsFile};
+use super::{
+    files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+    select::{Selected, Selection},
+};
 use crate::{
-    Cancel, Parts, Record, RowId, Side, StoreError,
+    Cancel, Parts, Record, RowId, RowSet, Side, StoreError,
     distance::Cpu,
     format::{
         bytes::Damage,
@@ -96,6 +99,14 @@ impl Segment {
         self.sides[side_index(side)].as_ref()
     }
 
+    pub(super) fn pairs(&self) -> &PairsFile {
+        &self.pairs
+    }
+
+    pub(super) fn vectors(&self, side: Side) -> Option<&VectorsFile> {
+        self.side(side).map(|files| &files.vectors)
+    }
+
     /// Pool rows of this segment.
     pub(crate) fn contains(&self, row: RowId) -> bool {
         row.0 >= self.first_row && row.0 - self.first_row < self.rows
@@ -151,15 +162,18 @@ impl Segment {
     /// Hits by the graph; by comparing every row where that costs no more, or where the graph gives too few.
     pub(crate) fn search(
         &self,
-        side: Side,
+        (side, selected): (Side, Option<&Selected>),
         query: &PreparedQuery,
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<SegmentAnswer, StoreError> {
         let Some(SideFiles { vectors, graph }) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+        if let Some(selected) = selected {
+            return self.scan(side, self.nodes(side, selected)?.map(|nodes| &nodes.set), query, (cpu, cancel));
+        }
         // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
         if vectors.nodes() <= query.ef.saturating_mul(4) {
-            return self.scan(side, query, (cpu, cancel));
+            return self.scan(side, None, query, (cpu, cancel));
         }
         let plan = SearchPlan { ef: query.ef, budget: Limits::STANDARD.node_budget(query.ef), cancel };
         let view = graph.view();
@@ -181,7 +195,7 @@ impl Segment {
         match found {
             Some(answer) => Ok(answer),
             // The graph is whole, yet this start does not reach enough of it.
-            None => self.scan(side, query, (cpu, cancel)),
+            None => self.scan(side, None, query, (cpu, cancel)),
         }
     }
 
@@ -204,11 +218,17 @@ impl Segment {
         Ok(best.into_sorted())
     }
 
-    /// Every row compared, on this thread.
-    fn scan(&self, side: Side, query: &PreparedQuery, (cpu, cancel): (Cpu, &Cancel)) -> Result<SegmentAnswer, StoreError> {
+    /// Every node compared, or every one of `nodes`, on this thread.
+    fn scan(
+        &self,
+        side: Side,
+        nodes: Option<&RowSet>,
+        query: &PreparedQuery,
+        (cpu, cancel): (Cpu, &Cancel),
+    ) -> Result<SegmentAnswer, StoreError> {
         let mut best = vec![TopK::new(query.k)];
         for range in ranges(self.side(side).map_or(0, |files| files.vectors.nodes())) {
-            self.scan_range(side, std::slice::from_ref(query), range, (cpu, cancel, &mut best))?;
+            self.scan_range(side, std::slice::from_ref(query), (range, nodes), (cpu, cancel, &mut best))?;
         }
         let hits = best.pop().map(TopK::into_sorted).unwrap_or_default();
         Ok(SegmentAnswer { hits, degraded: false })
@@ -219,7 +239,7 @@ impl Segment {
         &self,
         side: Side,
         queries: &[PreparedQuery],
-        nodes: std::ops::Range<usize>,
+        (nodes, selected): (std::ops::Range<usize>, Option<&RowSet>),
         (cpu, cancel, best): (Cpu, &Cancel, &mut [TopK]),
     ) -> Result<(), StoreError> {
         let Some(SideFiles { vectors, .. }) = self.side(side) else { return Ok(()) };
@@ -231,7 +251,8 @@ impl Segment {
             let block = start..end.min(start + BLOCK);
             start = block.end;
             for (four, tops) in queries.chunks(4).zip(best.chunks_mut(4)) {
-                self.scan_block(vectors, block.clone(), four, (cpu, &mut *tops))?;
+                let nodes = block.clone().filter(|&node| selected.is_none_or(|set| set.contains(node)));
+                self.scan_block(vectors, nodes, four, (cpu, &mut *tops))?;
             }
         }
         Ok(())
@@ -241,7 +262,7 @@ impl Segment {
     fn scan_block(
         &self,
         vectors: &VectorsFile,
-        nodes: std::ops::Range<usize>,
+        nodes: impl Iterator<Item = usize>,
         queries: &[PreparedQuery],
         (cpu, best): (Cpu, &mut [TopK]),
     ) -> Result<(), StoreError> {
@@ -285,21 +306,25 @@ fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreEr
 /// number of threads: each score is computed one way and the order is total.
 pub(crate) fn exact(
     segments: &[Segment],
-    side: Side,
+    (side, selection): (Side, Option<&Selection>),
     queries: &[PreparedQuery],
     (cpu, cancel): (Cpu, &Cancel),
 ) -> Result<Vec<Vec<Scored>>, StoreError> {
     let nodes = |segment: &Segment| segment.side(side).map_or(0, |files| files.vectors.nodes());
-    let units: Vec<_> = segments.iter().flat_map(|s| ranges(nodes(s)).map(move |range| (s, range))).collect();
+    let mut units = Vec::new();
+    for (place, segment) in segments.iter().enumerate() {
+        let selected = selection.map(|selection| segment.nodes(side, &selection.segments[place])).transpose()?.flatten();
+        units.extend(ranges(nodes(segment)).map(|range| (segment, range, selected.map(|nodes| &nodes.set))));
+    }
     let empty = || queries.iter().map(|q| TopK::new(q.k)).collect::<Vec<_>>();
     // One run of units per two threads' worth: bounds how many candidate lists exist at once.
     let run = units.len().div_ceil(rayon::current_num_threads() * 2).max(1);
     let parts = units.par_chunks(run).map(|run| {
         let mut best = empty();
-        for (segment, range) in run {
-            segment.scan_range(side, queries, range.clone(), (cpu, cancel, &mut best))?;
+        for (segment, range, selected) in run {
+            segment.scan_range(side, queries, (range.clone(), *selected), (cpu, cancel, &mut best))?;
         }
-        Ok(best)
+        Ok::<_, StoreError>(best)
     });
     let merge = |a: Vec<TopK>, b: Vec<TopK>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
     let best = parts.try_reduce(empty, |a, b| Ok(merge(a, b)))?;

@@ -31,7 +31,7 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
 
 fn ask(dir: &Path, options: &OpenOptions, vectors: &[Vec<f32>]) -> Result<Answers, StoreError> {
     let pool = Pool::open(dir, options)?;
-    let query = |(n, effort)| Query { side: Side::Image, vector: Vec::clone(&vectors[n]), k: 5, effort };
+    let query = |(n, effort)| Query::new(Side::Image, Vec::clone(&vectors[n]), 5, effort);
     let mut queries: Vec<Query> = [(1, Effort::Fast), (77, Effort::Fast), (40, Effort::Exact)].map(query).into();
     queries.push(Query { side: Side::Text, ..query((3, Effort::Normal)) });
     let rows: Vec<RowId> = (0..ROWS as u64).map(RowId).collect();
