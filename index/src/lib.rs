@@ -11,6 +11,7 @@
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
 //! | `format` | bytes to structs and back |
+//! | `rowset` | a bit per row: what a filter selects, what is alive |
 //! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
 //! | `map`, `disk` | the only memory map; the only writes |
 //! | `memory` | the brute-force store that tests compare with |
@@ -33,6 +34,7 @@ mod pair;
 pub mod pool;
 mod quantize;
 mod query;
+mod rowset;
 mod segment;
 mod store;
 mod topk;
@@ -43,3 +45,5 @@ pub use limits::Limits;
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};
 pub use store::{PairSink, PairStore, Parts, Selection, Spec, StoreError, StoreStatus, Upserted};
+pub use rowset::RowSet;
+pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus};
