@@ -22,7 +22,7 @@ use crate::{
     },
     hnsw::Plan,
     limits::Limits,
-    segment::{Pending, RowBits, RowsBySegment, Sealed, Segment},
+    segment::{Pending, RowsBySegment, Sealed, Segment},
 };
 
 /// Told how far a graph build is, from the thread that commits.
@@ -214,7 +214,7 @@ struct Place {
 
 impl PoolWriter {
     fn is_buried(&self, segment: u64, row: u32) -> bool {
-        self.deaths.get(&segment).is_some_and(|rows| rows.contains(row))
+        self.deaths.get(&segment).is_some_and(|rows| rows.contains(row as usize))
     }
 
     /// Where the pair of a key is, if it is alive.
@@ -242,7 +242,9 @@ impl PoolWriter {
         if let Some(pending) = self.pending.as_mut().filter(|pending| pending.id() == place.segment) {
             pending.bury(key);
         }
-        self.deaths.entry(place.segment).or_default().insert(place.row);
+        let dead = self.deaths.entry(place.segment).or_default();
+        dead.grow(place.row as usize + 1);
+        dead.insert(place.row as usize);
     }
 
     /// Rows that are meant and alive; the pending segment must be sealed.
@@ -344,9 +346,11 @@ impl PairSink for PoolWriter {
         // Sources of pending pairs are in their file alone, which can be read once it is sealed.
         self.latching(Self::seal)?;
         let found = self.select(which, cancel)?;
-        let count = found.values().map(RowBits::count).sum();
-        for (segment, rows) in found.iter().filter(|(_, rows)| rows.count() > 0) {
-            self.deaths.entry(*segment).or_default().extend(rows);
+        let count = found.values().map(|rows| rows.count() as u64).sum();
+        for (segment, rows) in found.iter().filter(|(_, rows)| !rows.is_empty()) {
+            let dead = self.deaths.entry(*segment).or_default();
+            dead.grow(rows.positions());
+            dead.unite(rows);
         }
         Ok(count)
     }

@@ -4,9 +4,8 @@ use std::{ops::Range, path::Path};
 
 use half::f16;
 
-use super::dead::RowBits;
 use crate::{
-    Cancel, Key, StoreError,
+    Cancel, Key, RowSet, StoreError,
     distance::Cpu,
     format::{
         bytes::Damage,
@@ -131,14 +130,14 @@ impl PairsFile {
         alive: impl Fn(u32) -> bool,
         wanted: impl Fn(&StoredPair) -> bool,
         cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
-        let mut found = RowBits::default();
+    ) -> Result<RowSet, StoreError> {
+        let mut found = RowSet::empty(self.layout.rows);
         for row in 0..self.layout.rows {
             if row.is_multiple_of(CANCEL_ROWS) && cancel.is_cancelled() {
                 return Err(StoreError::Cancelled);
             }
             if alive(row as u32) && wanted(&self.record(row)?) {
-                found.insert(row as u32);
+                found.insert(row);
             }
         }
         Ok(found)

@@ -15,6 +15,6 @@ mod reader;
 mod writer;
 
 pub(crate) use check::check_file;
-pub(crate) use dead::{RowBits, RowsBySegment};
+pub(crate) use dead::RowsBySegment;
 pub(crate) use reader::{PreparedQuery, Segment, exact};
 pub(crate) use writer::{Pending, Sealed};

@@ -6,11 +6,11 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::{
-    dead::{DeadFile, RowBits, write_dead},
+    dead::{read_dead, write_dead},
     files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
 };
 use crate::{
-    Cancel, ContentHash, Parts, Record, RowId, Side, StoreError,
+    Cancel, ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
     disk::Disk,
     distance::Cpu,
     format::{
@@ -64,7 +64,7 @@ struct SideFiles {
 pub(crate) struct Segment {
     first_row: u64,
     rows: u64,
-    dead: Option<DeadFile>,
+    dead: Option<RowSet>,
     dead_counts: DeadCounts,
     pairs: PairsFile,
     pictures: Option<PicturesFile>,
@@ -93,7 +93,7 @@ impl Segment {
         Ok(Self {
             first_row,
             rows: entry.rows,
-            dead: entry.file(FileKind::Dead, None).map(|file| DeadFile::open(dir, file, entry)).transpose()?,
+            dead: entry.file(FileKind::Dead, None).map(|file| read_dead(dir, file, entry)).transpose()?,
             dead_counts: entry.dead,
             pairs: PairsFile::open(dir, pairs, entry.rows)?,
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
@@ -116,7 +116,7 @@ impl Segment {
 
     /// Whether a row of this segment was deleted or replaced.
     pub(crate) fn is_dead(&self, local: u32) -> bool {
-        self.dead.as_ref().is_some_and(|dead| dead.contains(local))
+        self.dead.as_ref().is_some_and(|dead| dead.contains(local as usize))
     }
 
     /// Whether a pool row of this segment is alive.
@@ -139,7 +139,7 @@ impl Segment {
         alive: impl Fn(u32) -> bool,
         wanted: impl Fn(&StoredPair) -> bool,
         cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
+    ) -> Result<RowSet, StoreError> {
         self.pairs.select(|row| !self.is_dead(row) && alive(row), wanted, cancel)
     }
 
@@ -153,16 +153,18 @@ impl Segment {
         &self,
         disk: &Disk,
         entry: &SegmentEntry,
-        more: &RowBits,
+        more: &RowSet,
         generation: u64,
     ) -> Result<SegmentEntry, StoreError> {
-        let mut bits = self.dead.as_ref().map(DeadFile::bits).unwrap_or_default();
+        let mut dead = self.dead.clone().unwrap_or_default();
+        dead.grow(entry.rows as usize);
         let mut counts = entry.dead;
-        for row in more.iter().filter(|row| u64::from(*row) < entry.rows) {
-            if bits.insert(row) {
+        for row in more.iter().take_while(|row| *row < entry.rows as usize) {
+            if !dead.contains(row) {
+                dead.insert(row);
                 counts.rows += 1;
                 for side in Side::ALL {
-                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row).is_some());
+                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row as u32).is_some());
                 }
             }
         }
@@ -170,7 +172,7 @@ impl Segment {
             return Ok(entry.clone());
         }
         let id = FileId { revision: generation, ..FileId::new(entry.id, FileKind::Dead, None) };
-        let file = write_dead(disk, id, entry.rows, (&bits, &counts))?;
+        let file = write_dead(disk, id, &dead, &counts)?;
         let kept = entry.files.iter().filter(|file| file.id.kind != FileKind::Dead).copied();
         Ok(SegmentEntry { dead: counts, files: kept.chain([file]).collect(), ..entry.clone() })
     }

@@ -9,12 +9,9 @@ use std::{
 
 use half::f16;
 
-use super::{
-    dead::RowBits,
-    files::{PairsFile, VectorsFile},
-};
+use super::files::{PairsFile, VectorsFile};
 use crate::{
-    Cancel, ContentHash, Key, Pair, Side, StoreError,
+    Cancel, ContentHash, Key, Pair, RowSet, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
@@ -218,7 +215,7 @@ impl Sealed {
         alive: impl Fn(u32) -> bool,
         wanted: impl Fn(&StoredPair) -> bool,
         cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
+    ) -> Result<RowSet, StoreError> {
         self.pairs.select(alive, wanted, cancel)
     }
 
