@@ -7,6 +7,7 @@
 //! | file | what |
 //! | --- | --- |
 //! | `store`, `pair`, `query` | the seam: what goes in, what comes out |
+//! | `filter` | which pairs a query may find |
 //! | `pool` | a folder: generations, the reader, the writer, reports |
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
@@ -25,6 +26,7 @@
 
 mod disk;
 pub mod distance;
+pub mod filter;
 pub mod format;
 mod hnsw;
 mod limits;
@@ -39,11 +41,11 @@ mod segment;
 mod store;
 mod topk;
 
+pub use filter::{Filter, FilterError};
 pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};
 pub use rowset::RowSet;
-pub use store::{PairSink, PairStore, Parts, Selection, Spec, StoreError, StoreStatus, Upserted};
-pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus};
+pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus, Upserted};

@@ -46,7 +46,7 @@ impl RowSet {
 
     /// How many positions there are, in or out.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn positions(&self) -> usize {
         self.len
     }
 
@@ -157,7 +157,7 @@ mod tests {
             let (a, b) = (inside(&a), inside(&b));
             let (sa, sb) = (of(len, &a), of(len, &b));
             prop_assert_eq!(listed(&sa), a.clone());
-            prop_assert_eq!((sa.count(), sa.is_empty(), sa.len()), (a.len(), a.is_empty(), len));
+            prop_assert_eq!((sa.count(), sa.is_empty(), sa.positions()), (a.len(), a.is_empty(), len));
             prop_assert!((0..220).all(|row| sa.contains(row) == a.contains(&row)));
             let with = |change: &dyn Fn(&mut RowSet)| { let mut set = sa.clone(); change(&mut set); listed(&set) };
             prop_assert_eq!(with(&|s| s.intersect(&sb)), &a & &b);

@@ -14,12 +14,10 @@ use super::{
     reader::{Pool, Verify},
 };
 use crate::{
-    BuildParams, BuildProgress, Cancel, ContentHash, Key, Pair, PairSink, PairStore, Selection, Spec, StoreError, Upserted,
+    BuildParams, BuildProgress, Cancel, ContentHash, Filter, Key, Pair, PairSink, PairStore, RowSet, Spec, StoreError, Upserted,
     disk::{Disk, IoHook},
-    format::{
-        manifest::{Manifest, file_name},
-        pairs::StoredPair,
-    },
+    filter::Plan as FilterPlan,
+    format::manifest::{Manifest, file_name},
     hnsw::Plan,
     limits::Limits,
     segment::{Pending, RowsBySegment, Sealed, Segment},
@@ -247,31 +245,25 @@ impl PoolWriter {
         dead.insert(place.row as usize);
     }
 
-    /// Rows that are meant and alive; the pending segment must be sealed.
-    fn select(&self, which: &Selection, cancel: &Cancel) -> Result<RowsBySegment, StoreError> {
-        let wanted = |pair: &StoredPair| which.takes(&pair.key, &pair.source);
+    /// Rows that match and are alive; the pending segment must be sealed.
+    fn matching(&self, filter: &Filter, cancel: &Cancel) -> Result<RowsBySegment, StoreError> {
+        let mut schema = self.committed.schema(cancel)?.clone();
+        for sealed in &self.sealed {
+            schema = schema.unite(sealed.pairs().schema(cancel)?);
+        }
+        schema.check(filter)?;
+        let plan = FilterPlan::new(filter);
         let mut found = RowsBySegment::new();
         for sealed in &self.sealed {
-            let segment = sealed.entry().id;
-            found.insert(segment, sealed.select(|row| !self.is_buried(segment, row), wanted, cancel)?);
+            found.insert(sealed.entry().id, sealed.pairs().select(&plan, cancel)?);
         }
         for (entry, segment) in self.committed.segments() {
-            found.insert(entry.id, segment.select(|row| !self.is_buried(entry.id, row), wanted, cancel)?);
+            found.insert(entry.id, segment.select(&plan, cancel)?);
+        }
+        for (segment, rows) in &mut found {
+            self.deaths.get(segment).into_iter().flat_map(RowSet::iter).for_each(|row| rows.remove(row));
         }
         Ok(found)
-    }
-
-    fn delete_keys(&mut self, keys: &[Key]) -> Result<u64, StoreError> {
-        if self.latched {
-            return Err(StoreError::Latched);
-        }
-        let mut places = Vec::new();
-        let mut seen = HashSet::new();
-        for key in keys.iter().filter(|key| seen.insert(*key)) {
-            places.extend(self.locate(key)?.map(|place| (key, place)));
-        }
-        places.iter().for_each(|(key, place)| self.bury_place(key, place));
-        Ok(places.len() as u64)
     }
 
     /// Writes the dead rows of every segment that has new ones.
@@ -339,13 +331,26 @@ impl PairSink for PoolWriter {
         })
     }
 
-    fn delete(&mut self, which: &Selection, cancel: &Cancel) -> Result<u64, StoreError> {
-        if let Selection::Keys(keys) = which {
-            return self.delete_keys(keys);
+    fn delete(&mut self, keys: &[Key]) -> Result<u64, StoreError> {
+        if self.latched {
+            return Err(StoreError::Latched);
         }
-        // Sources of pending pairs are in their file alone, which can be read once it is sealed.
+        let mut places = Vec::new();
+        let mut seen = HashSet::new();
+        for key in keys.iter().filter(|key| seen.insert(*key)) {
+            places.extend(self.locate(key)?.map(|place| (key, place)));
+        }
+        places.iter().for_each(|(key, place)| self.bury_place(key, place));
+        Ok(places.len() as u64)
+    }
+
+    fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
+        // Records of pending pairs are in their file alone, which can be read once it is sealed.
         self.latching(Self::seal)?;
-        let found = self.select(which, cancel)?;
+        if self.committed.status().positions == 0 && self.sealed.is_empty() {
+            return Ok(0);
+        }
+        let found = self.matching(filter, cancel)?;
         let count = found.values().map(|rows| rows.count() as u64).sum();
         for (segment, rows) in found.iter().filter(|(_, rows)| !rows.is_empty()) {
             let dead = self.deaths.entry(*segment).or_default();

@@ -5,8 +5,9 @@ use std::{ops::Range, path::Path};
 use half::f16;
 
 use crate::{
-    Cancel, Key, RowSet, StoreError,
+    Key, StoreError,
     distance::Cpu,
+    filter::{ColumnRef, ValueRef},
     format::{
         bytes::Damage,
         graph::{GraphFacts, GraphLayout},
@@ -21,9 +22,6 @@ use crate::{
 
 #[cfg(target_endian = "big")]
 compile_error!("mapped sections are little-endian and are used in place; a big-endian machine needs a decoding reader");
-
-/// Records read between two looks at the cancel flag: about ten milliseconds' worth.
-const CANCEL_ROWS: usize = 8_192;
 
 /// A file whose header was checked against its manifest entry.
 pub(super) fn open_checked(dir: &Path, entry: &FileEntry) -> Result<(Map, Header), StoreError> {
@@ -63,7 +61,7 @@ impl PairsFile {
         Ok(Self { map, layout })
     }
 
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.layout.rows
     }
 
@@ -88,6 +86,12 @@ impl PairsFile {
     pub(super) fn record(&self, row: usize) -> Result<StoredPair, StoreError> {
         let (bytes, at) = self.record_bytes(row)?;
         pairs::decode(bytes, at).map_err(|damage| self.corrupt(damage))
+    }
+
+    /// Gives every value of a row that a filter can name.
+    pub(super) fn each_value(&self, row: usize, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) -> Result<(), StoreError> {
+        let (bytes, at) = self.record_bytes(row)?;
+        pairs::walk(bytes, at, &mut |column, value| take(column, value)).map(drop).map_err(|damage| self.corrupt(damage))
     }
 
     fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {
@@ -122,25 +126,6 @@ impl PairsFile {
             }
         }
         Ok(None)
-    }
-
-    /// Rows that are alive and that `wanted` says yes to, by their records.
-    pub(super) fn select(
-        &self,
-        alive: impl Fn(u32) -> bool,
-        wanted: impl Fn(&StoredPair) -> bool,
-        cancel: &Cancel,
-    ) -> Result<RowSet, StoreError> {
-        let mut found = RowSet::empty(self.layout.rows);
-        for row in 0..self.layout.rows {
-            if row.is_multiple_of(CANCEL_ROWS) && cancel.is_cancelled() {
-                return Err(StoreError::Cancelled);
-            }
-            if alive(row as u32) && wanted(&self.record(row)?) {
-                found.insert(row);
-            }
-        }
-        Ok(found)
     }
 
     /// Whether keys ascend along the key order, equal ones by row, and no two equal ones are alive.

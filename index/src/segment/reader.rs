@@ -8,6 +8,7 @@ use rayon::prelude::*;
 use super::{
     dead::{read_dead, write_dead},
     files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+    select::{Nodes, Selected, Selection},
 };
 use crate::{
     Cancel, ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
@@ -17,8 +18,7 @@ use crate::{
         bytes::Damage,
         graph::GraphFacts,
         header::{FileId, FileKind},
-        manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
-        pairs::StoredPair,
+        manifest::{FileEntry, SegmentEntry, side_index},
         vectors::f16_stride,
     },
     hnsw::{Outcome, ScratchPool, SearchPlan, search},
@@ -64,8 +64,8 @@ struct SideFiles {
 pub(crate) struct Segment {
     first_row: u64,
     rows: u64,
-    dead: Option<RowSet>,
-    dead_counts: DeadCounts,
+    /// Rows that are alive, where some are not.
+    live: Option<Selected>,
     pairs: PairsFile,
     pictures: Option<PicturesFile>,
     sides: [Option<SideFiles>; 2],
@@ -93,8 +93,7 @@ impl Segment {
         Ok(Self {
             first_row,
             rows: entry.rows,
-            dead: entry.file(FileKind::Dead, None).map(|file| read_dead(dir, file, entry)).transpose()?,
-            dead_counts: entry.dead,
+            live: entry.file(FileKind::Dead, None).map(|file| live_rows(dir, file, entry)).transpose()?,
             pairs: PairsFile::open(dir, pairs, entry.rows)?,
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
             sides: [open_side(Side::Image)?, open_side(Side::Text)?],
@@ -103,6 +102,14 @@ impl Segment {
 
     fn side(&self, side: Side) -> Option<&SideFiles> {
         self.sides[side_index(side)].as_ref()
+    }
+
+    pub(super) fn pairs(&self) -> &PairsFile {
+        &self.pairs
+    }
+
+    pub(super) fn vectors(&self, side: Side) -> Option<&VectorsFile> {
+        self.side(side).map(|files| &files.vectors)
     }
 
     /// Pool rows of this segment.
@@ -116,7 +123,7 @@ impl Segment {
 
     /// Whether a row of this segment was deleted or replaced.
     pub(crate) fn is_dead(&self, local: u32) -> bool {
-        self.dead.as_ref().is_some_and(|dead| dead.contains(local as usize))
+        self.live.as_ref().is_some_and(|live| !live.rows().contains(local as usize))
     }
 
     /// Whether a pool row of this segment is alive.
@@ -133,14 +140,9 @@ impl Segment {
         Ok(self.find_local(key, |_| true)?.map(|row| RowId(self.first_row + u64::from(row))))
     }
 
-    /// Rows of the segment that are alive, `alive` having nothing against them, and that `wanted` says yes to.
-    pub(crate) fn select(
-        &self,
-        alive: impl Fn(u32) -> bool,
-        wanted: impl Fn(&StoredPair) -> bool,
-        cancel: &Cancel,
-    ) -> Result<RowSet, StoreError> {
-        self.pairs.select(|row| !self.is_dead(row) && alive(row), wanted, cancel)
+    /// The rows that are alive, where some are not.
+    pub(super) fn live(&self) -> Option<&RowSet> {
+        self.live.as_ref().map(Selected::rows)
     }
 
     /// Content hash of a row.
@@ -156,8 +158,8 @@ impl Segment {
         more: &RowSet,
         generation: u64,
     ) -> Result<SegmentEntry, StoreError> {
-        let mut dead = self.dead.clone().unwrap_or_default();
-        dead.grow(entry.rows as usize);
+        let mut dead = self.live().cloned().unwrap_or_else(|| RowSet::full(entry.rows as usize));
+        dead.complement();
         let mut counts = entry.dead;
         for row in more.iter().take_while(|row| *row < entry.rows as usize) {
             if !dead.contains(row) {
@@ -223,59 +225,59 @@ impl Segment {
     /// Hits by the graph; by comparing every row where that costs no more, or where the graph gives too few.
     pub(crate) fn search(
         &self,
-        side: Side,
+        (side, selected): (Side, Option<&Selected>),
         query: &PreparedQuery,
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<SegmentAnswer, StoreError> {
         let Some(files) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+        let allowed = match selected.or(self.live.as_ref()) {
+            Some(selected) => self.nodes(side, selected)?,
+            None => None,
+        };
         let nodes = files.vectors.nodes();
-        let live = self.live_nodes(side);
-        // Dead nodes are walked through and take places in the beam, so it is wider by as much as they are many.
-        let mut ef = (query.ef as u64).saturating_mul(nodes as u64).div_ceil(live.max(1) as u64) as usize;
+        let count = allowed.map_or(nodes, |allowed| allowed.count);
+        // Nodes that may not be found are walked through and take places in the beam, so it is wider by as much as they are many.
+        let mut ef = (query.ef as u64).saturating_mul(nodes as u64).div_ceil(count.max(1) as u64) as usize;
         // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
-        while live > ef.saturating_mul(4) {
-            match self.search_graph(files, (query, ef, live), scratch, (cpu, cancel))? {
+        while count > ef.saturating_mul(4) {
+            match self.search_graph(files, allowed, (query, ef), scratch, (cpu, cancel))? {
                 Some(answer) => return Ok(answer),
-                // The dead lie thick around this query.
-                None if live < nodes => ef = ef.saturating_mul(2),
+                // Those that may not be found lie thick around this query.
+                None if count < nodes => ef = ef.saturating_mul(2),
                 // The graph is whole, yet this start does not reach enough of it.
                 None => break,
             }
         }
-        self.scan(side, query, (cpu, cancel))
+        self.scan(side, allowed.map(|allowed| &allowed.set), query, (cpu, cancel))
     }
 
-    fn live_nodes(&self, side: Side) -> usize {
-        let dead = self.dead_counts.sides[side_index(side)] as usize;
-        self.side(side).map_or(0, |files| files.vectors.nodes().saturating_sub(dead))
-    }
-
-    /// Hits by the graph with a beam of `ef`; `None` when too few live nodes were in it.
+    /// Hits by the graph with a beam of `ef`; `None` when too few nodes that may be found were in it.
     fn search_graph(
         &self,
         SideFiles { vectors, graph }: &SideFiles,
-        (query, ef, live): (&PreparedQuery, usize, usize),
+        allowed: Option<&Nodes>,
+        (query, ef): (&PreparedQuery, usize),
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<Option<SegmentAnswer>, StoreError> {
         let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
         let view = graph.view();
         let rows = vectors.view(cpu);
-        let wanted = query.k.min(live);
-        // With dead nodes about, three quarters of the beam that was asked for: beyond that recall no longer differs.
-        let least = if live < vectors.nodes() { wanted.max(query.ef.min(live) * 3 / 4) } else { wanted };
+        let wanted = query.k.min(allowed.map_or(vectors.nodes(), |allowed| allowed.count));
+        // Where some may not be found, three quarters of the beam that was asked for: beyond that recall no longer differs.
+        let least = allowed.map_or(wanted, |allowed| wanted.max(query.ef.min(allowed.count) * 3 / 4));
         scratch.with(|scratch| {
             let outcome = search(&view, &rows, &query.quantized, plan, scratch).map_err(|fault| graph.fault(fault))?;
             if outcome == Outcome::Cancelled {
                 return Err(StoreError::Cancelled);
             }
-            let alive = |node: &u32| self.dead.is_none() || !self.is_dead(vectors.rows()[*node as usize]);
-            if outcome == Outcome::Done && scratch.beam.nodes().filter(alive).take(least).count() < least {
+            let may = |node: &u32| allowed.is_none_or(|allowed| allowed.set.contains(*node as usize));
+            if outcome == Outcome::Done && scratch.beam.nodes().filter(may).take(least).count() < least {
                 return Ok(None);
             }
             // The 7-bit scores order the beam well enough that the best k are among twice as many.
-            let again = scratch.beam.nodes().filter(alive).take(query.k.saturating_mul(2).max(16));
+            let again = scratch.beam.nodes().filter(may).take(query.k.saturating_mul(2).max(16));
             let best = self.rerank(vectors, query, cpu, again)?;
             Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
         })
@@ -300,11 +302,17 @@ impl Segment {
         Ok(best.into_sorted())
     }
 
-    /// Every row compared, on this thread.
-    fn scan(&self, side: Side, query: &PreparedQuery, (cpu, cancel): (Cpu, &Cancel)) -> Result<SegmentAnswer, StoreError> {
+    /// Every node compared, or every one of `nodes`, on this thread.
+    fn scan(
+        &self,
+        side: Side,
+        nodes: Option<&RowSet>,
+        query: &PreparedQuery,
+        (cpu, cancel): (Cpu, &Cancel),
+    ) -> Result<SegmentAnswer, StoreError> {
         let mut best = vec![TopK::new(query.k)];
         for range in ranges(self.side(side).map_or(0, |files| files.vectors.nodes())) {
-            self.scan_range(side, std::slice::from_ref(query), range, (cpu, cancel, &mut best))?;
+            self.scan_range(side, std::slice::from_ref(query), (range, nodes), (cpu, cancel, &mut best))?;
         }
         let hits = best.pop().map(TopK::into_sorted).unwrap_or_default();
         Ok(SegmentAnswer { hits, degraded: false })
@@ -315,7 +323,7 @@ impl Segment {
         &self,
         side: Side,
         queries: &[PreparedQuery],
-        nodes: std::ops::Range<usize>,
+        (nodes, selected): (std::ops::Range<usize>, Option<&RowSet>),
         (cpu, cancel, best): (Cpu, &Cancel, &mut [TopK]),
     ) -> Result<(), StoreError> {
         let Some(SideFiles { vectors, .. }) = self.side(side) else { return Ok(()) };
@@ -327,7 +335,8 @@ impl Segment {
             let block = start..end.min(start + BLOCK);
             start = block.end;
             for (four, tops) in queries.chunks(4).zip(best.chunks_mut(4)) {
-                self.scan_block(vectors, block.clone(), four, (cpu, &mut *tops))?;
+                let nodes = block.clone().filter(|&node| selected.is_none_or(|set| set.contains(node)));
+                self.scan_block(vectors, nodes, four, (cpu, &mut *tops))?;
             }
         }
         Ok(())
@@ -337,16 +346,13 @@ impl Segment {
     fn scan_block(
         &self,
         vectors: &VectorsFile,
-        nodes: std::ops::Range<usize>,
+        nodes: impl Iterator<Item = usize>,
         queries: &[PreparedQuery],
         (cpu, best): (Cpu, &mut [TopK]),
     ) -> Result<(), StoreError> {
         for node in nodes {
             let values: &[f16] = vectors.f16_row(node);
             let row = self.row_of(vectors, node)?;
-            if self.dead.is_some() && !self.is_alive(RowId(row)) {
-                continue;
-            }
             if let ([a, b, c, d], [ta, tb, tc, td]) = (queries, &mut *best) {
                 let scores = cpu.dot_f16_x4(values, [&a.padded, &b.padded, &c.padded, &d.padded]);
                 for (score, top) in scores.into_iter().zip([ta, tb, tc, td]) {
@@ -373,6 +379,12 @@ fn ranges(nodes: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..nodes).step_by(RANGE).map(move |start| start..nodes.min(start + RANGE))
 }
 
+fn live_rows(dir: &Path, file: &FileEntry, segment: &SegmentEntry) -> Result<Selected, StoreError> {
+    let mut rows = read_dead(dir, file, segment)?;
+    rows.complement();
+    Ok(Selected::new(rows))
+}
+
 fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreError> {
     if score.is_finite() {
         return Ok(score.clamp(-1.0, 1.0));
@@ -384,21 +396,26 @@ fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreEr
 /// number of threads: each score is computed one way and the order is total.
 pub(crate) fn exact(
     segments: &[Segment],
-    side: Side,
+    (side, selection): (Side, Option<&Selection>),
     queries: &[PreparedQuery],
     (cpu, cancel): (Cpu, &Cancel),
 ) -> Result<Vec<Vec<Scored>>, StoreError> {
     let nodes = |segment: &Segment| segment.side(side).map_or(0, |files| files.vectors.nodes());
-    let units: Vec<_> = segments.iter().flat_map(|s| ranges(nodes(s)).map(move |range| (s, range))).collect();
+    let mut units = Vec::new();
+    for (place, segment) in segments.iter().enumerate() {
+        let selected = selection.map(|selection| &selection.segments[place]).or(segment.live.as_ref());
+        let selected = selected.map(|selected| segment.nodes(side, selected)).transpose()?.flatten();
+        units.extend(ranges(nodes(segment)).map(|range| (segment, range, selected.map(|nodes| &nodes.set))));
+    }
     let empty = || queries.iter().map(|q| TopK::new(q.k)).collect::<Vec<_>>();
     // One run of units per two threads' worth: bounds how many candidate lists exist at once.
     let run = units.len().div_ceil(rayon::current_num_threads() * 2).max(1);
     let parts = units.par_chunks(run).map(|run| {
         let mut best = empty();
-        for (segment, range) in run {
-            segment.scan_range(side, queries, range.clone(), (cpu, cancel, &mut best))?;
+        for (segment, range, selected) in run {
+            segment.scan_range(side, queries, (range.clone(), *selected), (cpu, cancel, &mut best))?;
         }
-        Ok(best)
+        Ok::<_, StoreError>(best)
     });
     let merge = |a: Vec<TopK>, b: Vec<TopK>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
     let best = parts.try_reduce(empty, |a, b| Ok(merge(a, b)))?;
