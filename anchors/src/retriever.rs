@@ -84,6 +84,7 @@ impl Retriever {
             vector: vector.expect("each kind of input was filled above, or the call had failed"),
             k: ask.k,
             effort: ask.effort,
+            filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
         let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };

@@ -111,9 +111,12 @@ fn a_pool_and_a_server_give_the_same_answers() {
     let picture = samples(40).remove(39);
     fs::write(&file, &picture.picture).unwrap();
     let file = text(&file);
-    let questions: [&[&str]; 4] = [
+    let pizza_or_dog =
+        r#"{"or": [{"prefix": {"field": "caption", "value": "A pizza"}}, {"prefix": {"field": "caption", "value": "A dog"}}]}"#;
+    let questions: [&[&str]; 5] = [
         &["--text", PIZZA],
         &["--text", PIZZA, "--side", "text", "-k", "3"],
+        &["--text", PIZZA, "--filter", pizza_or_dog],
         &["--image", &file],
         &["--image", &file, "--effort", "exact"],
     ];
