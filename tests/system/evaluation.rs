@@ -15,7 +15,8 @@ use crate::{
 /// Twenty pictures, each a class of its own, a validation half of them, and all as pairs; and what evaluates them.
 fn prepare(folder: &Path) -> String {
     let pairs = samples(20);
-    let pictures = |n: usize| -> ArrayRef { Arc::new(pairs.iter().take(n).map(|s| Some(s.picture.clone())).collect::<BinaryArray>()) };
+    let pictures =
+        |n: usize| -> ArrayRef { Arc::new(pairs.iter().take(n).map(|s| Some(s.picture.clone())).collect::<BinaryArray>()) };
     let labels = |n: i64| -> ArrayRef { Arc::new((0..n).collect::<Int64Array>()) };
     let captions: ArrayRef = Arc::new(StringArray::from_iter_values(pairs.iter().map(|s| s.caption.as_str())));
     write(&folder.join("id.parquet"), vec![("image", pictures(20)), ("label", labels(20))]);
@@ -92,7 +93,8 @@ fn eval_wise_ft_and_report_agree_and_the_page_holds_everything_it_shows() {
     for file in ["evaluation.json", "evaluation.md", "evaluation.html", "predictions.parquet", "eval.toml"] {
         assert!(folder.path().join("eval").join(file).is_file(), "{file}");
     }
-    let line = ["wise-ft", "--from", model(), "--to", &tuned, "--alphas", "0:1:0.5", "--eval", &config, "-o", &at("line"), "--json"];
+    let line =
+        ["wise-ft", "--from", model(), "--to", &tuned, "--alphas", "0:1:0.5", "--eval", &config, "-o", &at("line"), "--json"];
     let curve = run(&[&line[..], &["--choose-by", "validation", "--keep", "0,1"]].concat()).with(0).json();
     for (alpha, original, name) in [("0", model(), "base"), ("1", tuned.as_str(), "tuned")] {
         for tower in ["onnx/vision_model.onnx", "onnx/text_model.onnx"] {
@@ -105,13 +107,18 @@ fn eval_wise_ft_and_report_agree_and_the_page_holds_everything_it_shows() {
         }
     }
     assert!(!folder.path().join("line/alpha-0.5").exists() && folder.path().join("line/chosen/onnx").is_dir());
-    let heads = run(&[&line[..8], &["--eval", &config, "-o", &at("heads"), "--json", "--towers", "image-head"]].concat()).with(0).json();
+    let heads =
+        run(&[&line[..7], &["--eval", &config, "-o", &at("heads"), "--json", "--towers", "image-head"]].concat()).with(0).json();
     // The ends of the other mix are the same models.
     for set in ["id", "few"] {
         let ends = |curve: &Json| [0, 1].map(|a| figure(curve, &format!("alpha {a}"), set));
         assert_eq!(ends(&heads["evaluation"]), ends(&curve["evaluation"]), "{set}");
     }
-    fs::write(folder.path().join("line/metrics.jsonl"), "{\"step\":1,\"loss\":2.5,\"losses\":{\"flyp\":2.5}}\n{\"step\":2,\"loss\":2.0,\"losses\":{\"flyp\":2.0}}\n").unwrap();
+    fs::write(
+        folder.path().join("line/metrics.jsonl"),
+        "{\"step\":1,\"loss\":2.5,\"losses\":{\"flyp\":2.5}}\n{\"step\":2,\"loss\":2.0,\"losses\":{\"flyp\":2.0}}\n",
+    )
+    .unwrap();
     let page = at("report.html");
     let _ = run(&["report", &at("eval"), &at("line"), "-o", &page]).with(0);
     let page = fs::read_to_string(page).unwrap();
