@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   .onnx bytes ──graph──► Model ──program──► Program (every type known) ──loss, grad──► Program with gradients ──► Model
+//!   Towers + Plan ──step──► Trainer: StreamBatches ──► losses, gradients ──optim──► new parameters ──► the same towers, retrained
 //! ```
 //!
 //! | module | subject |
@@ -10,6 +11,10 @@
 //! | [`program`] | a model with known types: shapes fixed, shape arithmetic folded, parameters told from constants |
 //! | `ops` | operators: shape, folding and gradient rules, one file each; [`operators`] lists them |
 //! | `grad` | the reverse walk: [`Program::gradients`](program::Program::gradients) |
+//! | [`loss`] | softmax and sigmoid losses over pairs, cross-entropy over classes |
+//! | [`optim`] | AdamW, clipping, learning rate |
+//! | [`select`] | which parameters are trained |
+//! | [`step`] | one optimizer step: embed, loss, backward, update |
 //! | [`loss`] | symmetric InfoNCE |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
@@ -28,7 +33,10 @@ pub mod graph;
 mod limits;
 pub mod loss;
 mod ops;
+pub mod optim;
 pub mod program;
+pub mod select;
+pub mod step;
 pub mod report;
 pub mod wise_ft;
 
