@@ -16,6 +16,7 @@
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
 //! | [`loss`] | symmetric InfoNCE |
+//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
@@ -27,6 +28,7 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod caption;
 pub mod eval;
 mod grad;
 pub mod graph;
@@ -35,9 +37,9 @@ pub mod loss;
 mod ops;
 pub mod optim;
 pub mod program;
+pub mod report;
 pub mod select;
 pub mod step;
-pub mod report;
 pub mod wise_ft;
 
 pub use limits::Limits;
