@@ -93,7 +93,13 @@ impl PoolWriter {
         Ok(merged)
     }
 
-    fn take(&mut self, pair: &Pair, rule: OnConflict, merged: &mut Merged, listed: &mut dyn FnMut(&Key)) -> Result<(), StoreError> {
+    fn take(
+        &mut self,
+        pair: &Pair,
+        rule: OnConflict,
+        merged: &mut Merged,
+        listed: &mut dyn FnMut(&Key),
+    ) -> Result<(), StoreError> {
         match self.content(&pair.key)? {
             None => {
                 merged.added += 1;

@@ -114,7 +114,11 @@ pub(super) fn delete(args: &Delete) -> Result<Exit> {
         if args.which.form.json {
             return json(&serde_json::json!({ "deleted": deleted, "dry_run": args.dry_run, "generation": generation }));
         }
-        let done = if args.dry_run { "would be deleted; nothing was done" } else { "deleted; anchorite pool compact gives their room back" };
+        let done = if args.dry_run {
+            "would be deleted; nothing was done"
+        } else {
+            "deleted; anchorite pool compact gives their room back"
+        };
         line(&format!("{} {done}", count(deleted, "pair")));
         Ok(())
     };
