@@ -78,7 +78,7 @@ fn open_all(dir: &Path) -> Result<(Manifest, Vec<(FileEntry, File)>), StoreError
         match opened {
             Ok(files) => return Ok((manifest, files)),
             Err(error) if error.kind() == io::ErrorKind::NotFound && attempts > 0 && moved_on(dir, manifest.generation)? => {
-                attempts -= 1
+                attempts -= 1;
             }
             Err(source) => return Err(StoreError::Io { action: "open the files of", file: dir.display().to_string(), source }),
         }
