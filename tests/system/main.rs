@@ -7,6 +7,8 @@
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
+//! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
+//! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
@@ -23,6 +25,8 @@ mod demo;
 mod doctor;
 mod evaluation;
 mod interruption;
+mod kills;
+mod pools;
 mod program;
 mod ready_vectors;
 mod refusals;

@@ -23,4 +23,4 @@ pub(crate) use copy::Source;
 pub(crate) use dead::RowsBySegment;
 pub(crate) use reader::{PreparedQuery, Segment, exact};
 pub(crate) use select::Selection;
-pub(crate) use writer::{Pending, Sealed};
+pub(crate) use writer::{Pending, Sealed, rebuild_graph};
