@@ -36,6 +36,14 @@ impl RowSet {
         set
     }
 
+    /// Makes room for positions up to `len`; new ones are out. A set never shrinks.
+    pub fn grow(&mut self, len: usize) {
+        if len > self.len {
+            self.len = len;
+            self.words.resize(len.div_ceil(WORD), 0);
+        }
+    }
+
     /// How many positions there are, in or out.
     #[must_use]
     pub fn positions(&self) -> usize {

@@ -10,10 +10,10 @@ use rayon::prelude::*;
 
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
     distance::Cpu,
     filter::{FilterCache, Plan, Schema},
-    format::manifest::{Manifest, SegmentEntry, side_index},
+    format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
     segment::{PreparedQuery, Segment, Selection, check_file, exact},
@@ -179,11 +179,24 @@ impl Pool {
     }
 
     fn side_rows(&self, side: Side) -> u64 {
-        self.manifest.segments.iter().map(|s| s.sides[side_index(side)]).sum()
+        self.manifest.segments.iter().map(|s| s.live_side_rows(side)).sum()
     }
 
     fn rows(&self) -> u64 {
-        self.manifest.segments.iter().map(|s| s.rows).sum()
+        self.manifest.segments.iter().map(SegmentEntry::live_rows).sum()
+    }
+
+    /// How many living rows match: what [`PairSink::delete_where`](crate::PairSink::delete_where) would delete.
+    ///
+    /// # Errors
+    /// As a search with this filter.
+    pub fn count(&self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
+        if self.segments.is_empty() {
+            return Ok(0);
+        }
+        self.schema(cancel)?.check(filter)?;
+        let plan = Plan::new(filter);
+        self.segments.iter().try_fold(0, |count, segment| Ok(count + segment.select(&plan, cancel)?.count() as u64))
     }
 
     fn prepare(&self, query: &Query) -> Result<PreparedQuery, StoreError> {
@@ -211,7 +224,7 @@ impl Pool {
         Ok(Some(selection))
     }
 
-    fn schema(&self, cancel: &Cancel) -> Result<&Schema, StoreError> {
+    pub(super) fn schema(&self, cancel: &Cancel) -> Result<&Schema, StoreError> {
         if let Some(schema) = self.schema.get() {
             return Ok(schema);
         }
@@ -265,6 +278,10 @@ impl PairStore for Pool {
         &self.manifest.spec
     }
 
+    fn model(&self) -> Option<&str> {
+        Some(self.manifest.model.as_str()).filter(|name| !name.is_empty())
+    }
+
     fn max_k(&self) -> usize {
         Limits::STANDARD.k
     }
@@ -274,6 +291,7 @@ impl PairStore for Pool {
             rows: self.rows(),
             image_rows: self.side_rows(Side::Image),
             text_rows: self.side_rows(Side::Text),
+            positions: self.manifest.segments.iter().map(|s| s.rows).sum(),
             generation: self.manifest.generation,
         }
     }
@@ -313,7 +331,10 @@ impl PairStore for Pool {
     }
 
     fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        let one = |row: &RowId| self.segments.iter().find(|s| s.contains(*row)).map(|s| s.record(*row, parts)).transpose();
+        let one = |row: &RowId| {
+            let segment = self.segments.iter().find(|s| s.contains(*row) && s.is_alive(*row));
+            segment.map(|s| s.record(*row, parts)).transpose()
+        };
         rows.iter().map(one).collect()
     }
 

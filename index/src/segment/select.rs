@@ -4,7 +4,10 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::{Segment, files::VectorsFile};
+use super::{
+    Segment,
+    files::{PairsFile, VectorsFile},
+};
 use crate::{
     Cancel, RowSet, Side, StoreError,
     filter::{Plan, Schema},
@@ -61,35 +64,54 @@ impl Selected {
     pub(crate) fn new(rows: RowSet) -> Self {
         Self { rows, nodes: Default::default() }
     }
+
+    pub(crate) fn rows(&self) -> &RowSet {
+        &self.rows
+    }
 }
 
-impl Segment {
+impl PairsFile {
     fn runs(&self) -> impl IndexedParallelIterator<Item = std::ops::Range<usize>> {
-        let rows = self.pairs().rows();
+        let rows = self.rows();
         (0..rows.div_ceil(RUN)).into_par_iter().map(move |run| run * RUN..rows.min((run + 1) * RUN))
     }
 
-    fn select(&self, plan: &Plan, cancel: &Cancel) -> Result<RowSet, StoreError> {
+    /// The rows that a filter selects, dead ones included, on all cores.
+    pub(crate) fn select(&self, plan: &Plan, cancel: &Cancel) -> Result<RowSet, StoreError> {
         let runs = self.runs().map(|run| {
             alive(cancel)?;
-            plan.select(run.len(), |row, take| self.pairs().each_value(run.start + row, take))
+            plan.select(run.len(), |row, take| self.each_value(run.start + row, take))
         });
         let runs = runs.collect::<Result<Vec<RowSet>, StoreError>>()?;
         let words = runs.iter().flat_map(RowSet::words).copied().collect();
-        Ok(RowSet::from_words(words, self.pairs().rows()))
+        Ok(RowSet::from_words(words, self.rows()))
     }
 
-    /// The metadata fields of this segment's records.
+    /// The metadata fields of the records.
     pub(crate) fn schema(&self, cancel: &Cancel) -> Result<Schema, StoreError> {
         let runs = self.runs().map(|run| {
             alive(cancel)?;
             let mut schema = Schema::default();
             for row in run {
-                self.pairs().each_value(row, &mut |column, value| schema.observe(column, value))?;
+                self.each_value(row, &mut |column, value| schema.observe(column, value))?;
             }
             Ok(schema)
         });
         runs.try_reduce(Schema::default, |a, b| Ok(a.unite(b)))
+    }
+}
+
+impl Segment {
+    /// The living rows that a filter selects.
+    pub(crate) fn select(&self, plan: &Plan, cancel: &Cancel) -> Result<RowSet, StoreError> {
+        let mut rows = self.pairs().select(plan, cancel)?;
+        self.live().inspect(|live| rows.intersect(live));
+        Ok(rows)
+    }
+
+    /// The metadata fields of the segment's records, dead ones included.
+    pub(crate) fn schema(&self, cancel: &Cancel) -> Result<Schema, StoreError> {
+        self.pairs().schema(cancel)
     }
 
     /// The selected nodes of a side; `None` where the segment has none of that side. Worked out once.
