@@ -19,12 +19,17 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod checkpoint;
+pub mod data;
+pub mod export;
 mod grad;
 pub mod graph;
 mod limits;
 pub mod loss;
 mod ops;
 pub mod program;
+pub mod runner;
+pub mod step;
 
 pub use limits::Limits;
 pub use ops::operators;
