@@ -369,14 +369,8 @@ impl<'a> Run<'a> {
 
 impl Walk {
     fn new(rules: &Select, asker: &Asker, items: &[Item], cutoffs: &Cutoffs) -> Self {
-        let mut walk = Self {
-            order: (0..asker.offers.len()).collect(),
-            next: 0,
-            taken: 0,
-            end: None,
-            starved: false,
-            log: Log::default(),
-        };
+        let mut walk =
+            Self { order: (0..asker.offers.len()).collect(), next: 0, taken: 0, end: None, starved: false, log: Log::default() };
         let wanted = rules.diversity.shortlist();
         if wanted > 0 {
             walk.starved = !walk.diversify(rules, asker, items, (wanted, cutoffs));

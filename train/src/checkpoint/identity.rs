@@ -88,7 +88,7 @@ mod tests {
         assert_eq!(identity.difference(&Identity::new(&moved, "m", "d", 10)), None);
         moved.schedule.rate = 0.5;
         let difference = Identity::new(&moved, "m", "d", 10).difference(&identity).unwrap();
-        assert!(difference.contains("schedule.rate is 1e-5, this run's is 0.5"), "{difference}");
+        assert!(difference.contains("schedule.rate is 0.00001, this run's is 0.5"), "{difference}");
         assert!(identity.difference(&Identity::new(&config, "n", "d", 10)).unwrap().contains("model"));
         assert!(identity.difference(&Identity::new(&config, "m", "e", 10)).unwrap().contains("data"));
     }

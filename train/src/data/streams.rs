@@ -1,17 +1,17 @@
 //! A batch's number to the run's streams: the task's pairs, their captions, and anchors.
 
-use std::{ops::Range, sync::Arc};
+use std::sync::Arc;
 
 use anchorite_anchors::policy::Templates;
 use anchorite_index::Cancel;
 
 use super::{
     DataError, Draw, Order, PairData, PairSet, Place, Preparer,
-    anchors::{AnchorPair, AnchorSource, Query},
+    anchors::{AnchorPair, AnchorSource, Query, Wanted},
     stream,
 };
 use crate::runner::{RunConfig, SameClass, TaskText};
-use crate::step::StreamBatch;
+use crate::step::{Pictures, StreamBatch};
 
 /// What the streams are made from.
 pub struct StreamsPlan {
@@ -132,15 +132,15 @@ impl Streams {
             let crop = Draw::at(&[self.seed, stream::CROP, stream::TASK, place.epoch, place.row as u64]);
             task.add(place.row, &pair.picture, &self.text_of(*place, pair), crop)?;
         }
-        let groups = (self.same_class == SameClass::Ignored).then(|| pairs.iter().map(|p| p.group).collect());
+        let groups = (self.same_class == SameClass::Grouped).then(|| pairs.iter().map(|p| p.group).collect());
         streams.push(task.finish(groups));
         if let Some(weight) = self.captions_weight {
-            let captions = self.captions(&places, &pairs, weight, &streams[0].pixels)?;
-            streams.push(captions);
+            streams.push(self.captions(&places, &pairs, weight)?);
         }
         if let Some(source) = &self.anchors {
             let queries = self.queries(&places, &pairs);
-            streams.push(self.anchor_stream(number, &source.batch(number, self.anchor_batch, &queries, &self.cancel)?)?);
+            let wanted = Wanted { number, epoch: number / self.per_epoch(), count: self.anchor_batch };
+            streams.push(self.anchor_stream(number, &source.batch(wanted, &queries, &self.cancel)?)?);
         }
         Ok(Batch { number, epoch: number / self.per_epoch(), streams })
     }
@@ -160,15 +160,14 @@ impl Streams {
     }
 
     /// The same pictures with their captions.
-    fn captions(&self, places: &[Place], pairs: &[PairData], weight: f64, pixels: &[f32]) -> Result<StreamBatch, DataError> {
+    fn captions(&self, places: &[Place], pairs: &[PairData], weight: f64) -> Result<StreamBatch, DataError> {
         let mut filler = Filler::new("captions", weight, &self.preparer);
         for (place, pair) in places.iter().zip(pairs) {
             let mut draw = Draw::at(&[self.seed, stream::CAPTION, place.epoch, place.row as u64]);
             let caption = pair.captions.get(draw.below(pair.captions.len().max(1))).map_or("", String::as_str);
             filler.text(place.row, caption)?;
         }
-        filler.pixels = pixels.to_vec();
-        Ok(filler.finish(None))
+        Ok(StreamBatch { pictures: Pictures::SameAs(0), ..filler.finish(None) })
     }
 
     fn queries<'p>(&self, places: &[Place], pairs: &'p [PairData]) -> Vec<Query<'p>> {
@@ -188,16 +187,19 @@ impl Streams {
             let crop = Draw::at(&[self.seed, stream::CROP, stream::ANCHORS, number, place as u64]);
             filler.add(place, &pair.picture, &pair.caption, crop)?;
         }
-        let groups = (self.same_caption == SameClass::Ignored).then(|| groups_of(pairs));
+        let groups = (self.same_caption == SameClass::Grouped).then(|| groups_of(pairs));
         Ok(filler.finish(groups))
     }
 }
+
+/// Groups mean the same in all streams of a step: those of anchors' captions are none of the finetune set's classes.
+const FIRST_CAPTION_GROUP: u32 = 1 << 31;
 
 /// Pairs of one caption have one group.
 fn groups_of(pairs: &[AnchorPair]) -> Vec<u32> {
     let mut known = std::collections::HashMap::new();
     let mut number = |caption| {
-        let next = known.len() as u32;
+        let next = FIRST_CAPTION_GROUP + known.len() as u32;
         *known.entry(caption).or_insert(next)
     };
     pairs.iter().map(|pair| number(pair.caption.as_str())).collect()
@@ -208,6 +210,7 @@ struct Filler<'a> {
     set: &'static str,
     weight: f64,
     preparer: &'a Preparer,
+    pairs: usize,
     pixels: Vec<f32>,
     tokens: Vec<i64>,
     mask: Option<Vec<i64>>,
@@ -216,7 +219,7 @@ struct Filler<'a> {
 impl<'a> Filler<'a> {
     fn new(set: &'static str, weight: f64, preparer: &'a Preparer) -> Self {
         let mask = preparer.masked().then(Vec::new);
-        Self { set, weight, preparer, pixels: Vec::new(), tokens: Vec::new(), mask }
+        Self { set, weight, preparer, pairs: 0, pixels: Vec::new(), tokens: Vec::new(), mask }
     }
 
     fn add(&mut self, row: usize, picture: &[u8], text: &str, mut crop: Draw) -> Result<(), DataError> {
@@ -228,18 +231,14 @@ impl<'a> Filler<'a> {
 
     fn text(&mut self, row: usize, text: &str) -> Result<(), DataError> {
         let set = self.set;
+        self.pairs += 1;
         let added = self.preparer.text(text, &mut self.tokens, &mut self.mask);
         added.map_err(|e| DataError::Row { set, row, reason: e.to_string() })
     }
 
     fn finish(self, groups: Option<Vec<u32>>) -> StreamBatch {
-        let Self { set, weight, pixels, tokens, mask, .. } = self;
-        StreamBatch { name: set.to_owned(), weight, pixels, tokens, mask, groups }
+        let Self { set, weight, pairs, pixels, tokens, mask, .. } = self;
+        let pictures = Pictures::Own(pixels);
+        StreamBatch { name: set.to_owned(), weight: weight as f32, pairs, pictures, tokens, mask, groups }
     }
-}
-
-/// The batches that steps `range` take, when each takes `accumulate`.
-#[must_use]
-pub fn batches_of(range: Range<u64>, accumulate: usize) -> Range<u64> {
-    range.start * accumulate as u64..range.end * accumulate as u64
 }

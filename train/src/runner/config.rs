@@ -111,8 +111,8 @@ pub enum SameClass {
     /// Negatives, like any other two.
     #[default]
     Negatives,
-    /// No negatives of each other.
-    Ignored,
+    /// What `step.same_group` says.
+    Grouped,
 }
 
 impl Default for Task {
@@ -179,7 +179,7 @@ pub struct Anchors {
     pub batch: Option<usize>,
     /// The loss's weight, lambda_ret. Default 1.
     pub weight: f64,
-    /// What two anchors of one caption are to each other in a batch. Default `ignored`: they are the same words.
+    /// What two anchors of one caption are to each other in a batch. Default `grouped`: they are the same words.
     pub same_caption: SameClass,
     /// Seconds that one request may take. Default 60: a batch of 512 queries with pictures takes a few.
     pub timeout_s: f64,
@@ -202,7 +202,7 @@ impl Default for Anchors {
             encoder: None,
             batch: None,
             weight: 1.0,
-            same_caption: SameClass::Ignored,
+            same_caption: SameClass::Grouped,
             timeout_s: 60.0,
             retries: 5,
             follow_generations: false,

@@ -44,7 +44,7 @@ pub struct Metrics {
 
 /// Where metrics go.
 #[derive(Debug)]
-pub struct MetricsWriter {
+pub(super) struct MetricsWriter {
     path: PathBuf,
     file: File,
     events: Option<EventWriter>,
@@ -55,7 +55,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// [`RunError::Write`].
-    pub fn open(folder: &Path, step: u64, tensorboard: bool) -> Result<Self, RunError> {
+    pub(super) fn open(folder: &Path, step: u64, tensorboard: bool) -> Result<Self, RunError> {
         let path = folder.join(METRICS_FILE);
         let failed = |source| RunError::Write { path: path.clone(), source };
         let kept = match step {
@@ -73,7 +73,7 @@ impl MetricsWriter {
     ///
     /// # Errors
     /// [`RunError::Write`].
-    pub fn write(&mut self, metrics: &Metrics) -> Result<(), RunError> {
+    pub(super) fn write(&mut self, metrics: &Metrics) -> Result<(), RunError> {
         let failed = |source| RunError::Write { path: self.path.clone(), source };
         let line = serde_json::to_string(metrics).map_err(|e| failed(e.into()))?;
         // One write a line: a run that dies leaves whole lines.

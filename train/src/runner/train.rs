@@ -190,12 +190,7 @@ impl Loop<'_, '_> {
     }
 
     fn tell(&mut self, step: u64, report: StepReport, streams: &[Vec<crate::step::StreamBatch>]) -> Result<(), RunError> {
-        let values = (3 * {
-            let (h, w) = self.job.streams.preparer().picture_size();
-            h * w
-        })
-        .max(1);
-        self.pace.examples += streams.iter().flatten().map(|s| s.pixels.len() / values).sum::<usize>();
+        self.pace.examples += streams.iter().flatten().map(|stream| stream.pairs).sum::<usize>();
         if step % self.job.config.log.every != 0 && step != self.steps {
             return Ok(());
         }

@@ -5,7 +5,7 @@ use std::{collections::HashSet, path::Path};
 use anchorite_anchors::manifest;
 use anchorite_index::{Cancel, ContentHash, PairStore, Parts, Record, RowId};
 
-use super::{AnchorPair, AnchorSource, Query};
+use super::{AnchorPair, AnchorSource, Query, Wanted};
 use crate::data::{DataError, Order, PairData, PairSet, Reading, read::Filling, stream};
 
 /// Records read from the pool together: 512 pictures of a caption dataset are some 20 MB.
@@ -77,12 +77,12 @@ pub(super) fn pair(record: Record) -> Result<PairData, String> {
 }
 
 impl AnchorSource for ManifestAnchors {
-    fn batch(&self, number: u64, _: usize, _: &[Query<'_>], _: &Cancel) -> Result<Vec<AnchorPair>, DataError> {
+    fn batch(&self, wanted: Wanted, _: &[Query<'_>], _: &Cancel) -> Result<Vec<AnchorPair>, DataError> {
         let read = |place: crate::data::Place| {
             let PairData { picture, mut texts, .. } = self.set.spool.get(place.row)?;
             Ok(AnchorPair { picture, caption: texts.pop().unwrap_or_default() })
         };
-        self.order.batch(number).into_iter().map(read).collect()
+        self.order.batch(wanted.number).into_iter().map(read).collect()
     }
 
     fn fingerprint(&self) -> String {

@@ -7,10 +7,12 @@
 //! | `server` | a server, asked over HTTP while training |
 
 mod manifest;
+mod pool;
 
 use anchorite_index::Cancel;
 
 pub use manifest::{Drawn, ManifestAnchors};
+pub use pool::PoolAnchors;
 
 use super::DataError;
 
@@ -36,14 +38,25 @@ pub struct Query<'a> {
     pub caption: Option<&'a str>,
 }
 
-/// Where anchors come from. For implementers: batch `number` is a function of `number`, the queries and what the source holds, whichever
+/// Which anchors.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// The batch's number, counted from 0 over the whole run.
+    pub number: u64,
+    /// The pass over the finetune set it belongs to.
+    pub epoch: u64,
+    /// How many, at least 2.
+    pub count: usize,
+}
+
+/// Where anchors come from. For implementers: a batch is a function of what is wanted, the queries and what the source holds, whichever
 /// thread asks and in whatever order.
 pub trait AnchorSource: Send + Sync + std::fmt::Debug {
-    /// Exactly `count` anchors for batch `number`; with too few different ones some come twice.
+    /// Exactly as many anchors as wanted; with too few different ones some come twice.
     ///
     /// # Errors
     /// [`DataError`].
-    fn batch(&self, number: u64, count: usize, queries: &[Query<'_>], cancel: &Cancel) -> Result<Vec<AnchorPair>, DataError>;
+    fn batch(&self, wanted: Wanted, queries: &[Query<'_>], cancel: &Cancel) -> Result<Vec<AnchorPair>, DataError>;
 
     /// What the choice depends on: a hash, or pool, generation and policy.
     fn fingerprint(&self) -> String;
