@@ -14,6 +14,7 @@
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
 //! | `search.rs` | `POST /v1/search` |
+//! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
@@ -24,6 +25,7 @@
 //! What holds: no handler computes on an async thread; every wait has a deadline and every queue a bound; an error body has a
 //! stable code, a sentence and the request id, and never a path or a backtrace.
 
+mod anchors;
 mod app;
 mod body;
 mod clip_retrieval;

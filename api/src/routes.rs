@@ -8,6 +8,7 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    anchors,
     app::App,
     body::JsonBytes,
     clip_retrieval,
@@ -25,6 +26,7 @@ struct Document;
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(search::search))
+        .routes(routes!(anchors::anchors))
         .routes(routes!(pools::list))
         .routes(routes!(pools::describe))
         .routes(routes!(pools::pair))
