@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   .onnx bytes ──graph──► Model ──program──► Program (every type known) ──loss, grad──► Program with gradients ──► Model
+//!   Towers + Plan ──step──► Trainer: StreamBatches ──► losses, gradients ──optim──► new parameters ──► the same towers, retrained
 //! ```
 //!
 //! | module | subject |
@@ -10,11 +11,10 @@
 //! | [`program`] | a model with known types: shapes fixed, shape arithmetic folded, parameters told from constants |
 //! | `ops` | operators: shape, folding and gradient rules, one file each; [`operators`] lists them |
 //! | `grad` | the reverse walk: [`Program::gradients`](program::Program::gradients) |
-//! | [`loss`] | symmetric InfoNCE |
-//!
-//! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export, evaluation, WiSE-FT.
-//! The batch size is fixed when a program is made; another batch size is another program.
+//! | [`loss`] | softmax and sigmoid losses over pairs, cross-entropy over classes |
+//! | [`optim`] | AdamW, clipping, learning rate |
+//! | [`select`] | which parameters are trained |
+//! | [`step`] | one optimizer step: embed, loss, backward, update |
 
 #[cfg(test)]
 extern crate self as anchorite_train;
@@ -27,8 +27,10 @@ pub mod graph;
 mod limits;
 pub mod loss;
 mod ops;
+pub mod optim;
 pub mod program;
 pub mod runner;
+pub mod select;
 pub mod step;
 
 pub use limits::Limits;

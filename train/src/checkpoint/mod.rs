@@ -124,7 +124,7 @@ impl Checkpoints {
         remove(folder)?;
         fs::create_dir_all(folder).map_err(io("create", folder))?;
         let mut files = Vec::new();
-        for (name, values) in PARTS.iter().zip([&state.parameters, &state.first, &state.second]) {
+        for (name, values) in PARTS.iter().zip([&state.parameters, &state.first_moments, &state.second_moments]) {
             let bytes = tensors::write(values).map_err(|reason| CheckpointError::Tensors { path: folder.join(name), reason })?;
             write_synced(&folder.join(name), &bytes)?;
             files.push(((*name).to_owned(), hex(&Sha256::digest(&bytes))));
@@ -189,7 +189,7 @@ impl Checkpoints {
         }
         let mut parts = parts.into_iter();
         let mut next = || parts.next().unwrap_or_default();
-        Ok(TrainState { step: header.step, parameters: next(), first: next(), second: next() })
+        Ok(TrainState { step: header.step, parameters: next(), first_moments: next(), second_moments: next() })
     }
 }
 

@@ -9,6 +9,7 @@ use anchorite_anchors::{Policy, policy::Templates};
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
+use crate::{optim, step::Plan};
 
 /// A run in full. [`RunConfig::default`] is FLYP's recipe, less what must be named: model, data, output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -40,7 +41,9 @@ pub struct RunConfig {
     pub anchors: Option<Anchors>,
     /// Random resized crops. Default: none; the picture as the model's own preprocessing has it.
     pub augment: Option<Augment>,
-    /// How the optimizer moves.
+    /// What a step computes: losses, which parameters, optimizer, memory. Its seed is the run's.
+    pub step: Plan,
+    /// The learning rate over the run.
     pub schedule: Schedule,
     /// How data is read.
     pub data: Data,
@@ -244,6 +247,18 @@ impl Default for Schedule {
     }
 }
 
+/// FLYP's warm-up.
+const WARMUP: u64 = 500;
+
+impl Schedule {
+    /// The rate of each step of a run of `steps`.
+    #[must_use]
+    pub fn over(self, steps: u64) -> optim::Schedule {
+        let warmup_steps = self.warmup.unwrap_or_else(|| WARMUP.min(steps / 10)).min(steps);
+        optim::Schedule { peak: self.rate, warmup_steps, total_steps: steps, floor: self.last_rate }
+    }
+}
+
 /// How data is read.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -319,6 +334,7 @@ impl Default for RunConfig {
             captions: None,
             anchors: None,
             augment: None,
+            step: Plan::default(),
             schedule: Schedule::default(),
             data: Data::default(),
             checkpoint: Checkpoints::default(),

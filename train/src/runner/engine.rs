@@ -1,54 +1,39 @@
 //! What the loop sees of a step. Two implementations: the trainer over ONNX graphs, and the tests' own.
 
-use std::collections::BTreeMap;
-
 use anchorite_index::Cancel;
 
-use crate::step::{StreamBatch, TrainState};
-
-/// What one optimizer step did.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct StepReport {
-    /// The weighted sum that was minimised.
-    pub loss: f64,
-    /// Each stream's own loss, before its weight.
-    pub losses: BTreeMap<String, f64>,
-    /// Norm of all gradients together, before clipping.
-    pub grad_norm: f64,
-    /// What cosines are multiplied with.
-    pub logit_scale: f64,
-}
-
-/// Why a step was not made. The parameters are those before it.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EngineError {
-    /// The caller raised its [`Cancel`].
-    #[error("cancelled")]
-    Cancelled,
-    /// NaN, memory, the runtime; names stream and operator.
-    #[error("{0}")]
-    Failed(String),
-}
+use crate::step::{StepError, StepReport, StreamBatch, TrainError, TrainState, Trainer};
 
 /// Gradients and the optimizer. For implementers: an error leaves the parameters and moments of before; the same state and batches give
 /// the same result on one thread.
 pub trait Engine {
-    /// One optimizer step over `batches`, whose gradients are added up.
+    /// One optimizer step over `batches`, whose gradients are averaged.
     ///
     /// # Errors
-    /// [`EngineError`].
-    fn step(&mut self, batches: &[Vec<StreamBatch>], rate: f64, cancel: &Cancel) -> Result<StepReport, EngineError>;
+    /// [`StepError`].
+    fn step(&mut self, batches: &[Vec<StreamBatch>], rate: f64, cancel: &Cancel) -> Result<StepReport, StepError>;
 
     /// Parameters and moments as they are.
-    ///
-    /// # Errors
-    /// [`EngineError`].
-    fn state(&self) -> Result<TrainState, EngineError>;
+    fn state(&self) -> TrainState;
 
     /// Puts a state back.
     ///
     /// # Errors
-    /// [`EngineError`]: it is another model's.
-    fn restore(&mut self, state: TrainState) -> Result<(), EngineError>;
+    /// [`TrainError::State`]: it is another model's.
+    fn restore(&mut self, state: &TrainState) -> Result<(), TrainError>;
+}
+
+impl Engine for Trainer {
+    fn step(&mut self, batches: &[Vec<StreamBatch>], rate: f64, cancel: &Cancel) -> Result<StepReport, StepError> {
+        batches.iter().try_for_each(|streams| self.accumulate(streams, cancel.flag()))?;
+        self.apply(rate)
+    }
+
+    fn state(&self) -> TrainState {
+        Self::state(self)
+    }
+
+    fn restore(&mut self, state: &TrainState) -> Result<(), TrainError> {
+        Self::restore(self, state)
+    }
 }

@@ -2,7 +2,14 @@
 
 use std::path::PathBuf;
 
-use crate::{checkpoint::CheckpointError, data::DataError, export::ExportError};
+use anchorite_encoder::OpenError;
+
+use crate::{
+    checkpoint::CheckpointError,
+    data::DataError,
+    export::ExportError,
+    step::{StepError, TrainError},
+};
 
 /// Why a run does not start, or ends early.
 #[derive(Debug, thiserror::Error)]
@@ -40,12 +47,12 @@ pub enum RunError {
         /// What it may be.
         rule: &'static str,
     },
+    /// The model cannot be opened.
+    #[error(transparent)]
+    Model(#[from] OpenError),
     /// The model cannot be trained.
-    #[error("the model: {reason}")]
-    Model {
-        /// Why.
-        reason: String,
-    },
+    #[error(transparent)]
+    Train(#[from] TrainError),
     /// Before the first step.
     #[error(transparent)]
     Data(#[from] DataError),
@@ -60,12 +67,12 @@ pub enum RunError {
         source: DataError,
     },
     /// A step failed: NaN, memory, the runtime.
-    #[error("step {step}: {reason}{}", last.as_ref().map(|p| format!("\nthe last checkpoint is {}", p.display())).unwrap_or_default())]
+    #[error("{source}{}", last.as_ref().map(|p| format!("\nthe last checkpoint is {}", p.display())).unwrap_or_default())]
     Step {
         /// The step that failed, counted from 1.
         step: u64,
         /// What the step says.
-        reason: String,
+        source: StepError,
         /// Where the run can go on.
         last: Option<PathBuf>,
     },

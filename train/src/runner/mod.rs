@@ -10,26 +10,35 @@
 //! | `config` | the run file: [`RunConfig`] |
 //! | `engine` | what the loop sees of a step: [`Engine`] |
 //! | `train` | the loop: [`train`] |
-//! | `schedule` | the learning rate |
+//! | `model` | the model folder to towers, trainer and preparation: [`Opened`] |
+//! | `widen`, `initial` | weights stored small become float32; weights from noise |
+//! | `anchors` | the run file's anchors to a source |
+//! | `finish` | the last checkpoint to an exported model |
 //! | `metrics`, `events` | what is told: `metrics.jsonl`, TensorBoard |
 //! | `error` | [`RunError`] |
 //!
 //! Not here: flags, signals, terminals (the command line), gradients (`step`).
 
+mod anchors;
 mod config;
 mod engine;
 mod error;
 mod events;
+mod finish;
+mod initial;
 mod metrics;
-mod schedule;
+mod model;
 mod train;
+mod widen;
 
+pub use anchors::{Asked, anchor_source};
 pub use config::{
     Anchors, Augment, Captions, Checkpoints, Data, Export, Log, RunConfig, SameClass, Schedule, Start, Task, TaskText,
 };
-pub use engine::{Engine, EngineError, StepReport};
+pub use engine::Engine;
 pub use error::RunError;
 pub use events::EventWriter;
+pub use finish::{Finished, finish};
 pub use metrics::{METRICS_FILE, Metrics};
-pub use schedule::Rates;
+pub use model::{Machine, Opened};
 pub use train::{Ended, Job, Told, train};

@@ -9,12 +9,14 @@ use std::{
 use anchorite_index::Cancel;
 
 use super::{
-    Engine, EngineError, Rates, RunConfig, RunError, StepReport,
+    Engine, RunConfig, RunError,
     metrics::{Metrics, MetricsWriter},
 };
 use crate::{
     checkpoint::{Checkpoints, Identity},
     data::{Batch, DataError, Prefetch, Streams},
+    optim::Schedule,
+    step::{StepError, StepReport, TrainState},
 };
 
 /// A run that is ready.
@@ -108,7 +110,7 @@ pub fn train(job: &Job<'_>, engine: &mut dyn Engine) -> Result<Ended, RunError> 
         checkpoints,
         metrics,
         prefetch: Prefetch::start(range, config.data.workers, config.data.prefetch, make),
-        rates: Rates::new(config.schedule, steps),
+        rates: config.schedule.over(steps),
         pace: Pace::start(),
         first,
         steps,
@@ -129,7 +131,7 @@ fn start(job: &Job<'_>, engine: &mut dyn Engine, checkpoints: &Checkpoints) -> R
     let found = checkpoints.latest()?.ok_or_else(|| RunError::NothingToResume { path: output.clone() })?;
     found.damaged.iter().for_each(|what| (job.told)(&Told::Note(&format!("passed over: {what}"))));
     let step = found.state.step;
-    engine.restore(found.state).map_err(|e| RunError::Step { step, reason: e.to_string(), last: None })?;
+    engine.restore(&found.state)?;
     (job.told)(&Told::Resumed(step));
     Ok(step)
 }
@@ -140,7 +142,7 @@ struct Loop<'a, 'j> {
     checkpoints: Checkpoints,
     metrics: MetricsWriter,
     prefetch: Prefetch<Batch>,
-    rates: Rates,
+    rates: Schedule,
     pace: Pace,
     first: u64,
     steps: u64,
@@ -164,13 +166,13 @@ impl Loop<'_, '_> {
                 }
             };
             let streams: Vec<_> = batches.into_iter().map(|batch| batch.streams).collect();
-            let report = match self.engine.step(&streams, self.rates.at(step), self.job.cancel) {
+            let report = match self.engine.step(&streams, self.rates.rate(step), self.job.cancel) {
                 Ok(report) => report,
-                Err(EngineError::Cancelled) => return self.interrupted(step),
-                Err(EngineError::Failed(reason)) => return Err(self.failed(step + 1, reason)),
+                Err(StepError::Cancelled) => return self.interrupted(step),
+                Err(source) => return Err(RunError::Step { step: step + 1, source, last: self.last() }),
             };
             step += 1;
-            self.tell(step, report, &streams)?;
+            self.tell(step, &report)?;
             if step % self.job.config.checkpoint.every == 0 || step == self.steps {
                 self.save(step)?;
             }
@@ -189,8 +191,8 @@ impl Loop<'_, '_> {
         Ok(batches)
     }
 
-    fn tell(&mut self, step: u64, report: StepReport, streams: &[Vec<crate::step::StreamBatch>]) -> Result<(), RunError> {
-        self.pace.examples += streams.iter().flatten().map(|stream| stream.pairs).sum::<usize>();
+    fn tell(&mut self, step: u64, report: &StepReport) -> Result<(), RunError> {
+        self.pace.examples += report.pairs;
         if step % self.job.config.log.every != 0 && step != self.steps {
             return Ok(());
         }
@@ -200,9 +202,9 @@ impl Loop<'_, '_> {
             step,
             epoch: batches as f64 / self.job.streams.per_epoch() as f64,
             loss: report.loss,
-            losses: report.losses,
-            rate: self.rates.at(step - 1),
-            grad_norm: report.grad_norm,
+            losses: report.streams.iter().map(|s| (s.name.clone(), s.loss)).collect(),
+            rate: self.rates.rate(step - 1),
+            grad_norm: report.gradient_norm,
             logit_scale: report.logit_scale,
             seconds,
             examples_per_second,
@@ -218,17 +220,12 @@ impl Loop<'_, '_> {
         self.saved.map(|step| self.checkpoints.path(step))
     }
 
-    fn failed(&self, step: u64, reason: String) -> RunError {
-        RunError::Step { step, reason, last: self.last() }
-    }
-
     fn save(&mut self, step: u64) -> Result<PathBuf, RunError> {
         if self.saved == Some(step) {
             return Ok(self.checkpoints.path(step));
         }
-        let mut state = self.engine.state().map_err(|e| self.failed(step, e.to_string()))?;
-        state.step = step;
-        let saved = self.checkpoints.save(&state);
+        let state = self.engine.state();
+        let saved = self.checkpoints.save(&TrainState { step, ..state });
         let path = saved.map_err(|source| RunError::Save { step, last: self.last(), source })?;
         self.saved = Some(step);
         (self.job.told)(&Told::Saved(&path));

@@ -1,46 +1,53 @@
-//! Placeholder until the step lands.
-use crate::graph::Tensor;
-use std::collections::BTreeMap;
+//! One optimizer step over streams of pairs.
+//!
+//! ```text
+//!   Towers + Plan + InputSizes ──new──► Trainer ──estimate──► parameters, memory
+//!
+//!   StreamBatches ─► embed, chunk by chunk ─► loss on all embeddings ─► gradients of embeddings ─┐
+//!                                                                                               ▼
+//!   new parameters ◄─ update (clip, AdamW) ◄─ gradients of parameters ◄─ forward again and backward, chunk by chunk
+//! ```
+//!
+//! This is gradient caching (Gao et al. 2021): batch size costs time, not memory, and the result is that of the whole batch at once.
+//! Pictures that several streams share are embedded once.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `plan` | settings |
+//! | `towers` | what is trained |
+//! | `batch` | what a step is fed |
+//! | `graphs` | the graphs that a tower gives: embed, backward; and the loss |
+//! | `compiled` | a graph in ONNX Runtime, and where a value stopped being finite |
+//! | `slots` | parameters, moments, gradients |
+//! | `rows` | rows of all streams, in chunks |
+//! | `units` | which pairs meet in one loss |
+//! | `trainer` | the step |
+//! | `state` | what a checkpoint holds; export |
+//! | `estimate` | parameters and memory ahead of time |
+//! | `error` | why a trainer cannot be made, and why a step fails |
+//!
+//! Not here: where batches come from, files, the learning rate over a run (`optim`).
+//!
+//! Invariants: a step that fails leaves the parameters as they were; with one thread a step gives the same bits every time; frozen
+//! parameters are never written.
 
-/// Pictures of a stream.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Pictures {
-    /// Prepared pixels, `[pairs, 3, height, width]`.
-    Own(Vec<f32>),
-    /// Those of an earlier stream of the same step, by its number: embedded once, used in both.
-    SameAs(usize),
-}
+mod batch;
+mod compiled;
+mod error;
+mod estimate;
+mod graphs;
+mod plan;
+mod rows;
+mod slots;
+mod state;
+mod towers;
+mod trainer;
+mod units;
 
-/// One contrastive stream of a step: class prompts, captions or anchors.
-#[derive(Debug, Clone, PartialEq)]
-pub struct StreamBatch {
-    /// For reports.
-    pub name: String,
-    /// Factor of its loss: 1 for class prompts, lambda_cap, lambda_ret.
-    pub weight: f32,
-    /// How many pairs.
-    pub pairs: usize,
-    /// Their pictures.
-    pub pictures: Pictures,
-    /// Token ids, `[pairs, tokens]`. Empty where the objective is the classifier.
-    pub tokens: Vec<i64>,
-    /// 1 where there is a token and 0 where there is padding, `[pairs, tokens]`; `None` is ones. Passed over by models that take no
-    /// mask.
-    pub mask: Option<Vec<i64>>,
-    /// The group of each pair: pairs of one group are no plain negatives of each other ([`super::Plan::same_group`]). For the
-    /// classifier, the class. Groups mean the same in all streams of a step.
-    pub groups: Option<Vec<u32>>,
-}
-
-/// State.
-#[derive(Debug, Clone, PartialEq, Default)]
-pub struct TrainState {
-    /// Steps done.
-    pub step: u64,
-    /// Values.
-    pub parameters: BTreeMap<String, Tensor>,
-    /// Moments.
-    pub first: BTreeMap<String, Tensor>,
-    /// Moments.
-    pub second: BTreeMap<String, Tensor>,
-}
+pub use batch::{Pictures, StreamBatch};
+pub use error::{StepError, TrainError};
+pub use estimate::Estimate;
+pub use plan::{Form, InputSizes, Objective, Plan, Scope};
+pub use state::TrainState;
+pub use towers::{Feed, Tower, Towers, Width};
+pub use trainer::{StepReport, StepTimes, StreamLoss, Trainer};

@@ -8,11 +8,13 @@
 
 mod manifest;
 mod pool;
+mod server;
 
 use anchorite_index::Cancel;
 
 pub use manifest::{Drawn, ManifestAnchors};
 pub use pool::PoolAnchors;
+pub use server::{ServerAnchors, ServerOptions};
 
 use super::DataError;
 
