@@ -61,7 +61,8 @@ fn gradients(trainer: &mut Trainer, streams: &[StreamBatch]) -> BTreeMap<String,
     trainer.gradients()
 }
 
-/// Largest difference as a share of the tensor's largest value; of tensors that are noise, as a share of the largest of all.
+/// Largest difference as a share of the tensor's largest value. Attention's key biases have no gradient, since softmax is blind to
+/// them: theirs is rounding noise, so a share of the largest of all tensors.
 fn difference(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> f64 {
     assert!(a.keys().eq(b.keys()));
     let largest = |t: &Tensor| t.f32s().unwrap().iter().fold(0.0_f64, |m, v| m.max(f64::from(v.abs())));
@@ -69,7 +70,7 @@ fn difference(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> f64
     let of = |(name, x): (&String, &Tensor)| {
         let (x, y) = (x.f32s().unwrap(), b[name].f32s().unwrap());
         let worst = x.iter().zip(&y).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max);
-        worst / largest(&a[name]).max(1e-4 * overall)
+        worst / if name.ends_with("k_proj.bias") { overall } else { largest(&a[name]) }
     };
     a.iter().map(of).fold(0.0, f64::max)
 }
@@ -214,7 +215,7 @@ fn a_weight_that_overflows_is_named_by_the_node_that_it_makes_overflow() {
     let mut state = trainer.state();
     let name = "vision.vision_model.post_layernorm.weight";
     let shape = state.parameters[name].shape().to_vec();
-    state.parameters.insert(name.to_owned(), Tensor::from_f32(shape.clone(), &vec![f32::MAX; shape[0]]).unwrap());
+    state.parameters.insert(name.to_owned(), Tensor::from_f32(shape.clone(), &vec![1e38; shape[0]]).unwrap());
     trainer.restore(&state).unwrap();
     let error = trainer.step(&arf(), 1e-3, &go()).unwrap_err();
     assert!(matches!(&error, StepError::NotFinite { place, .. } if place.contains("(LayerNormalization)")), "{error}");
@@ -240,7 +241,8 @@ fn a_classifier_learns_its_classes() {
         groups: Some(vec![0, 1, 2, 0, 1, 2]),
         ..stream("classes", 1.0, Pictures::Own(pixels(6 * PICTURE)), 0, 6)
     };
-    let losses: Vec<f64> = (0..30).map(|_| trainer.step(std::slice::from_ref(&batch), 1e-2, &go()).unwrap().loss).collect();
+    let losses: Vec<f64> =
+        (0..30).map(|_| trainer.step(std::slice::from_ref(&batch), 1e-2, &go()).unwrap().loss).collect();
     assert!(losses[29] < 0.1 * losses[0], "{losses:?}");
     assert!(trainer.trained().iter().all(|name| !name.starts_with("text.")));
     let wrong = StreamBatch { groups: Some(vec![3; 6]), ..batch };
