@@ -139,6 +139,7 @@ impl From<StoreError> for ApiError {
             StoreError::Dimension { .. } | StoreError::NotFinite { .. } | StoreError::Length { .. } | StoreError::K { .. } => {
                 Self::unprocessable(RetrieveError::from(error).code(), "the store refused the query's vector or k")
             }
+            StoreError::Filter(e) => Self::unprocessable(e.code(), e.to_string()),
             StoreError::Cancelled => Self::deadline(),
             e => {
                 let cause = chain(&e);

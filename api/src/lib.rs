@@ -13,6 +13,7 @@
 //! | `finish.rs` | what every answer gets: request id, error body, metrics, panic caught |
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
+//! | `filter.rs` | the filter language as the OpenAPI document shows it |
 //! | `search.rs` | `POST /v1/search` |
 //! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
 //! | `pools.rs` | pools, pairs and stored pictures |
@@ -30,6 +31,7 @@ mod app;
 mod body;
 mod clip_retrieval;
 mod error;
+mod filter;
 mod finish;
 mod health;
 mod limits;

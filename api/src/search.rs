@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anchorite_anchors::{Anchor, Ask, Found, Input};
-use anchorite_index::{Cancel, Effort, Key, Parts, Record, RowId, Side, Value};
+use anchorite_index::{Cancel, Effort, Filter, Key, Parts, Record, RowId, Side, StoreError, Value};
 use axum::{body::Body, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,6 +14,7 @@ use crate::{
     app::{App, Pool},
     body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
+    filter::FilterForm,
 };
 
 /// Records read between two looks at the cancel flag and the byte budget.
@@ -50,6 +51,10 @@ pub(crate) struct SearchRequest {
     threshold: Option<f32>,
     /// Which stored vector of `id` or `key` is the query. Default: the picture's, or the caption's where there is none.
     from: Option<SideName>,
+    /// Which pairs may be found, such as `{"and": [{"eq": {"field": "lang", "value": "en"}}, {"range": {"field": "width", "gte": 256}}]}`.
+    /// Fields are the metadata columns, `key`, `caption`, `source` and `source.row`. Default: all pairs.
+    #[schema(value_type = Option<FilterForm>)]
+    filter: Option<serde_json::Value>,
     /// What to send of the first `limit` hits besides `id`, `score` and `key`.
     include: Option<Vec<Include>>,
     /// How many hits of each query carry their key and what `include` names. Default 100.
@@ -275,6 +280,7 @@ fn asks(request: SearchRequest, limits: &Limits) -> Result<Vec<Ask>, ApiError> {
         }
     };
     check_counts(queries.len(), k, limits)?;
+    let filter = request.filter.map(Filter::try_from).transpose().map_err(StoreError::from)?.map(Arc::new);
     let many = queries.len() > 1;
     let ask = |(i, query): (usize, QueryInput)| {
         let place = if many { format!("query {i}: ") } else { String::new() };
@@ -284,6 +290,7 @@ fn asks(request: SearchRequest, limits: &Limits) -> Result<Vec<Ask>, ApiError> {
             effort: request.effort.map_or(Effort::Normal, Into::into),
             threshold: request.threshold,
             from: request.from.map(Into::into),
+            filter: filter.clone(),
             ..Ask::new(query.into_input(&place)?)
         })
     };
