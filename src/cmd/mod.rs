@@ -3,6 +3,7 @@
 mod anchors;
 mod demo;
 mod doctor;
+mod finetune;
 mod ingest;
 mod pool;
 mod search;
@@ -28,6 +29,10 @@ pub(crate) enum Command {
     Search(search::Args),
     /// Choose anchors for a finetune by a policy, into a manifest.
     Anchors(Box<anchors::Args>),
+    /// Train a model further on a finetune set, with anchors that keep what it knew.
+    Finetune(finetune::Args),
+    /// Train a model on captions alone, from noise or from given weights.
+    Pretrain(finetune::Args),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -50,6 +55,8 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),
+            Self::Finetune(args) => finetune::run(&args, finetune::Kind::Finetune),
+            Self::Pretrain(args) => finetune::run(&args, finetune::Kind::Pretrain),
             Self::Doctor(args) => doctor::run(&args),
         }
     }
