@@ -8,6 +8,7 @@
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
+//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -20,9 +21,11 @@ mod clip_client;
 mod datasets;
 mod demo;
 mod doctor;
+mod finetune;
 mod interruption;
 mod program;
 mod ready_vectors;
 mod refusals;
 mod service;
 mod settings;
+mod tiny_clip;

@@ -125,7 +125,7 @@ fn a_step_that_fails_names_itself_and_the_last_checkpoint() {
     let config = config(&folder.path().join("run"));
     let mut toy = Toy { fails_at: Some(8), ..Toy::default() };
     let error = run(&config, &streams(&config, None), &mut toy, false, None).unwrap_err().to_string();
-    assert!(error.contains("step 8: the loss is not finite in stream task"), "{error}");
+    assert!(error.contains("step 8: the loss is not finite; it began in stream \"task\""), "{error}");
     assert!(error.contains("step-000000005"), "{error}");
 }
 

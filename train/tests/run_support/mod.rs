@@ -22,8 +22,8 @@ use anchorite_index::Cancel;
 use anchorite_train::{
     data::{DataError, PairSet, Preparer, Reading, Streams, StreamsPlan, anchors::AnchorSource, read_task},
     graph::{Element, Tensor, TensorType},
-    runner::{Ended, Engine, EngineError, Job, Metrics, RunConfig, RunError, StepReport, Told, train},
-    step::{Pictures, StreamBatch, TrainState},
+    runner::{Ended, Engine, Job, Metrics, RunConfig, RunError, Told, train},
+    step::{Pictures, StepError, StepReport, StepTimes, StreamBatch, StreamLoss, TrainError, TrainState},
 };
 use arrow_array::{ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray};
 use parquet::arrow::ArrowWriter;
@@ -80,10 +80,11 @@ pub struct Toy {
 }
 
 impl Engine for Toy {
-    fn step(&mut self, batches: &[Vec<StreamBatch>], rate: f64, _: &Cancel) -> Result<StepReport, EngineError> {
+    fn step(&mut self, batches: &[Vec<StreamBatch>], rate: f64, _: &Cancel) -> Result<StepReport, StepError> {
         self.made += 1;
         if self.fails_at == Some(self.made) {
-            return Err(EngineError::Failed("the loss is not finite in stream task".to_owned()));
+            let (stream, place) = ("task".to_owned(), "loss: LogSoftmax".to_owned());
+            return Err(StepError::NotFinite { step: self.made, what: "the loss", stream, place });
         }
         let mut fed = 0.0;
         for stream in batches.iter().flatten() {
@@ -94,18 +95,26 @@ impl Engine for Toy {
         }
         self.moment = 0.9 * self.moment + fed * 1e-6;
         self.sum += rate * self.moment;
-        let losses = batches[0].iter().map(|s| (s.name.clone(), fed)).collect();
-        Ok(StepReport { loss: fed + self.sum, losses, grad_norm: self.moment, logit_scale: 1.0 + self.sum })
+        Ok(StepReport {
+            step: self.made,
+            loss: fed + self.sum,
+            streams: batches[0].iter().map(|s| StreamLoss { name: s.name.clone(), loss: fed, weight: s.weight }).collect(),
+            gradient_norm: self.moment,
+            logit_scale: 1.0 + self.sum,
+            pairs: batches.iter().flatten().map(|s| s.pairs).sum(),
+            times: StepTimes::default(),
+        })
     }
 
-    fn state(&self) -> Result<TrainState, EngineError> {
+    fn state(&self) -> TrainState {
         let scalar = |v: f64| BTreeMap::from([("x".to_owned(), tensor(v))]);
-        Ok(TrainState { parameters: scalar(self.sum), first: scalar(self.moment), second: scalar(0.0), ..TrainState::default() })
+        let (first_moments, second_moments) = (scalar(self.moment), scalar(0.0));
+        TrainState { step: self.made, parameters: scalar(self.sum), first_moments, second_moments }
     }
 
-    fn restore(&mut self, state: TrainState) -> Result<(), EngineError> {
+    fn restore(&mut self, state: &TrainState) -> Result<(), TrainError> {
         self.sum = state.parameters["x"].floats().unwrap()[0];
-        self.moment = state.first["x"].floats().unwrap()[0];
+        self.moment = state.first_moments["x"].floats().unwrap()[0];
         Ok(())
     }
 }
