@@ -3,11 +3,15 @@
 mod anchors;
 mod demo;
 mod doctor;
+mod eval;
 mod finetune;
+mod gallery;
 mod ingest;
 mod pool;
+mod report;
 mod search;
 mod serve;
+mod wise_ft;
 
 use clap::Subcommand;
 
@@ -33,6 +37,14 @@ pub(crate) enum Command {
     Finetune(finetune::Args),
     /// Train a model on captions alone, from noise or from given weights.
     Pretrain(finetune::Args),
+    /// Measure models: zero-shot classification, retrieval, linear probes, with intervals.
+    Eval(Box<eval::Args>),
+    /// Mix a model with what it was finetuned from, weight by weight, and measure each mix.
+    WiseFt(Box<wise_ft::Args>),
+    /// Mix several models or checkpoints into one.
+    Soup(Box<wise_ft::SoupArgs>),
+    /// Put runs on one page.
+    Report(report::Args),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -57,6 +69,10 @@ impl Command {
             Self::Anchors(args) => anchors::run(&args),
             Self::Finetune(args) => finetune::run(&args, finetune::Kind::Finetune),
             Self::Pretrain(args) => finetune::run(&args, finetune::Kind::Pretrain),
+            Self::Eval(args) => eval::run(&args),
+            Self::WiseFt(args) => wise_ft::run(&args),
+            Self::Soup(args) => wise_ft::soup(&args),
+            Self::Report(args) => report::run(&args),
             Self::Doctor(args) => doctor::run(&args),
         }
     }
