@@ -11,6 +11,7 @@
 //! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
+//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -24,6 +25,7 @@ mod datasets;
 mod demo;
 mod doctor;
 mod evaluation;
+mod finetune;
 mod interruption;
 mod kills;
 mod pools;
@@ -32,3 +34,4 @@ mod ready_vectors;
 mod refusals;
 mod service;
 mod settings;
+mod tiny_clip;
