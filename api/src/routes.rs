@@ -8,9 +8,10 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    anchors,
     app::App,
     body::JsonBytes,
-    clip_retrieval,
+    clip_retrieval, embeddings,
     error::{ApiError, ErrorBody, LegacyErrorBody},
     filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf},
     finish, health, page, pools, search,
@@ -27,6 +28,9 @@ struct Document;
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(search::search))
+        .routes(routes!(anchors::anchors))
+        .routes(routes!(embeddings::embeddings))
+        .routes(routes!(embeddings::models))
         .routes(routes!(pools::list))
         .routes(routes!(pools::describe))
         .routes(routes!(pools::pair))

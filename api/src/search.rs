@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anchorite_anchors::{Anchor, Ask, Found, Input};
-use anchorite_index::{Cancel, Effort, Filter, Key, Parts, RowId, Side, StoreError, Value};
+use anchorite_index::{Cancel, Effort, Filter, Key, Parts, Record, RowId, Side, StoreError, Value};
 use axum::{body::Body, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -172,11 +172,11 @@ struct SearchHit {
 
 /// Stored vectors; a side the pair lacks is left out.
 #[derive(Serialize, ToSchema)]
-struct Vectors {
+pub(crate) struct Vectors {
     #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<Vec<f32>>,
+    pub(crate) image: Option<Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Vec<f32>>,
+    pub(crate) text: Option<Vec<f32>>,
 }
 
 /// Where a pair came from.
@@ -369,7 +369,7 @@ fn result(
             return Err(ApiError::deadline());
         }
         for anchor in pool.retriever.anchors_in(found, wanted.parts(), first..end.min(first + READ_STEP))? {
-            *budget = budget.checked_sub(heavy_bytes(&anchor)).ok_or_else(|| answer_too_large(wanted))?;
+            *budget = budget.checked_sub(record_bytes(&anchor.record)).ok_or_else(|| answer_too_large(wanted))?;
             hits[anchor.rank].fill(anchor, wanted);
         }
     }
@@ -377,9 +377,9 @@ fn result(
     Ok(SearchResult { hits, degraded, requested, below_threshold, took_ms })
 }
 
-fn heavy_bytes(anchor: &Anchor) -> usize {
+/// What a record's picture and vectors add to an answer.
+pub(crate) fn record_bytes(record: &Record) -> usize {
     let vector = |v: &Option<Vec<f32>>| v.as_ref().map_or(0, |v| v.len() * size_of::<f32>());
-    let record = &anchor.record;
     record.picture.as_ref().map_or(0, Vec::len) + vector(&record.image) + vector(&record.text)
 }
 

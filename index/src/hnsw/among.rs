@@ -32,11 +32,21 @@ pub(crate) struct Allowed {
 /// Allowed nodes that a search begins with, besides the end of the descent.
 const SEEDS: usize = 32;
 
-/// An expansion stops following links of nodes that are not allowed once it met this many that are.
-const ENOUGH: usize = 16;
+/// How far one walk through nodes that are not allowed goes.
+#[derive(Clone, Copy, Debug)]
+struct Reach {
+    /// It ends once this many allowed nodes were met,
+    enough: usize,
+    /// or this many lists of links were read.
+    lists: usize,
+}
 
-/// Lists of links that one expansion reads at most.
-const MOST_LISTS: usize = 64;
+/// From a node of the beam: about as many allowed nodes as a list has links without a filter.
+const EXPANSION: Reach = Reach { enough: 16, lists: 64 };
+
+/// Lists read from the end of the descent at most, when that may not be found: its whole neighbourhood may be forbidden, and what lies
+/// around that is where the answers are. 1,024: a ball of some hundred nodes and its rim.
+const START_LISTS: usize = 1_024;
 
 impl Allowed {
     /// The nodes of `set`.
@@ -66,7 +76,8 @@ pub(crate) fn search_among(
     fresh.clear();
     fresh.extend(allowed.seeds.iter().copied().chain([start]).filter(|&node| allowed.contains(node) && visited.insert(node)));
     if !allowed.contains(start) {
-        gather(graph, rows, allowed, start, (visited, through, fresh))?;
+        let reach = Reach { enough: plan.ef, lists: START_LISTS };
+        gather(graph, rows, allowed, (start, reach), (visited, through, fresh))?;
     }
     let mut budget = plan.budget;
     loop {
@@ -83,23 +94,23 @@ pub(crate) fn search_among(
             rows.cpu.prefetch(bytemuck::cast_slice(graph.links(next)));
         }
         fresh.clear();
-        gather(graph, rows, allowed, node, (visited, through, fresh))?;
+        gather(graph, rows, allowed, (node, EXPANSION), (visited, through, fresh))?;
     }
 }
 
 /// Collects allowed nodes not met before: those that `node` links to, and those behind links that are not allowed, nearest first,
-/// until [`ENOUGH`] were met.
+/// as far as `reach`.
 fn gather(
     graph: &GraphView<'_>,
     rows: &RowsView<'_>,
     allowed: &Allowed,
-    node: u32,
+    (node, reach): (u32, Reach),
     (visited, through, fresh): (&mut Visited, &mut Vec<u32>, &mut Vec<u32>),
 ) -> Result<(), Fault> {
     through.clear();
     through.push(node);
     let (mut read, mut met) = (0, 0);
-    while read < through.len() && met < ENOUGH {
+    while read < through.len() && met < reach.enough {
         let via = through[read];
         read += 1;
         for (place, &link) in graph.links(via).iter().enumerate() {
@@ -112,7 +123,7 @@ fn gather(
                 if visited.insert(link) {
                     fresh.push(link);
                 }
-            } else if through.len() < MOST_LISTS && visited.insert(link) {
+            } else if through.len() < reach.lists && visited.insert(link) {
                 rows.cpu.prefetch(bytemuck::cast_slice(graph.links(link)));
                 through.push(link);
             }

@@ -7,10 +7,12 @@
 //! | `hits`, `scan` | hits: by the graph of one segment; by comparing every row, of several |
 //! | `select` | which rows, and which nodes, a filtered search may find |
 //! | `writer` | pairs in, files out |
+//! | `copy` | rows one by one, for merging |
 //! | `dead` | which rows are dead |
 //! | `check` | every checksum and every value |
 
 mod check;
+mod copy;
 mod dead;
 mod files;
 mod hits;
@@ -20,6 +22,7 @@ mod select;
 mod writer;
 
 pub(crate) use check::check_file;
+pub(crate) use copy::Source;
 pub(crate) use dead::RowsBySegment;
 pub(crate) use hits::PreparedQuery;
 pub(crate) use reader::Segment;
