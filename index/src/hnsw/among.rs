@@ -1,12 +1,12 @@
 //! A beam over the nodes that may be found, walking through the others.
 //!
 //! ```text
-//!   descent over all nodes ─► start ┐
-//!   a spread sample of those allowed ┴─► beam of allowed nodes ─expand─► links: allowed ones are compared,
-//!                                                                       the others' own links are followed unseen
+//!   descent over all nodes ─► start ─(not allowed: a small ordinary beam around it)─┐
+//!   a spread sample of those allowed ───────────────────────────────────────────────┴─► beam of allowed nodes ─expand─► links:
+//!                                            allowed ones are compared, the others' own links are followed unseen
 //! ```
 //!
-//! Nodes that may not be found (deleted, or refused by a filter) are never compared and take no place in the beam; their links
+//! Nodes that may not be found (deleted, or refused by a filter) take no place in the beam and are not compared by it; their links
 //! are followed only until enough allowed nodes were met, so that an expansion costs about the same at any share of allowed
 //! nodes. The sample helps where what is allowed lies far from the query: the descent then ends among nodes that lead nowhere.
 //! The approach is ACORN's (Patel et al., SIGMOD 2024), with a breadth-first walk of bounded length in place of its fixed two hops.
@@ -32,21 +32,15 @@ pub(crate) struct Allowed {
 /// Allowed nodes that a search begins with, besides the end of the descent.
 const SEEDS: usize = 32;
 
-/// How far one walk through nodes that are not allowed goes.
-#[derive(Clone, Copy, Debug)]
-struct Reach {
-    /// It ends once this many allowed nodes were met,
-    enough: usize,
-    /// or this many lists of links were read.
-    lists: usize,
-}
+/// An expansion stops following links of nodes that are not allowed once it met this many that are: about as many as a list has
+/// without a filter.
+const ENOUGH: usize = 16;
 
-/// From a node of the beam: about as many allowed nodes as a list has links without a filter.
-const EXPANSION: Reach = Reach { enough: 16, lists: 64 };
+/// Lists of links that one expansion reads at most.
+const MOST_LISTS: usize = 64;
 
-/// Lists read from the end of the descent at most, when that may not be found: its whole neighbourhood may be forbidden, and what lies
-/// around that is where the answers are. 1,024: a ball of some hundred nodes and its rim.
-const START_LISTS: usize = 1_024;
+/// Widest beam of the first phase, [`approach`]. 64: the neighbourhood it sees then is some hundred nodes.
+const MOST_GUIDE: usize = 64;
 
 impl Allowed {
     /// The nodes of `set`.
@@ -70,16 +64,14 @@ pub(crate) fn search_among(
     scratch: &mut Scratch,
 ) -> Result<Outcome, Fault> {
     let start = descend(graph, rows, query)?;
-    let Scratch { visited, beam, fresh, through } = scratch;
-    visited.start(graph.nodes);
-    beam.start(plan.ef);
+    scratch.start(graph.nodes, plan.ef, []);
+    let mut budget = plan.budget;
+    if !allowed.contains(start) {
+        budget = budget.saturating_sub(approach(graph, rows, query, (start, plan, allowed), scratch)?);
+    }
+    let Scratch { visited, beam, fresh, through, .. } = scratch;
     fresh.clear();
     fresh.extend(allowed.seeds.iter().copied().chain([start]).filter(|&node| allowed.contains(node) && visited.insert(node)));
-    if !allowed.contains(start) {
-        let reach = Reach { enough: plan.ef, lists: START_LISTS };
-        gather(graph, rows, allowed, (start, reach), (visited, through, fresh))?;
-    }
-    let mut budget = plan.budget;
     loop {
         if fresh.len() > budget {
             return Ok(Outcome::Budget);
@@ -94,23 +86,62 @@ pub(crate) fn search_among(
             rows.cpu.prefetch(bytemuck::cast_slice(graph.links(next)));
         }
         fresh.clear();
-        gather(graph, rows, allowed, (node, EXPANSION), (visited, through, fresh))?;
+        gather(graph, rows, allowed, node, (visited, through, fresh))?;
     }
 }
 
+/// An ordinary beam search around `start`, which may not be found: allowed nodes that it meets go into `scratch.beam`, and so what lies
+/// just around a forbidden neighbourhood is found from all its sides. Returns how many nodes were compared.
+fn approach(
+    graph: &GraphView<'_>,
+    rows: &RowsView<'_>,
+    query: &QuantizedQuery,
+    (start, plan, allowed): (u32, SearchPlan<'_>, &Allowed),
+    scratch: &mut Scratch,
+) -> Result<usize, Fault> {
+    let Scratch { visited, beam, fresh, through, guide } = scratch;
+    guide.start(plan.ef.min(MOST_GUIDE));
+    visited.insert(start);
+    guide.insert(rows.score(query, start), start);
+    through.clear();
+    let mut compared = 1;
+    while let Some(node) = guide.expand() {
+        fresh.clear();
+        for (place, &link) in graph.links(node).iter().enumerate().take_while(|(_, link)| **link != NONE) {
+            graph.check(node, place, link)?;
+            if visited.insert(link) {
+                fresh.push(link);
+            }
+        }
+        compared += fresh.len();
+        compare(rows, fresh, |node| {
+            let score = rows.score(query, node);
+            guide.insert(score, node);
+            if allowed.contains(node) {
+                beam.insert(score, node);
+            } else {
+                through.push(node);
+            }
+        });
+    }
+    // Not all of these were expanded; the search may walk through them.
+    through.iter().for_each(|&node| visited.forget(node));
+    Ok(compared)
+}
+
 /// Collects allowed nodes not met before: those that `node` links to, and those behind links that are not allowed, nearest first,
-/// as far as `reach`.
+/// until [`ENOUGH`] were met.
 fn gather(
     graph: &GraphView<'_>,
     rows: &RowsView<'_>,
     allowed: &Allowed,
-    (node, reach): (u32, Reach),
+    node: u32,
     (visited, through, fresh): (&mut Visited, &mut Vec<u32>, &mut Vec<u32>),
 ) -> Result<(), Fault> {
     through.clear();
     through.push(node);
     let (mut read, mut met) = (0, 0);
-    while read < through.len() && met < reach.enough {
+    while read < through.len() && met < ENOUGH {
         let via = through[read];
         read += 1;
         for (place, &link) in graph.links(via).iter().enumerate() {
@@ -123,7 +154,7 @@ fn gather(
                 if visited.insert(link) {
                     fresh.push(link);
                 }
-            } else if through.len() < reach.lists && visited.insert(link) {
+            } else if through.len() < MOST_LISTS && visited.insert(link) {
                 rows.cpu.prefetch(bytemuck::cast_slice(graph.links(link)));
                 through.push(link);
             }
