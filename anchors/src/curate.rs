@@ -431,7 +431,7 @@ impl<'a> Work<'a> {
     /// Every row of the pool in the order of a draw, by stratum. The order depends on the seed and the keys, not on positions.
     fn draw(&self, policy: &Policy, retrieved: &Round, requested: usize) -> Result<Vec<Stratum>, CurateError> {
         let mut strata: BTreeMap<Option<String>, Vec<(u64, RowId)>> = BTreeMap::new();
-        let rows = self.store.status().rows;
+        let rows = self.store.status().positions;
         let step = self.surroundings.limits.read_batch.max(1);
         for first in (0..rows).step_by(step) {
             if self.surroundings.cancel.is_cancelled() {

@@ -45,8 +45,10 @@ impl Retriever {
         if spec.encoder != encoder.fingerprint() || spec.dim != encoder.dim() {
             return Err(StoreError::SpecMismatch {
                 pool: spec.encoder.clone(),
+                pool_model: store.model().unwrap_or_default().to_owned(),
                 pool_dim: spec.dim,
                 encoder: encoder.fingerprint().to_owned(),
+                encoder_model: encoder.name().to_owned(),
                 encoder_dim: encoder.dim(),
             });
         }
@@ -237,7 +239,7 @@ impl Retriever {
     }
 
     fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<Vec<f32>, AskError> {
-        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().rows })?;
+        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().positions })?;
         let vector = match from {
             Some(Side::Image) => record.image,
             Some(Side::Text) => record.text,

@@ -103,7 +103,7 @@ const MIB: f64 = 1_048_576.0;
 /// Graph against exact search on the demo pool: pictures as questions (each finds itself too), and captions against pictures.
 fn demo_graph(dir: &Path, sheet: &mut Sheet) -> Result<()> {
     let pool = Pool::open(dir, &OpenOptions::default())?;
-    let rows = pool.status().rows;
+    let rows = pool.status().positions;
     let sample: Vec<RowId> = (0..rows).step_by((rows / 500).max(1) as usize).map(RowId).collect();
     let records = pool.get(&sample, Parts { vectors: true, picture: false })?;
     let of = |side: Side| -> Vec<Vec<f32>> {

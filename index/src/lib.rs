@@ -42,4 +42,4 @@ pub use limits::Limits;
 
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};
-pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus};
+pub use store::{PairSink, PairStore, Parts, Selection, Spec, StoreError, StoreStatus, Upserted};

@@ -24,6 +24,8 @@ pub struct Limits {
     pub progress_bytes: usize,
     /// Bytes of an encoder fingerprint. 1,024: a hex SHA-256 has 64.
     pub encoder_bytes: usize,
+    /// Bytes of a model's name. 1,024: a hub id or a folder's name.
+    pub model_bytes: usize,
     /// Bytes of a manifest. 64 MiB: a hundred thousand segments and the watermark.
     pub manifest_bytes: u64,
     /// Rows of one segment. 2^31 - 2: node ids are 31 bits wide, one bit marks a node as expanded during a search.
@@ -51,6 +53,7 @@ impl Limits {
         picture_bytes: 256 << 20,
         progress_bytes: 16 << 20,
         encoder_bytes: 1_024,
+        model_bytes: 1_024,
         manifest_bytes: 64 << 20,
         segment_rows: (1 << 31) - 2,
         exact_queries: 64,

@@ -9,7 +9,7 @@ use rayon::prelude::*;
 
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Selection, Side, Spec, StoreError, StoreStatus,
     distance::Cpu,
     format::manifest::{Manifest, SegmentEntry, side_index},
     hnsw::ScratchPool,
@@ -144,11 +144,27 @@ impl Pool {
     }
 
     fn side_rows(&self, side: Side) -> u64 {
-        self.manifest.segments.iter().map(|s| s.sides[side_index(side)]).sum()
+        self.manifest.segments.iter().map(|s| s.live_side_rows(side)).sum()
     }
 
     fn rows(&self) -> u64 {
-        self.manifest.segments.iter().map(|s| s.rows).sum()
+        self.manifest.segments.iter().map(SegmentEntry::live_rows).sum()
+    }
+
+    /// How many rows are meant: what deleting them would delete.
+    ///
+    /// # Errors
+    /// Damage met on the way, or [`StoreError::Cancelled`].
+    pub fn count(&self, which: &Selection, cancel: &Cancel) -> Result<u64, StoreError> {
+        if let Selection::Keys(keys) = which {
+            let found: std::collections::HashSet<RowId> = self.find(keys)?.into_iter().flatten().collect();
+            return Ok(found.len() as u64);
+        }
+        let mut count = 0;
+        for segment in &self.segments {
+            count += segment.select(|_| true, |pair| which.takes(&pair.key, &pair.source), cancel)?.count();
+        }
+        Ok(count)
     }
 
     fn prepare(&self, query: &Query) -> Result<PreparedQuery, StoreError> {
@@ -202,6 +218,10 @@ impl PairStore for Pool {
         &self.manifest.spec
     }
 
+    fn model(&self) -> Option<&str> {
+        Some(self.manifest.model.as_str()).filter(|name| !name.is_empty())
+    }
+
     fn max_k(&self) -> usize {
         Limits::STANDARD.k
     }
@@ -211,6 +231,7 @@ impl PairStore for Pool {
             rows: self.rows(),
             image_rows: self.side_rows(Side::Image),
             text_rows: self.side_rows(Side::Text),
+            positions: self.manifest.segments.iter().map(|s| s.rows).sum(),
             generation: self.manifest.generation,
         }
     }
@@ -245,7 +266,10 @@ impl PairStore for Pool {
     }
 
     fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        let one = |row: &RowId| self.segments.iter().find(|s| s.contains(*row)).map(|s| s.record(*row, parts)).transpose();
+        let one = |row: &RowId| {
+            let segment = self.segments.iter().find(|s| s.contains(*row) && s.is_alive(*row));
+            segment.map(|s| s.record(*row, parts)).transpose()
+        };
         rows.iter().map(one).collect()
     }
 

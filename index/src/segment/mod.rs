@@ -5,13 +5,16 @@
 //! | `files` | each file kind, mapped, its header checked, its sections as typed slices |
 //! | `reader` | records and hits of one segment |
 //! | `writer` | pairs in, files out |
+//! | `dead` | which rows are dead |
 //! | `check` | every checksum and every value |
 
 mod check;
+mod dead;
 mod files;
 mod reader;
 mod writer;
 
 pub(crate) use check::check_file;
+pub(crate) use dead::{RowBits, RowsBySegment};
 pub(crate) use reader::{PreparedQuery, Segment, exact};
 pub(crate) use writer::{Pending, Sealed};

@@ -5,15 +5,20 @@ use std::path::Path;
 use half::f16;
 use rayon::prelude::*;
 
-use super::files::{GraphFile, PairsFile, PicturesFile, VectorsFile};
+use super::{
+    dead::{DeadFile, RowBits, write_dead},
+    files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+};
 use crate::{
-    Cancel, Parts, Record, RowId, Side, StoreError,
+    Cancel, ContentHash, Parts, Record, RowId, Side, StoreError,
+    disk::Disk,
     distance::Cpu,
     format::{
         bytes::Damage,
         graph::GraphFacts,
-        header::FileKind,
-        manifest::{FileEntry, SegmentEntry, side_index},
+        header::{FileId, FileKind},
+        manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
+        pairs::StoredPair,
         vectors::f16_stride,
     },
     hnsw::{Outcome, ScratchPool, SearchPlan, search},
@@ -59,6 +64,8 @@ struct SideFiles {
 pub(crate) struct Segment {
     first_row: u64,
     rows: u64,
+    dead: Option<DeadFile>,
+    dead_counts: DeadCounts,
     pairs: PairsFile,
     pictures: Option<PicturesFile>,
     sides: [Option<SideFiles>; 2],
@@ -86,6 +93,8 @@ impl Segment {
         Ok(Self {
             first_row,
             rows: entry.rows,
+            dead: entry.file(FileKind::Dead, None).map(|file| DeadFile::open(dir, file, entry)).transpose()?,
+            dead_counts: entry.dead,
             pairs: PairsFile::open(dir, pairs, entry.rows)?,
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
             sides: [open_side(Side::Image)?, open_side(Side::Text)?],
@@ -105,8 +114,65 @@ impl Segment {
         self.side(side).map(|files| files.graph.facts())
     }
 
+    /// Whether a row of this segment was deleted or replaced.
+    pub(crate) fn is_dead(&self, local: u32) -> bool {
+        self.dead.as_ref().is_some_and(|dead| dead.contains(local))
+    }
+
+    /// Whether a pool row of this segment is alive.
+    pub(crate) fn is_alive(&self, row: RowId) -> bool {
+        !self.is_dead((row.0 - self.first_row) as u32)
+    }
+
+    /// The row of a key within the segment, if it is alive and `alive` has nothing against it.
+    pub(crate) fn find_local(&self, key: &crate::Key, alive: impl Fn(u32) -> bool) -> Result<Option<u32>, StoreError> {
+        self.pairs.find(key, |row| !self.is_dead(row) && alive(row))
+    }
+
     pub(crate) fn find(&self, key: &crate::Key) -> Result<Option<RowId>, StoreError> {
-        Ok(self.pairs.find(key)?.map(|row| RowId(self.first_row + u64::from(row))))
+        Ok(self.find_local(key, |_| true)?.map(|row| RowId(self.first_row + u64::from(row))))
+    }
+
+    /// Rows of the segment that are alive, `alive` having nothing against them, and that `wanted` says yes to.
+    pub(crate) fn select(
+        &self,
+        alive: impl Fn(u32) -> bool,
+        wanted: impl Fn(&StoredPair) -> bool,
+        cancel: &Cancel,
+    ) -> Result<RowBits, StoreError> {
+        self.pairs.select(|row| !self.is_dead(row) && alive(row), wanted, cancel)
+    }
+
+    /// Content hash of a row.
+    pub(crate) fn content(&self, local: u32) -> Result<ContentHash, StoreError> {
+        Ok(self.pairs.record(local as usize)?.content)
+    }
+
+    /// Writes the segment's dead rows with `more` added; returns the segment as the manifest of `generation` names it.
+    pub(crate) fn bury(
+        &self,
+        disk: &Disk,
+        entry: &SegmentEntry,
+        more: &RowBits,
+        generation: u64,
+    ) -> Result<SegmentEntry, StoreError> {
+        let mut bits = self.dead.as_ref().map(DeadFile::bits).unwrap_or_default();
+        let mut counts = entry.dead;
+        for row in more.iter().filter(|row| u64::from(*row) < entry.rows) {
+            if bits.insert(row) {
+                counts.rows += 1;
+                for side in Side::ALL {
+                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row).is_some());
+                }
+            }
+        }
+        if counts.rows == entry.dead.rows {
+            return Ok(entry.clone());
+        }
+        let id = FileId { revision: generation, ..FileId::new(entry.id, FileKind::Dead, None) };
+        let file = write_dead(disk, id, entry.rows, (&bits, &counts))?;
+        let kept = entry.files.iter().filter(|file| file.id.kind != FileKind::Dead).copied();
+        Ok(SegmentEntry { dead: counts, files: kept.chain([file]).collect(), ..entry.clone() })
     }
 
     pub(crate) fn record(&self, row: RowId, parts: Parts) -> Result<Record, StoreError> {
@@ -133,9 +199,13 @@ impl Segment {
         })
     }
 
+    fn node_of(&self, side: Side, local: u32) -> Option<usize> {
+        self.side(side)?.vectors.rows().binary_search(&local).ok()
+    }
+
     fn vector(&self, side: Side, local: usize) -> Option<Vec<f32>> {
         let vectors = &self.side(side)?.vectors;
-        let node = vectors.rows().binary_search(&(local as u32)).ok()?;
+        let node = self.node_of(side, local as u32)?;
         Some(vectors.f16_row(node)[..vectors.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
@@ -156,33 +226,57 @@ impl Segment {
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<SegmentAnswer, StoreError> {
-        let Some(SideFiles { vectors, graph }) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+        let Some(files) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+        let nodes = files.vectors.nodes();
+        let live = self.live_nodes(side);
+        // Dead nodes are walked through and take places in the beam, so it is wider by as much as they are many.
+        let mut ef = (query.ef as u64).saturating_mul(nodes as u64).div_ceil(live.max(1) as u64) as usize;
         // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
-        if vectors.nodes() <= query.ef.saturating_mul(4) {
-            return self.scan(side, query, (cpu, cancel));
+        while live > ef.saturating_mul(4) {
+            match self.search_graph(files, (query, ef, live), scratch, (cpu, cancel))? {
+                Some(answer) => return Ok(answer),
+                // The dead lie thick around this query.
+                None if live < nodes => ef = ef.saturating_mul(2),
+                // The graph is whole, yet this start does not reach enough of it.
+                None => break,
+            }
         }
-        let plan = SearchPlan { ef: query.ef, budget: Limits::STANDARD.node_budget(query.ef), cancel };
+        self.scan(side, query, (cpu, cancel))
+    }
+
+    fn live_nodes(&self, side: Side) -> usize {
+        let dead = self.dead_counts.sides[side_index(side)] as usize;
+        self.side(side).map_or(0, |files| files.vectors.nodes().saturating_sub(dead))
+    }
+
+    /// Hits by the graph with a beam of `ef`; `None` when too few live nodes were in it.
+    fn search_graph(
+        &self,
+        SideFiles { vectors, graph }: &SideFiles,
+        (query, ef, live): (&PreparedQuery, usize, usize),
+        scratch: &ScratchPool,
+        (cpu, cancel): (Cpu, &Cancel),
+    ) -> Result<Option<SegmentAnswer>, StoreError> {
+        let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
         let view = graph.view();
         let rows = vectors.view(cpu);
-        let wanted = query.k.min(vectors.nodes());
-        let found = scratch.with(|scratch| {
+        let wanted = query.k.min(live);
+        // With dead nodes about, three quarters of the beam that was asked for: beyond that recall no longer differs.
+        let least = if live < vectors.nodes() { wanted.max(query.ef.min(live) * 3 / 4) } else { wanted };
+        scratch.with(|scratch| {
             let outcome = search(&view, &rows, &query.quantized, plan, scratch).map_err(|fault| graph.fault(fault))?;
             if outcome == Outcome::Cancelled {
                 return Err(StoreError::Cancelled);
             }
-            if outcome == Outcome::Done && scratch.beam.len() < wanted {
+            let alive = |node: &u32| self.dead.is_none() || !self.is_dead(vectors.rows()[*node as usize]);
+            if outcome == Outcome::Done && scratch.beam.nodes().filter(alive).take(least).count() < least {
                 return Ok(None);
             }
             // The 7-bit scores order the beam well enough that the best k are among twice as many.
-            let again = scratch.beam.nodes().take(query.k.saturating_mul(2).max(16));
+            let again = scratch.beam.nodes().filter(alive).take(query.k.saturating_mul(2).max(16));
             let best = self.rerank(vectors, query, cpu, again)?;
             Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
-        })?;
-        match found {
-            Some(answer) => Ok(answer),
-            // The graph is whole, yet this start does not reach enough of it.
-            None => self.scan(side, query, (cpu, cancel)),
-        }
+        })
     }
 
     fn rerank(
@@ -248,6 +342,9 @@ impl Segment {
         for node in nodes {
             let values: &[f16] = vectors.f16_row(node);
             let row = self.row_of(vectors, node)?;
+            if self.dead.is_some() && !self.is_alive(RowId(row)) {
+                continue;
+            }
             if let ([a, b, c, d], [ta, tb, tc, td]) = (queries, &mut *best) {
                 let scores = cpu.dot_f16_x4(values, [&a.padded, &b.padded, &c.padded, &d.padded]);
                 for (score, top) in scores.into_iter().zip([ta, tb, tc, td]) {

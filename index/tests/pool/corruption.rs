@@ -4,13 +4,15 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::support::{clustered, image_pair, one_thread, spec};
 use anchorite_index::{
-    Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, StoreError, Value,
+    Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Selection, Side, StoreError, Value,
     pool::{DamagedManifest, OpenOptions, Pool, PoolWriter, Verify, verify},
 };
 
 const DIM: usize = 6;
 /// Enough that a narrow beam goes through the graph and does not scan.
 const ROWS: usize = 110;
+/// Rows that are deleted.
+const DEAD: [usize; 2] = [5, 100];
 
 type Answers = (Vec<Answer>, Vec<Option<Record>>, Vec<Option<RowId>>);
 
@@ -25,6 +27,8 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
         ..image_pair(n, vectors[n].clone())
     };
     writer.append(&(0..ROWS).map(rich).collect::<Vec<_>>()).unwrap();
+    let doomed = DEAD.map(|n| image_pair(n, Vec::new()).key);
+    assert_eq!(writer.delete(&Selection::Keys(doomed.into()), &Cancel::default()).unwrap(), DEAD.len() as u64);
     writer.commit(&Cancel::default()).unwrap();
     vectors
 }
@@ -80,7 +84,7 @@ fn one_flipped_bit_in_any_byte_is_a_named_error_or_changes_nothing() {
     let sound = ask(dir.path(), &FULL, &vectors).unwrap();
     let whole = bare(sound.1.clone());
     let names = live(files(dir.path()));
-    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(names.len(), 8, "{names:?}");
     for name in names {
         let bytes = fs::read(dir.path().join(&name)).unwrap();
         for at in 0..bytes.len() {

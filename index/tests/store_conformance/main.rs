@@ -1,6 +1,8 @@
 //! One set of promises, two stores: the one in memory that compares every row, and the pool on disk.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod changes;
+
 use std::collections::BTreeMap;
 
 use anchorite_index::{
