@@ -7,6 +7,7 @@ mod ingest;
 mod pool;
 mod search;
 mod serve;
+mod tasks;
 
 use clap::Subcommand;
 

@@ -7,6 +7,7 @@
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
+//! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
@@ -24,5 +25,6 @@ mod interruption;
 mod program;
 mod ready_vectors;
 mod refusals;
+mod resume;
 mod service;
 mod settings;
