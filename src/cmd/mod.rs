@@ -1,15 +1,18 @@
 //! One file per command; each turns its flags into library calls and their results into output.
 
 mod anchors;
+mod caption;
 mod demo;
 mod doctor;
 mod eval;
+mod finetune;
 mod gallery;
 mod ingest;
 mod pool;
 mod report;
 mod search;
 mod serve;
+mod tasks;
 mod wise_ft;
 
 use clap::Subcommand;
@@ -32,12 +35,18 @@ pub(crate) enum Command {
     Search(search::Args),
     /// Choose anchors for a finetune by a policy, into a manifest.
     Anchors(Box<anchors::Args>),
+    /// Train a model further on a finetune set, with anchors that keep what it knew.
+    Finetune(finetune::Args),
+    /// Train a model on captions alone, from noise or from given weights.
+    Pretrain(finetune::Args),
     /// Measure models: zero-shot classification, retrieval, linear probes, with intervals.
     Eval(Box<eval::Args>),
     /// Mix a model with what it was finetuned from, weight by weight, and measure each mix.
     WiseFt(Box<wise_ft::Args>),
     /// Mix several models or checkpoints into one.
     Soup(Box<wise_ft::SoupArgs>),
+    /// Write captions for pictures, by an image captioner or from a pool's nearest pictures.
+    Caption(Box<caption::Args>),
     /// Put runs on one page.
     Report(report::Args),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
@@ -62,9 +71,12 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),
+            Self::Finetune(args) => finetune::run(&args, finetune::Kind::Finetune),
+            Self::Pretrain(args) => finetune::run(&args, finetune::Kind::Pretrain),
             Self::Eval(args) => eval::run(&args),
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),
+            Self::Caption(args) => caption::run(&args),
             Self::Report(args) => report::run(&args),
             Self::Doctor(args) => doctor::run(&args),
         }

@@ -29,7 +29,10 @@
 extern crate self as anchorite_train;
 
 pub mod caption;
+pub mod checkpoint;
+pub mod data;
 pub mod eval;
+pub mod export;
 mod grad;
 pub mod graph;
 mod limits;
@@ -38,6 +41,7 @@ mod ops;
 pub mod optim;
 pub mod program;
 pub mod report;
+pub mod runner;
 pub mod select;
 pub mod step;
 pub mod wise_ft;
