@@ -228,24 +228,23 @@ impl Args {
     }
 }
 
-/// Keys of the lines that are there. A last line that was cut off is cut away.
+/// Keys of the lines that are there. What a run that was cut off may have left unfinished is cut away: a last line without its end, and the
+/// last picture, which may have fewer captions than it should.
 fn known(path: &Path) -> Result<HashSet<String>> {
     let Ok(text) = fs::read_to_string(path) else { return Ok(HashSet::new()) };
-    let whole = text.rfind('\n').map_or(0, |at| at + 1);
-    if whole < text.len() {
-        let file = File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))?;
-        file.set_len(whole as u64).with_context(|| format!("cut {}", path.display()))?;
+    let mut lines: Vec<(usize, String)> = Vec::new();
+    let mut at = 0;
+    for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
+        let known: Known = serde_json::from_str(line)
+            .with_context(|| format!("{}, line {}: not a caption of ours; name another file", path.display(), number + 1))?;
+        lines.push((at, known.key));
+        at += line.len();
     }
-    let mut keys = HashSet::new();
-    for (number, line) in text.lines().enumerate().take_while(|(_, _)| whole > 0) {
-        match serde_json::from_str::<Known>(line) {
-            Ok(known) => {
-                keys.insert(known.key);
-            }
-            Err(_) if number + 1 == text.lines().count() && whole < text.len() => {}
-            Err(e) => bail!("{}, line {}: {e}; name another file", path.display(), number + 1),
-        }
-    }
+    let last = lines.last().map(|(_, key)| key.clone());
+    let unfinished = lines.iter().find(|(_, key)| Some(key) == last.as_ref()).map_or(0, |(start, _)| *start);
+    let file = File::options().write(true).open(path).with_context(|| format!("open {}", path.display()))?;
+    file.set_len(unfinished as u64).with_context(|| format!("cut {}", path.display()))?;
+    let keys: HashSet<String> = lines.into_iter().map(|(_, key)| key).filter(|key| Some(key) != last.as_ref()).collect();
     if !keys.is_empty() {
         say(&format!("{} pictures have captions already", keys.len()));
     }
