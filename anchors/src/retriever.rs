@@ -45,8 +45,10 @@ impl Retriever {
         if spec.encoder != encoder.fingerprint() || spec.dim != encoder.dim() {
             return Err(StoreError::SpecMismatch {
                 pool: spec.encoder.clone(),
+                pool_model: store.model().unwrap_or_default().to_owned(),
                 pool_dim: spec.dim,
                 encoder: encoder.fingerprint().to_owned(),
+                encoder_model: encoder.name().to_owned(),
                 encoder_dim: encoder.dim(),
             });
         }
@@ -57,6 +59,20 @@ impl Retriever {
     #[must_use]
     pub fn encoder(&self) -> &dyn Encode {
         &*self.encoder
+    }
+
+    /// The encoder, for callers that outlive this retriever.
+    #[must_use]
+    pub fn shared_encoder(&self) -> Arc<dyn Encode> {
+        Arc::clone(&self.encoder)
+    }
+
+    /// The same encoder over another generation of its pool.
+    ///
+    /// # Errors
+    /// As [`Retriever::new`].
+    pub fn over(&self, store: Arc<dyn PairStore>) -> Result<Self, StoreError> {
+        Self::with_limits(Arc::clone(&self.encoder), store, self.limits)
     }
 
     /// The pool.
@@ -82,6 +98,7 @@ impl Retriever {
             vector: vector.expect("each kind of input was filled above, or the call had failed"),
             k: ask.k,
             effort: ask.effort,
+            filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
         let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };
@@ -237,7 +254,7 @@ impl Retriever {
     }
 
     fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<Vec<f32>, AskError> {
-        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().rows })?;
+        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().positions })?;
         let vector = match from {
             Some(Side::Image) => record.image,
             Some(Side::Text) => record.text,

@@ -9,8 +9,10 @@
 //! | `vectors` | f16 rows, 7-bit rows, scales, row numbers |
 //! | `graph` | adjacency |
 //! | `pairs` | records |
+//! | `dead` | deleted and replaced rows |
 
 pub mod bytes;
+pub mod dead;
 pub mod graph;
 pub mod header;
 pub mod manifest;
