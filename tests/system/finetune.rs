@@ -242,7 +242,7 @@ fn models_that_do_not_fit_are_refused() {
     bench.finetune(&["--set", "output=other"]).with(1).says(&["Hardmax", "/vision_model/encoder/layers.0/self_attn/Softmax"]);
     fs::write(&vision, &bytes).unwrap();
     bench
-        .finetune(&["--set", "schedule.rate=1e30", "--set", "output=nan", "--set", "schedule.warmup=0"])
+        .finetune(&["--set", "schedule.rate=1e30", "--set", "output=broken", "--set", "schedule.warmup=0"])
         .with(1)
         .says(&["is not finite", "stream"]);
     // Towers of two models.
