@@ -61,6 +61,20 @@ impl Retriever {
         &*self.encoder
     }
 
+    /// The encoder, for callers that outlive this retriever.
+    #[must_use]
+    pub fn shared_encoder(&self) -> Arc<dyn Encode> {
+        Arc::clone(&self.encoder)
+    }
+
+    /// The same encoder over another generation of its pool.
+    ///
+    /// # Errors
+    /// As [`Retriever::new`].
+    pub fn over(&self, store: Arc<dyn PairStore>) -> Result<Self, StoreError> {
+        Self::with_limits(Arc::clone(&self.encoder), store, self.limits)
+    }
+
     /// The pool.
     #[must_use]
     pub fn store(&self) -> &dyn PairStore {
@@ -84,6 +98,7 @@ impl Retriever {
             vector: vector.expect("each kind of input was filled above, or the call had failed"),
             k: ask.k,
             effort: ask.effort,
+            filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
         let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };

@@ -8,9 +8,9 @@ use std::{
 use anchorite_anchors::{Ask, Input, RetrieveError, Retriever};
 use anchorite_encoder::EncodeError;
 use anchorite_index::{Cancel, Effort, Side, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Limits, error::ApiError, metrics::Metrics};
+use crate::{Limits, embeddings::Model, error::ApiError, metrics::Metrics};
 
 /// Longest pool name, in bytes.
 const POOL_NAME_BYTES: usize = 64;
@@ -72,11 +72,14 @@ pub(crate) enum Readiness {
 /// The state of a server: pools by name, the first of them the default.
 pub struct App {
     pub(crate) pools: Vec<Pool>,
+    pub(crate) models: Vec<Model>,
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
     /// One permit for each KiB of request body in memory.
     pub(crate) body_budget: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
+    /// One permit for each answer that is streamed.
+    pub(crate) streams: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     readiness: Mutex<Readiness>,
 }
@@ -109,10 +112,12 @@ impl App {
         }
         let limits = &options.limits;
         Ok(Self {
+            models: Model::of(&served),
             pools: served,
             metrics: Metrics::new(),
             body_budget: Arc::new(Semaphore::new(kib(limits.body_budget_bytes))),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            streams: Arc::new(Semaphore::new(limits.max_streams)),
             compute: Arc::new(Semaphore::new(limits.compute_threads.max(1))),
             readiness: Mutex::new(Readiness::Warming),
             options,
@@ -169,6 +174,23 @@ impl App {
         F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
     {
         let admitted = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| ApiError::busy())?;
+        self.run(Some(admitted), job).await
+    }
+
+    /// As [`App::compute`] for the next piece of an answer that has begun: it waits for a core and is not refused.
+    pub(crate) async fn compute_on<T, F>(self: &Arc<Self>, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
+    {
+        self.run(None, job).await
+    }
+
+    async fn run<T, F>(self: &Arc<Self>, admitted: Option<OwnedSemaphorePermit>, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
+    {
         let cancel = CancelOnDrop(Cancel::default());
         let (app, flag) = (Arc::clone(self), cancel.0.clone());
         let work = async {

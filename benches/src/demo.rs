@@ -192,7 +192,7 @@ fn answers(pool: &Pool, questions: &[Vec<f32>], effort: Effort) -> Result<(Vec<V
         rows.clear();
         let start = Instant::now();
         for vector in questions {
-            let query = Query { side: Side::Image, vector: vector.clone(), k: K, effort };
+            let query = Query::new(Side::Image, vector.clone(), K, effort);
             let answer = pool.search(&[query], &cancel)?.pop().context("one query has one answer")?;
             rows.push(answer.hits.iter().map(|h| h.row).collect());
         }

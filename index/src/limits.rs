@@ -36,6 +36,16 @@ pub struct Limits {
     pub budget_base: usize,
     /// Nodes per beam slot of the node budget. 200: a search that behaves looks at about 10 to 30 nodes per slot.
     pub budget_per_ef: usize,
+    /// Levels of a filter. 16: people write three, programs that nest generate a few more.
+    pub filter_depth: usize,
+    /// Terms of a filter. 1,024: each costs one comparison a row.
+    pub filter_terms: usize,
+    /// Values listed in a filter's `in` terms. 65,536: a list of keys; each lookup is a binary search.
+    pub filter_values: usize,
+    /// Bytes of filter results that an open pool keeps for the next call. 64 MiB: 170 filters over a million rows.
+    pub filter_cache_bytes: usize,
+    /// Fields named by an error that says which there are. 32.
+    pub fields_named: usize,
     /// How often a reader starts over when files vanish under it because a writer published meanwhile. 5.
     pub reopen_attempts: u32,
 }
@@ -59,6 +69,11 @@ impl Limits {
         exact_queries: 64,
         budget_base: 20_000,
         budget_per_ef: 200,
+        filter_depth: 16,
+        filter_terms: 1_024,
+        filter_values: 65_536,
+        filter_cache_bytes: 64 << 20,
+        fields_named: 32,
         reopen_attempts: 5,
     };
 

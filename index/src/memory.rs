@@ -3,8 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Answer, Cancel, ContentHash, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Selection, Side, Spec,
-    StoreError, StoreStatus, Upserted,
+    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, RowSet,
+    Side, Spec, StoreError, StoreStatus, Upserted,
+    filter::{Plan, Schema},
 };
 
 /// Brute force over a vector of pairs. Vectors are kept in f32 as given.
@@ -123,19 +124,33 @@ impl MemoryStore {
         if cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
+        if !self.visible.rows.is_empty() && !self.visible().any(|(_, pair)| vector(pair, query.side).is_some()) {
+            return Err(StoreError::NoSide { side: query.side });
+        }
+        let matching = self.matching(query.filter.as_deref(), &self.visible)?;
         let mut hits: Vec<Hit> = Vec::new();
         for (row, pair) in self.visible() {
-            if let Some(stored) = vector(pair, query.side) {
+            if let Some(stored) = vector(pair, query.side).filter(|_| matching.contains(row.0 as usize)) {
                 let dot: f32 = stored.iter().zip(&query.vector).map(|(a, b)| a * b).sum();
                 hits.push(Hit { row, score: (dot / length).clamp(-1.0, 1.0) });
             }
         }
-        if hits.is_empty() && !self.visible.rows.is_empty() {
-            return Err(StoreError::NoSide { side: query.side });
-        }
         hits.sort_by(|a, b| b.score.total_cmp(&a.score).then(a.row.cmp(&b.row)));
         hits.truncate(query.k);
         Ok(Answer { hits, degraded: false })
+    }
+
+    /// The rows of `view` that are alive and pass the filter.
+    fn matching(&self, filter: Option<&Filter>, view: &View) -> Result<RowSet, FilterError> {
+        let pairs = &self.pairs[..view.positions];
+        let mut alive = RowSet::full(pairs.len());
+        view.dead.iter().for_each(|row| alive.remove(*row));
+        let Some(filter) = filter.filter(|_| !view.rows.is_empty()) else { return Ok(alive) };
+        let mut schema = Schema::default();
+        alive.iter().for_each(|row| pairs[row].each_value(&mut |column, value| schema.observe(column, value)));
+        schema.check(filter)?;
+        alive.intersect(&Plan::new(filter).select_from(pairs.len(), |row, take| pairs[row].each_value(take)));
+        Ok(alive)
     }
 
     fn check_pair(&self, pair: &Pair) -> Result<(), StoreError> {
@@ -198,19 +213,17 @@ impl PairSink for MemoryStore {
         Ok(done)
     }
 
-    fn delete(&mut self, which: &Selection, cancel: &Cancel) -> Result<u64, StoreError> {
+    fn delete(&mut self, keys: &[Key]) -> Result<u64, StoreError> {
+        Ok(keys.iter().filter(|key| self.working.bury(key)).count() as u64)
+    }
+
+    fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
         if cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
-        let meant = |pair: &&Pair| which.takes(&pair.key, &pair.source);
-        let keys: HashSet<Key> = self.pairs.iter().filter(meant).map(|pair| pair.key.clone()).collect();
-        // A key may have had another source before; only the row that is alive counts.
-        let alive = |key: &&Key| {
-            let row = self.working.rows.get(*key).and_then(|row| self.pairs.get(row.0 as usize));
-            row.is_some_and(|pair| meant(&pair))
-        };
-        let doomed: Vec<Key> = keys.iter().filter(alive).cloned().collect();
-        Ok(doomed.iter().filter(|key| self.working.bury(key)).count() as u64)
+        let doomed = self.matching(Some(filter), &self.working)?;
+        let keys: Vec<Key> = doomed.iter().map(|row| self.pairs[row].key.clone()).collect();
+        self.delete(&keys)
     }
 
     fn progress(&self) -> &[u8] {

@@ -3,7 +3,7 @@
 //!
 //! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
 
-use crate::{Answer, Cancel, ContentHash, Key, Pair, Query, Record, RowId, Side, SourceRef};
+use crate::{Answer, Cancel, ContentHash, Filter, FilterError, Key, Pair, Query, Record, RowId, Side};
 
 /// What a pool is bound to for life.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -21,30 +21,6 @@ pub struct Parts {
     pub picture: bool,
     /// Both vectors.
     pub vectors: bool,
-}
-
-/// Which pairs are meant, for instance to be deleted.
-#[derive(Clone, Debug, PartialEq)]
-#[non_exhaustive]
-pub enum Selection {
-    /// Pairs of these keys; a key that is not there is no error.
-    Keys(Vec<Key>),
-    /// Pairs of the source of this name.
-    Source(String),
-    /// Pairs of every source whose name begins with this; all pairs when it is empty.
-    SourcePrefix(String),
-}
-
-impl Selection {
-    /// Whether a pair of this key and source is meant.
-    #[must_use]
-    pub fn takes(&self, key: &Key, source: &SourceRef) -> bool {
-        match self {
-            Self::Keys(keys) => keys.contains(key),
-            Self::Source(name) => source.file == *name,
-            Self::SourcePrefix(prefix) => source.file.starts_with(prefix.as_str()),
-        }
-    }
 }
 
 /// What [`PairSink::upsert`] did with a batch; the sum is the batch's length.
@@ -112,6 +88,9 @@ pub enum StoreError {
         /// The side asked for.
         side: Side,
     },
+    /// A filter that is malformed, or does not fit what the pairs hold.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A pair without any vector.
     #[error("pair {key} has neither an image nor a text vector")]
     NoVector {
@@ -126,7 +105,7 @@ pub enum StoreError {
     },
     /// The pool belongs to another encoder or has another dimension.
     #[error(
-        "the pool was built by {}, not by {}; use that model, or a new pool",
+        "the pool was built by encoder {}, not by {}; use that model, or a new pool",
         named(.pool_model, .pool, .pool_dim),
         named(.encoder_model, .encoder, .encoder_dim)
     )]
@@ -228,12 +207,12 @@ pub enum StoreError {
     },
 }
 
-/// An encoder for people: its model's name where there is one, always the fingerprint and the dimension.
+/// An encoder for people: fingerprint, dimension, and its model's name where there is one.
 fn named(model: &str, fingerprint: &str, dim: &usize) -> String {
     if model.is_empty() {
-        return format!("encoder {fingerprint} (dimension {dim})");
+        return format!("{fingerprint} (dimension {dim})");
     }
-    format!("{model} (encoder {fingerprint}, dimension {dim})")
+    format!("{fingerprint} (model {model}, dimension {dim})")
 }
 
 /// Reading: many threads at once, always one generation per call.
@@ -256,7 +235,7 @@ pub trait PairStore: Send + Sync {
     ///
     /// # Errors
     /// Bad queries ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::K`],
-    /// [`StoreError::NoSide`]), damage met on the way, or [`StoreError::Cancelled`].
+    /// [`StoreError::NoSide`], [`StoreError::Filter`] unless the store is empty), damage met on the way, or [`StoreError::Cancelled`].
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError>;
 
     /// Records by position, in order; `None` for a row that is not there or dead.
@@ -296,11 +275,19 @@ pub trait PairSink {
     /// As [`PairSink::append`]; [`StoreError::Duplicate`] only for a key twice in the batch.
     fn upsert(&mut self, batch: &[Pair]) -> Result<Upserted, StoreError>;
 
-    /// Deletes what `which` means, appended rows included, and returns how many rows that were.
+    /// Deletes the pairs of these keys, appended ones included, and returns how many there were; a key that is not there is no
+    /// error.
     ///
     /// # Errors
-    /// Damage met on the way, a failed write or [`StoreError::Cancelled`]; then nothing is deleted.
-    fn delete(&mut self, which: &Selection, cancel: &Cancel) -> Result<u64, StoreError>;
+    /// Damage met on the way, or [`StoreError::Latched`]; then nothing is deleted.
+    fn delete(&mut self, keys: &[Key]) -> Result<u64, StoreError>;
+
+    /// Deletes every pair that matches, appended ones included, and returns how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError::Filter`] for a filter that does not fit what the pairs hold, unless there are none; damage met on the way, a
+    /// failed write or [`StoreError::Cancelled`]. Then nothing is deleted.
+    fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError>;
 
     /// The owner's watermark as last committed or set.
     fn progress(&self) -> &[u8];

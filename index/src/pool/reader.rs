@@ -3,18 +3,20 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use rayon::prelude::*;
 
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Selection, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
     distance::Cpu,
-    format::manifest::{Manifest, SegmentEntry, side_index},
+    filter::{FilterCache, Plan, Schema},
+    format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
-    segment::{PreparedQuery, Segment, check_file, exact},
+    segment::{PreparedQuery, Segment, Selection, check_file, exact},
     topk::{self, Scored},
 };
 
@@ -55,6 +57,29 @@ pub struct Pool {
     segments: Vec<Segment>,
     cpu: Cpu,
     scratch: ScratchPool,
+    /// Which metadata fields there are; read from every record when the first filter comes.
+    schema: OnceLock<Schema>,
+    filtered: FilterCache<Selection>,
+}
+
+/// A query ready to be searched for, and where its answer goes.
+struct Placed {
+    place: usize,
+    side: Side,
+    selection: Option<Arc<Selection>>,
+    query: PreparedQuery,
+}
+
+impl Placed {
+    /// Whether one pass over the rows can answer both.
+    fn scans_with(&self, other: &Self) -> bool {
+        let same = match (&self.selection, &other.selection) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && self.side == other.side
+    }
 }
 
 impl Pool {
@@ -100,7 +125,16 @@ impl Pool {
             segments.push(Segment::open(dir, entry, first_row, manifest.spec.dim)?);
             first_row += entry.rows;
         }
-        Ok(Self { dir: dir.to_owned(), manifest, damaged, segments, cpu: Cpu::detect(), scratch: ScratchPool::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            damaged,
+            segments,
+            cpu: Cpu::detect(),
+            scratch: ScratchPool::default(),
+            schema: OnceLock::new(),
+            filtered: FilterCache::new(Limits::STANDARD.filter_cache_bytes),
+        })
     }
 
     /// The folder.
@@ -132,7 +166,8 @@ impl Pool {
         }
         let mut prepared = self.prepare(query)?;
         prepared.ef = ef.max(query.k);
-        self.search_graph(query.side, &prepared, cancel)
+        let selection = self.selection(query, cancel)?;
+        self.search_graph((query.side, selection.as_deref()), &prepared, cancel)
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
@@ -151,20 +186,17 @@ impl Pool {
         self.manifest.segments.iter().map(SegmentEntry::live_rows).sum()
     }
 
-    /// How many rows are meant: what deleting them would delete.
+    /// How many living rows match: what [`PairSink::delete_where`](crate::PairSink::delete_where) would delete.
     ///
     /// # Errors
-    /// Damage met on the way, or [`StoreError::Cancelled`].
-    pub fn count(&self, which: &Selection, cancel: &Cancel) -> Result<u64, StoreError> {
-        if let Selection::Keys(keys) = which {
-            let found: std::collections::HashSet<RowId> = self.find(keys)?.into_iter().flatten().collect();
-            return Ok(found.len() as u64);
+    /// As a search with this filter.
+    pub fn count(&self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
+        if self.segments.is_empty() {
+            return Ok(0);
         }
-        let mut count = 0;
-        for segment in &self.segments {
-            count += segment.select(|_| true, |pair| which.takes(&pair.key, &pair.source), cancel)?.count();
-        }
-        Ok(count)
+        self.schema(cancel)?.check(filter)?;
+        let plan = Plan::new(filter);
+        self.segments.iter().try_fold(0, |count, segment| Ok(count + segment.select(&plan, cancel)?.count() as u64))
     }
 
     fn prepare(&self, query: &Query) -> Result<PreparedQuery, StoreError> {
@@ -180,33 +212,61 @@ impl Pool {
         Ok(PreparedQuery::new(unit, dim, query.k, beam_width(query.effort, query.k)))
     }
 
+    /// The rows that the query's filter selects; `None` without one. Kept for the next query with an equal filter.
+    fn selection(&self, query: &Query, cancel: &Cancel) -> Result<Option<Arc<Selection>>, StoreError> {
+        let Some(filter) = query.filter.as_ref().filter(|_| !self.segments.is_empty()) else { return Ok(None) };
+        if let Some(kept) = self.filtered.get(filter) {
+            return Ok(Some(kept));
+        }
+        self.schema(cancel)?.check(filter)?;
+        let selection = Arc::new(Selection::of(&self.segments, &Plan::new(filter), cancel)?);
+        self.filtered.put(filter, &selection, selection.bytes() + filter.bytes());
+        Ok(Some(selection))
+    }
+
+    pub(super) fn schema(&self, cancel: &Cancel) -> Result<&Schema, StoreError> {
+        if let Some(schema) = self.schema.get() {
+            return Ok(schema);
+        }
+        let mut schema = Schema::default();
+        for segment in &self.segments {
+            schema = schema.unite(segment.schema(cancel)?);
+        }
+        Ok(self.schema.get_or_init(|| schema))
+    }
+
     /// Graph answer over all segments.
-    fn search_graph(&self, side: Side, query: &PreparedQuery, cancel: &Cancel) -> Result<Answer, StoreError> {
+    fn search_graph(
+        &self,
+        (side, selection): (Side, Option<&Selection>),
+        query: &PreparedQuery,
+        cancel: &Cancel,
+    ) -> Result<Answer, StoreError> {
         let mut hits = Vec::new();
         let mut degraded = false;
-        for segment in &self.segments {
-            let answer = segment.search(side, query, &self.scratch, (self.cpu, cancel))?;
+        for (place, segment) in self.segments.iter().enumerate() {
+            let selected = selection.map(|selection| &selection.segments[place]);
+            let answer = segment.search((side, selected), query, &self.scratch, (self.cpu, cancel))?;
             degraded |= answer.degraded;
             hits.extend(answer.hits);
         }
         hits.sort_unstable_by(topk::order);
         hits.truncate(query.k);
-        Ok(Answer { degraded: degraded && (hits.len() as u64) < self.side_rows(side).min(query.k as u64), hits: to_hits(&hits) })
+        if degraded {
+            let there = selection.map_or(Ok(self.side_rows(side)), |selection| selection.count(&self.segments, side))?;
+            degraded = (hits.len() as u64) < there.min(query.k as u64);
+        }
+        Ok(Answer { degraded, hits: to_hits(&hits) })
     }
 
-    /// Exact answers of all queries of one side, in passes of bounded memory.
-    fn search_exact(
-        &self,
-        side: Side,
-        queries: &[(usize, PreparedQuery)],
-        cancel: &Cancel,
-        answers: &mut [Answer],
-    ) -> Result<(), StoreError> {
+    /// Exact answers of queries of one side and one selection, in passes of bounded memory.
+    fn search_exact(&self, queries: &[Placed], cancel: &Cancel, answers: &mut [Answer]) -> Result<(), StoreError> {
         for pass in queries.chunks(Limits::STANDARD.exact_queries) {
-            let prepared: Vec<PreparedQuery> = pass.iter().map(|(_, query)| query.clone()).collect();
-            let found = exact(&self.segments, side, &prepared, (self.cpu, cancel))?;
-            for ((place, _), hits) in pass.iter().zip(found) {
-                answers[*place] = Answer { hits: to_hits(&hits), degraded: false };
+            let prepared: Vec<PreparedQuery> = pass.iter().map(|placed| placed.query.clone()).collect();
+            let searched = (pass[0].side, pass[0].selection.as_deref());
+            let found = exact(&self.segments, searched, &prepared, (self.cpu, cancel))?;
+            for (placed, hits) in pass.iter().zip(found) {
+                answers[placed.place] = Answer { hits: to_hits(&hits), degraded: false };
             }
         }
         Ok(())
@@ -238,22 +298,27 @@ impl PairStore for Pool {
 
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
-        let mut by_scan: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
+        let mut by_scan: Vec<Vec<Placed>> = Vec::new();
         let mut by_graph = Vec::new();
         for (place, query) in queries.iter().enumerate() {
+            if cancel.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
             let prepared = self.prepare(query)?;
-            match query.effort {
-                Effort::Exact => by_scan[side_index(query.side)].push((place, prepared)),
-                _ => by_graph.push((place, query.side, prepared)),
+            let placed = Placed { place, side: query.side, selection: self.selection(query, cancel)?, query: prepared };
+            match (query.effort, by_scan.iter_mut().find(|group| group[0].scans_with(&placed))) {
+                (Effort::Exact, Some(group)) => group.push(placed),
+                (Effort::Exact, None) => by_scan.push(vec![placed]),
+                _ => by_graph.push(placed),
             }
         }
-        if cancel.is_cancelled() {
-            return Err(StoreError::Cancelled);
+        for group in &by_scan {
+            self.search_exact(group, cancel, &mut answers)?;
         }
-        for side in Side::ALL {
-            self.search_exact(side, &by_scan[side_index(side)], cancel, &mut answers)?;
-        }
-        let answer = |(place, side, query): &(usize, Side, PreparedQuery)| Ok((*place, self.search_graph(*side, query, cancel)?));
+        let answer = |placed: &Placed| {
+            let searched = (placed.side, placed.selection.as_deref());
+            Ok((placed.place, self.search_graph(searched, &placed.query, cancel)?))
+        };
         // One query stays on the caller's thread; several share the cores.
         let found: Vec<(usize, Answer)> = match by_graph.as_slice() {
             [one] => vec![answer(one)?],

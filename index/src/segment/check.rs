@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{
-    dead::DeadFile,
+    dead::read_dead,
     files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked},
 };
 use crate::{
@@ -39,8 +39,8 @@ fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize
     match (file.id.kind, file.id.side) {
         (FileKind::Pairs, _) => {
             let pairs = PairsFile::open(dir, file, segment.rows)?;
-            let dead = segment.file(FileKind::Dead, None).map(|file| DeadFile::open(dir, file, segment)).transpose()?;
-            pairs.check_key_order(|row| dead.as_ref().is_none_or(|dead| !dead.contains(row)))?;
+            let dead = segment.file(FileKind::Dead, None).map(|file| read_dead(dir, file, segment)).transpose()?;
+            pairs.check_key_order(|row| dead.as_ref().is_none_or(|dead| !dead.contains(row as usize)))?;
             (0..pairs.rows()).try_for_each(|row| pairs.record(row).map(drop))
         }
         (FileKind::Vectors, Some(side)) => {
@@ -54,11 +54,11 @@ fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize
 
 /// The dead rows that have a vector must be as many as the counts say.
 fn check_dead(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize) -> Result<(), StoreError> {
-    let dead = DeadFile::open(dir, file, segment)?;
+    let dead = read_dead(dir, file, segment)?;
     for side in Side::ALL {
         let Some(entry) = segment.file(FileKind::Vectors, Some(side)) else { continue };
         let vectors = VectorsFile::open(dir, entry, segment.side_rows(side), dim)?;
-        let found = vectors.rows().iter().filter(|row| dead.contains(**row)).count() as u64;
+        let found = vectors.rows().iter().filter(|row| dead.contains(**row as usize)).count() as u64;
         let said = segment.dead.sides[side_index(side)];
         if found != said {
             return Err(

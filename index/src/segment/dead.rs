@@ -1,7 +1,7 @@
 //! Which rows of a segment are dead: gathered as bits in memory, published as a file of its own beside the segment.
 //!
 //! ```text
-//!   upsert, delete ──► RowBits ──commit: with those dead before──► dead file of generation N ──► DeadFile::contains
+//!   upsert, delete ──► RowSet ──commit: with those dead before──► dead file of generation N ──► RowSet in memory
 //! ```
 //!
 //! The file is small (one bit per row), so it is read and compared with its checksum whenever a pool is opened: a deleted row
@@ -11,122 +11,44 @@ use std::{collections::BTreeMap, path::Path};
 
 use super::files::{open_checked, range, typed};
 use crate::{
-    StoreError,
+    RowSet, StoreError,
     disk::Disk,
     format::{
         bytes::Damage,
-        dead::{BITS, DeadLayout, WORD},
+        dead::{BITS, DeadLayout},
         header::FileId,
         manifest::{DeadCounts, FileEntry, SegmentEntry},
     },
-    map::Map,
 };
 
-/// Rows of one segment, as bits in memory.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(crate) struct RowBits {
-    words: Vec<u64>,
-}
-
-impl RowBits {
-    pub(crate) fn contains(&self, row: u32) -> bool {
-        self.words.get(row as usize / WORD).is_some_and(|word| word >> (row as usize % WORD) & 1 == 1)
-    }
-
-    /// Adds a row; true when it is new.
-    pub(crate) fn insert(&mut self, row: u32) -> bool {
-        let (place, bit) = (row as usize / WORD, 1 << (row as usize % WORD));
-        if self.words.len() <= place {
-            self.words.resize(place + 1, 0);
-        }
-        let new = self.words[place] & bit == 0;
-        self.words[place] |= bit;
-        new
-    }
-
-    /// Adds every row of `other`.
-    pub(crate) fn extend(&mut self, other: &Self) {
-        self.words.resize(self.words.len().max(other.words.len()), 0);
-        self.words.iter_mut().zip(&other.words).for_each(|(word, more)| *word |= more);
-    }
-
-    pub(crate) fn count(&self) -> u64 {
-        self.words.iter().map(|word| u64::from(word.count_ones())).sum()
-    }
-
-    /// Rows, ascending.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = u32> + '_ {
-        let of_word = |(place, &word): (usize, &u64)| {
-            (0..WORD).filter(move |bit| word >> bit & 1 == 1).map(move |bit| (place * WORD + bit) as u32)
-        };
-        self.words.iter().enumerate().flat_map(of_word)
-    }
-}
-
 /// Rows by segment number.
-pub(crate) type RowsBySegment = BTreeMap<u64, RowBits>;
+pub(crate) type RowsBySegment = BTreeMap<u64, RowSet>;
 
-/// A published dead file, mapped.
-#[derive(Debug)]
-pub(crate) struct DeadFile {
-    map: Map,
-    layout: DeadLayout,
-}
-
-impl DeadFile {
-    /// Opens and reads it; every bit counts.
-    pub(super) fn open(dir: &Path, entry: &FileEntry, segment: &SegmentEntry) -> Result<Self, StoreError> {
-        let (map, header) = open_checked(dir, entry)?;
-        let layout = DeadLayout::of(&header).map_err(|damage| map.corrupt(damage))?;
-        if layout.rows != segment.rows || layout.counts != segment.dead {
-            let found =
-                format!("{:?} of {} rows, the manifest says {:?} of {}", layout.counts, layout.rows, segment.dead, segment.rows);
-            return Err(map.corrupt(Damage::new(32, found)));
-        }
-        let file = Self { map, layout };
-        file.check_bits()?;
-        Ok(file)
+/// Reads a published dead file; every bit counts.
+pub(super) fn read_dead(dir: &Path, entry: &FileEntry, segment: &SegmentEntry) -> Result<RowSet, StoreError> {
+    let (map, header) = open_checked(dir, entry)?;
+    let layout = DeadLayout::of(&header).map_err(|damage| map.corrupt(damage))?;
+    if layout.rows != segment.rows || layout.counts != segment.dead {
+        let (found, said) = (layout.counts, segment.dead);
+        let reason = format!("{found:?} of {} rows, the manifest says {said:?} of {}", layout.rows, segment.rows);
+        return Err(map.corrupt(Damage::new(32, reason)));
     }
-
-    fn words(&self) -> &[u64] {
-        typed(&self.map, &self.layout.bits)
+    let corrupt = |reason: String| Err(map.corrupt(Damage::new(layout.bits.offset, reason)));
+    if crc32c::crc32c(map.slice(&range(&layout.bits))) != layout.bits.crc {
+        return corrupt("the checksum of the dead rows differs".to_owned());
     }
-
-    fn check_bits(&self) -> Result<(), StoreError> {
-        let corrupt = |reason: String| Err(self.map.corrupt(Damage::new(self.layout.bits.offset, reason)));
-        if crc32c::crc32c(self.map.slice(&range(&self.layout.bits))) != self.layout.bits.crc {
-            return corrupt("the checksum of the dead rows differs".to_owned());
-        }
-        let set: u64 = self.words().iter().map(|word| u64::from(word.count_ones())).sum();
-        let in_last = self.layout.rows as usize % WORD;
-        let beyond = in_last > 0 && self.words().last().is_some_and(|word| word >> in_last != 0);
-        if set != self.layout.counts.rows || beyond {
-            return corrupt(format!("{set} bits are set for {} dead rows", self.layout.counts.rows));
-        }
-        Ok(())
+    let words: &[u64] = typed(&map, &layout.bits);
+    let dead = RowSet::from_words(words.to_vec(), layout.rows as usize);
+    if dead.words() != words || dead.count() as u64 != layout.counts.rows {
+        return corrupt(format!("{} bits are set for {} dead rows", dead.count(), layout.counts.rows));
     }
-
-    pub(crate) fn contains(&self, row: u32) -> bool {
-        self.words().get(row as usize / WORD).is_some_and(|word| word >> (row as usize % WORD) & 1 == 1)
-    }
-
-    /// A copy that can be added to.
-    pub(super) fn bits(&self) -> RowBits {
-        RowBits { words: self.words().to_vec() }
-    }
+    Ok(dead)
 }
 
 /// Writes the dead file of a segment.
-pub(super) fn write_dead(
-    disk: &Disk,
-    id: FileId,
-    rows: u64,
-    (bits, counts): (&RowBits, &DeadCounts),
-) -> Result<FileEntry, StoreError> {
+pub(super) fn write_dead(disk: &Disk, id: FileId, dead: &RowSet, counts: &DeadCounts) -> Result<FileEntry, StoreError> {
     let mut file = disk.create(id)?;
     file.begin(BITS)?;
-    let mut words = bits.words.clone();
-    words.resize((rows as usize).div_ceil(WORD), 0);
-    file.put(bytemuck::cast_slice(&words))?;
-    file.finish(DeadLayout::numbers(rows, counts))
+    file.put(bytemuck::cast_slice(dead.words()))?;
+    file.finish(DeadLayout::numbers(dead.positions() as u64, counts))
 }

@@ -4,10 +4,10 @@ use std::{ops::Range, path::Path};
 
 use half::f16;
 
-use super::dead::RowBits;
 use crate::{
-    Cancel, Key, StoreError,
+    Key, StoreError,
     distance::Cpu,
+    filter::{ColumnRef, ValueRef},
     format::{
         bytes::Damage,
         graph::{GraphFacts, GraphLayout},
@@ -22,9 +22,6 @@ use crate::{
 
 #[cfg(target_endian = "big")]
 compile_error!("mapped sections are little-endian and are used in place; a big-endian machine needs a decoding reader");
-
-/// Records read between two looks at the cancel flag: about ten milliseconds' worth.
-const CANCEL_ROWS: usize = 8_192;
 
 /// A file whose header was checked against its manifest entry.
 pub(super) fn open_checked(dir: &Path, entry: &FileEntry) -> Result<(Map, Header), StoreError> {
@@ -64,7 +61,7 @@ impl PairsFile {
         Ok(Self { map, layout })
     }
 
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.layout.rows
     }
 
@@ -89,6 +86,26 @@ impl PairsFile {
     pub(super) fn record(&self, row: usize) -> Result<StoredPair, StoreError> {
         let (bytes, at) = self.record_bytes(row)?;
         pairs::decode(bytes, at).map_err(|damage| self.corrupt(damage))
+    }
+
+    /// Gives every value of a row that a filter can name.
+    pub(super) fn each_value(&self, row: usize, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) -> Result<(), StoreError> {
+        let (bytes, at) = self.record_bytes(row)?;
+        pairs::walk(bytes, at, &mut |column, value| take(column, value)).map(drop).map_err(|damage| self.corrupt(damage))
+    }
+
+    /// The bytes of a record's picture, if it has one.
+    pub(super) fn picture<'a>(
+        &self,
+        stored: &StoredPair,
+        row: usize,
+        pictures: Option<&'a PicturesFile>,
+    ) -> Result<Option<&'a [u8]>, StoreError> {
+        match (stored.picture, pictures) {
+            (None, _) => Ok(None),
+            (Some(picture), Some(file)) => file.picture(picture).map(Some),
+            (Some(_), None) => Err(self.corrupt(Damage::new(0, format!("row {row} has a picture, the segment has none")))),
+        }
     }
 
     fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {
@@ -123,25 +140,6 @@ impl PairsFile {
             }
         }
         Ok(None)
-    }
-
-    /// Rows that are alive and that `wanted` says yes to, by their records.
-    pub(super) fn select(
-        &self,
-        alive: impl Fn(u32) -> bool,
-        wanted: impl Fn(&StoredPair) -> bool,
-        cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
-        let mut found = RowBits::default();
-        for row in 0..self.layout.rows {
-            if row.is_multiple_of(CANCEL_ROWS) && cancel.is_cancelled() {
-                return Err(StoreError::Cancelled);
-            }
-            if alive(row as u32) && wanted(&self.record(row)?) {
-                found.insert(row as u32);
-            }
-        }
-        Ok(found)
     }
 
     /// Whether keys ascend along the key order, equal ones by row, and no two equal ones are alive.
@@ -229,6 +227,17 @@ impl VectorsFile {
         let width = f16_stride(self.layout.dim) / 2;
         let all: &[f16] = typed(&self.map, &self.layout.f16);
         &all[node * width..(node + 1) * width]
+    }
+
+    /// The node of a row of the segment.
+    pub(super) fn node_of(&self, row: usize) -> Option<usize> {
+        self.rows().binary_search(&(row as u32)).ok()
+    }
+
+    /// The stored vector of a row of the segment.
+    pub(super) fn vector(&self, row: usize) -> Option<Vec<f32>> {
+        let values = self.f16_row(self.node_of(row)?);
+        Some(values[..self.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
     /// Where a node's f16 row begins in the file.

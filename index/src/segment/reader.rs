@@ -6,19 +6,19 @@ use half::f16;
 use rayon::prelude::*;
 
 use super::{
-    dead::{DeadFile, RowBits, write_dead},
+    dead::{read_dead, write_dead},
     files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+    select::{Nodes, Selected, Selection},
 };
 use crate::{
-    Cancel, ContentHash, Parts, Record, RowId, Side, StoreError,
+    Cancel, ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
     disk::Disk,
     distance::Cpu,
     format::{
         bytes::Damage,
         graph::GraphFacts,
         header::{FileId, FileKind},
-        manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
-        pairs::StoredPair,
+        manifest::{FileEntry, SegmentEntry, side_index},
         vectors::f16_stride,
     },
     hnsw::{Outcome, ScratchPool, SearchPlan, search},
@@ -64,8 +64,8 @@ struct SideFiles {
 pub(crate) struct Segment {
     first_row: u64,
     rows: u64,
-    dead: Option<DeadFile>,
-    dead_counts: DeadCounts,
+    /// Rows that are alive, where some are not.
+    live: Option<Selected>,
     pairs: PairsFile,
     pictures: Option<PicturesFile>,
     sides: [Option<SideFiles>; 2],
@@ -73,18 +73,13 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn open(dir: &Path, entry: &SegmentEntry, first_row: u64, dim: usize) -> Result<Self, StoreError> {
-        let missing = |kind: &str| StoreError::Corrupt {
-            file: format!("segment {}", entry.id),
-            offset: 0,
-            reason: format!("the manifest names no {kind} file"),
-        };
-        let pairs = entry.file(FileKind::Pairs, None).ok_or_else(|| missing("pairs"))?;
+        let pairs = entry.file(FileKind::Pairs, None).ok_or_else(|| entry.missing("pairs"))?;
         let open_side = |side| -> Result<Option<SideFiles>, StoreError> {
             let nodes = entry.side_rows(side);
             if nodes == 0 {
                 return Ok(None);
             }
-            let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| missing(name));
+            let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| entry.missing(name));
             let vectors = VectorsFile::open(dir, file(FileKind::Vectors, "vectors")?, nodes, dim)?;
             let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes())?;
             Ok(Some(SideFiles { vectors, graph }))
@@ -93,8 +88,7 @@ impl Segment {
         Ok(Self {
             first_row,
             rows: entry.rows,
-            dead: entry.file(FileKind::Dead, None).map(|file| DeadFile::open(dir, file, entry)).transpose()?,
-            dead_counts: entry.dead,
+            live: entry.file(FileKind::Dead, None).map(|file| live_rows(dir, file, entry)).transpose()?,
             pairs: PairsFile::open(dir, pairs, entry.rows)?,
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
             sides: [open_side(Side::Image)?, open_side(Side::Text)?],
@@ -103,6 +97,14 @@ impl Segment {
 
     fn side(&self, side: Side) -> Option<&SideFiles> {
         self.sides[side_index(side)].as_ref()
+    }
+
+    pub(super) fn pairs(&self) -> &PairsFile {
+        &self.pairs
+    }
+
+    pub(super) fn vectors(&self, side: Side) -> Option<&VectorsFile> {
+        self.side(side).map(|files| &files.vectors)
     }
 
     /// Pool rows of this segment.
@@ -116,7 +118,7 @@ impl Segment {
 
     /// Whether a row of this segment was deleted or replaced.
     pub(crate) fn is_dead(&self, local: u32) -> bool {
-        self.dead.as_ref().is_some_and(|dead| dead.contains(local))
+        self.live.as_ref().is_some_and(|live| !live.rows().contains(local as usize))
     }
 
     /// Whether a pool row of this segment is alive.
@@ -133,14 +135,9 @@ impl Segment {
         Ok(self.find_local(key, |_| true)?.map(|row| RowId(self.first_row + u64::from(row))))
     }
 
-    /// Rows of the segment that are alive, `alive` having nothing against them, and that `wanted` says yes to.
-    pub(crate) fn select(
-        &self,
-        alive: impl Fn(u32) -> bool,
-        wanted: impl Fn(&StoredPair) -> bool,
-        cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
-        self.pairs.select(|row| !self.is_dead(row) && alive(row), wanted, cancel)
+    /// The rows that are alive, where some are not.
+    pub(super) fn live(&self) -> Option<&RowSet> {
+        self.live.as_ref().map(Selected::rows)
     }
 
     /// Content hash of a row.
@@ -153,16 +150,19 @@ impl Segment {
         &self,
         disk: &Disk,
         entry: &SegmentEntry,
-        more: &RowBits,
+        more: &RowSet,
         generation: u64,
     ) -> Result<SegmentEntry, StoreError> {
-        let mut bits = self.dead.as_ref().map(DeadFile::bits).unwrap_or_default();
+        let mut dead = self.live().cloned().unwrap_or_else(|| RowSet::full(entry.rows as usize));
+        dead.complement();
         let mut counts = entry.dead;
-        for row in more.iter().filter(|row| u64::from(*row) < entry.rows) {
-            if bits.insert(row) {
+        for row in more.iter().take_while(|row| *row < entry.rows as usize) {
+            if !dead.contains(row) {
+                dead.insert(row);
                 counts.rows += 1;
                 for side in Side::ALL {
-                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row).is_some());
+                    let node = self.side(side).and_then(|files| files.vectors.node_of(row));
+                    counts.sides[side_index(side)] += u64::from(node.is_some());
                 }
             }
         }
@@ -170,7 +170,7 @@ impl Segment {
             return Ok(entry.clone());
         }
         let id = FileId { revision: generation, ..FileId::new(entry.id, FileKind::Dead, None) };
-        let file = write_dead(disk, id, entry.rows, (&bits, &counts))?;
+        let file = write_dead(disk, id, &dead, &counts)?;
         let kept = entry.files.iter().filter(|file| file.id.kind != FileKind::Dead).copied();
         Ok(SegmentEntry { dead: counts, files: kept.chain([file]).collect(), ..entry.clone() })
     }
@@ -178,14 +178,11 @@ impl Segment {
     pub(crate) fn record(&self, row: RowId, parts: Parts) -> Result<Record, StoreError> {
         let local = (row.0 - self.first_row) as usize;
         let stored = self.pairs.record(local)?;
-        let picture = match (stored.picture, &self.pictures) {
-            (Some(picture), Some(file)) if parts.picture => Some(file.picture(picture)?.to_vec()),
-            (Some(_), None) => {
-                return Err(self.pairs.corrupt(Damage::new(0, format!("row {local} has a picture, the segment has none"))));
-            }
-            _ => None,
+        let picture = match parts.picture {
+            true => self.pairs.picture(&stored, local, self.pictures.as_ref())?.map(<[u8]>::to_vec),
+            false => None,
         };
-        let vector = |side| if parts.vectors { self.vector(side, local) } else { None };
+        let vector = |side| self.side(side).filter(|_| parts.vectors).and_then(|files| files.vectors.vector(local));
         Ok(Record {
             row,
             key: stored.key,
@@ -197,16 +194,6 @@ impl Segment {
             image: vector(Side::Image),
             text: vector(Side::Text),
         })
-    }
-
-    fn node_of(&self, side: Side, local: u32) -> Option<usize> {
-        self.side(side)?.vectors.rows().binary_search(&local).ok()
-    }
-
-    fn vector(&self, side: Side, local: usize) -> Option<Vec<f32>> {
-        let vectors = &self.side(side)?.vectors;
-        let node = self.node_of(side, local as u32)?;
-        Some(vectors.f16_row(node)[..vectors.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
     /// Pool row of a node.
@@ -221,59 +208,59 @@ impl Segment {
     /// Hits by the graph; by comparing every row where that costs no more, or where the graph gives too few.
     pub(crate) fn search(
         &self,
-        side: Side,
+        (side, selected): (Side, Option<&Selected>),
         query: &PreparedQuery,
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<SegmentAnswer, StoreError> {
         let Some(files) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+        let allowed = match selected.or(self.live.as_ref()) {
+            Some(selected) => self.nodes(side, selected)?,
+            None => None,
+        };
         let nodes = files.vectors.nodes();
-        let live = self.live_nodes(side);
-        // Dead nodes are walked through and take places in the beam, so it is wider by as much as they are many.
-        let mut ef = (query.ef as u64).saturating_mul(nodes as u64).div_ceil(live.max(1) as u64) as usize;
+        let count = allowed.map_or(nodes, |allowed| allowed.count);
+        // Nodes that may not be found are walked through and take places in the beam, so it is wider by as much as they are many.
+        let mut ef = (query.ef as u64).saturating_mul(nodes as u64).div_ceil(count.max(1) as u64) as usize;
         // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
-        while live > ef.saturating_mul(4) {
-            match self.search_graph(files, (query, ef, live), scratch, (cpu, cancel))? {
+        while count > ef.saturating_mul(4) {
+            match self.search_graph(files, allowed, (query, ef), scratch, (cpu, cancel))? {
                 Some(answer) => return Ok(answer),
-                // The dead lie thick around this query.
-                None if live < nodes => ef = ef.saturating_mul(2),
+                // Those that may not be found lie thick around this query.
+                None if count < nodes => ef = ef.saturating_mul(2),
                 // The graph is whole, yet this start does not reach enough of it.
                 None => break,
             }
         }
-        self.scan(side, query, (cpu, cancel))
+        self.scan(side, allowed.map(|allowed| &allowed.set), query, (cpu, cancel))
     }
 
-    fn live_nodes(&self, side: Side) -> usize {
-        let dead = self.dead_counts.sides[side_index(side)] as usize;
-        self.side(side).map_or(0, |files| files.vectors.nodes().saturating_sub(dead))
-    }
-
-    /// Hits by the graph with a beam of `ef`; `None` when too few live nodes were in it.
+    /// Hits by the graph with a beam of `ef`; `None` when too few nodes that may be found were in it.
     fn search_graph(
         &self,
         SideFiles { vectors, graph }: &SideFiles,
-        (query, ef, live): (&PreparedQuery, usize, usize),
+        allowed: Option<&Nodes>,
+        (query, ef): (&PreparedQuery, usize),
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<Option<SegmentAnswer>, StoreError> {
         let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
         let view = graph.view();
         let rows = vectors.view(cpu);
-        let wanted = query.k.min(live);
-        // With dead nodes about, three quarters of the beam that was asked for: beyond that recall no longer differs.
-        let least = if live < vectors.nodes() { wanted.max(query.ef.min(live) * 3 / 4) } else { wanted };
+        let wanted = query.k.min(allowed.map_or(vectors.nodes(), |allowed| allowed.count));
+        // Where some may not be found, three quarters of the beam that was asked for: beyond that recall no longer differs.
+        let least = allowed.map_or(wanted, |allowed| wanted.max(query.ef.min(allowed.count) * 3 / 4));
         scratch.with(|scratch| {
             let outcome = search(&view, &rows, &query.quantized, plan, scratch).map_err(|fault| graph.fault(fault))?;
             if outcome == Outcome::Cancelled {
                 return Err(StoreError::Cancelled);
             }
-            let alive = |node: &u32| self.dead.is_none() || !self.is_dead(vectors.rows()[*node as usize]);
-            if outcome == Outcome::Done && scratch.beam.nodes().filter(alive).take(least).count() < least {
+            let may = |node: &u32| allowed.is_none_or(|allowed| allowed.set.contains(*node as usize));
+            if outcome == Outcome::Done && scratch.beam.nodes().filter(may).take(least).count() < least {
                 return Ok(None);
             }
             // The 7-bit scores order the beam well enough that the best k are among twice as many.
-            let again = scratch.beam.nodes().filter(alive).take(query.k.saturating_mul(2).max(16));
+            let again = scratch.beam.nodes().filter(may).take(query.k.saturating_mul(2).max(16));
             let best = self.rerank(vectors, query, cpu, again)?;
             Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
         })
@@ -298,11 +285,17 @@ impl Segment {
         Ok(best.into_sorted())
     }
 
-    /// Every row compared, on this thread.
-    fn scan(&self, side: Side, query: &PreparedQuery, (cpu, cancel): (Cpu, &Cancel)) -> Result<SegmentAnswer, StoreError> {
+    /// Every node compared, or every one of `nodes`, on this thread.
+    fn scan(
+        &self,
+        side: Side,
+        nodes: Option<&RowSet>,
+        query: &PreparedQuery,
+        (cpu, cancel): (Cpu, &Cancel),
+    ) -> Result<SegmentAnswer, StoreError> {
         let mut best = vec![TopK::new(query.k)];
         for range in ranges(self.side(side).map_or(0, |files| files.vectors.nodes())) {
-            self.scan_range(side, std::slice::from_ref(query), range, (cpu, cancel, &mut best))?;
+            self.scan_range(side, std::slice::from_ref(query), (range, nodes), (cpu, cancel, &mut best))?;
         }
         let hits = best.pop().map(TopK::into_sorted).unwrap_or_default();
         Ok(SegmentAnswer { hits, degraded: false })
@@ -313,7 +306,7 @@ impl Segment {
         &self,
         side: Side,
         queries: &[PreparedQuery],
-        nodes: std::ops::Range<usize>,
+        (nodes, selected): (std::ops::Range<usize>, Option<&RowSet>),
         (cpu, cancel, best): (Cpu, &Cancel, &mut [TopK]),
     ) -> Result<(), StoreError> {
         let Some(SideFiles { vectors, .. }) = self.side(side) else { return Ok(()) };
@@ -325,7 +318,8 @@ impl Segment {
             let block = start..end.min(start + BLOCK);
             start = block.end;
             for (four, tops) in queries.chunks(4).zip(best.chunks_mut(4)) {
-                self.scan_block(vectors, block.clone(), four, (cpu, &mut *tops))?;
+                let nodes = block.clone().filter(|&node| selected.is_none_or(|set| set.contains(node)));
+                self.scan_block(vectors, nodes, four, (cpu, &mut *tops))?;
             }
         }
         Ok(())
@@ -335,16 +329,13 @@ impl Segment {
     fn scan_block(
         &self,
         vectors: &VectorsFile,
-        nodes: std::ops::Range<usize>,
+        nodes: impl Iterator<Item = usize>,
         queries: &[PreparedQuery],
         (cpu, best): (Cpu, &mut [TopK]),
     ) -> Result<(), StoreError> {
         for node in nodes {
             let values: &[f16] = vectors.f16_row(node);
             let row = self.row_of(vectors, node)?;
-            if self.dead.is_some() && !self.is_alive(RowId(row)) {
-                continue;
-            }
             if let ([a, b, c, d], [ta, tb, tc, td]) = (queries, &mut *best) {
                 let scores = cpu.dot_f16_x4(values, [&a.padded, &b.padded, &c.padded, &d.padded]);
                 for (score, top) in scores.into_iter().zip([ta, tb, tc, td]) {
@@ -371,6 +362,12 @@ fn ranges(nodes: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..nodes).step_by(RANGE).map(move |start| start..nodes.min(start + RANGE))
 }
 
+fn live_rows(dir: &Path, file: &FileEntry, segment: &SegmentEntry) -> Result<Selected, StoreError> {
+    let mut rows = read_dead(dir, file, segment)?;
+    rows.complement();
+    Ok(Selected::new(rows))
+}
+
 fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreError> {
     if score.is_finite() {
         return Ok(score.clamp(-1.0, 1.0));
@@ -382,21 +379,26 @@ fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreEr
 /// number of threads: each score is computed one way and the order is total.
 pub(crate) fn exact(
     segments: &[Segment],
-    side: Side,
+    (side, selection): (Side, Option<&Selection>),
     queries: &[PreparedQuery],
     (cpu, cancel): (Cpu, &Cancel),
 ) -> Result<Vec<Vec<Scored>>, StoreError> {
     let nodes = |segment: &Segment| segment.side(side).map_or(0, |files| files.vectors.nodes());
-    let units: Vec<_> = segments.iter().flat_map(|s| ranges(nodes(s)).map(move |range| (s, range))).collect();
+    let mut units = Vec::new();
+    for (place, segment) in segments.iter().enumerate() {
+        let selected = selection.map(|selection| &selection.segments[place]).or(segment.live.as_ref());
+        let selected = selected.map(|selected| segment.nodes(side, selected)).transpose()?.flatten();
+        units.extend(ranges(nodes(segment)).map(|range| (segment, range, selected.map(|nodes| &nodes.set))));
+    }
     let empty = || queries.iter().map(|q| TopK::new(q.k)).collect::<Vec<_>>();
     // One run of units per two threads' worth: bounds how many candidate lists exist at once.
     let run = units.len().div_ceil(rayon::current_num_threads() * 2).max(1);
     let parts = units.par_chunks(run).map(|run| {
         let mut best = empty();
-        for (segment, range) in run {
-            segment.scan_range(side, queries, range.clone(), (cpu, cancel, &mut best))?;
+        for (segment, range, selected) in run {
+            segment.scan_range(side, queries, (range.clone(), *selected), (cpu, cancel, &mut best))?;
         }
-        Ok(best)
+        Ok::<_, StoreError>(best)
     });
     let merge = |a: Vec<TopK>, b: Vec<TopK>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
     let best = parts.try_reduce(empty, |a, b| Ok(merge(a, b)))?;

@@ -9,19 +9,16 @@ use std::{
 
 use half::f16;
 
-use super::{
-    dead::RowBits,
-    files::{PairsFile, VectorsFile},
-};
+use super::files::{PairsFile, VectorsFile};
 use crate::{
-    Cancel, ContentHash, Key, Pair, Side, StoreError,
+    ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
         graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
         header::{FileId, FileKind, HEADER_BYTES},
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
-        pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, StoredPair, encode},
+        pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
         vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
     hnsw::{BuildJob, Built, Plan, build},
@@ -212,14 +209,8 @@ impl Sealed {
         row.map(|row| Ok((row, self.pairs.record(row as usize)?.content))).transpose()
     }
 
-    /// Rows that are alive and that `wanted` says yes to.
-    pub(crate) fn select(
-        &self,
-        alive: impl Fn(u32) -> bool,
-        wanted: impl Fn(&StoredPair) -> bool,
-        cancel: &Cancel,
-    ) -> Result<RowBits, StoreError> {
-        self.pairs.select(alive, wanted, cancel)
+    pub(crate) fn pairs(&self) -> &PairsFile {
+        &self.pairs
     }
 
     /// Builds the graphs that are not there yet; after [`StoreError::Cancelled`] it can be called again.

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 
 use crate::support::{clustered, image_pair, one_thread, spec};
 use anchorite_index::{
-    Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Selection, Side, StoreError, Value,
+    Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, StoreError, Value,
     pool::{DamagedManifest, OpenOptions, Pool, PoolWriter, Verify, verify},
 };
 
@@ -28,14 +28,14 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
     };
     writer.append(&(0..ROWS).map(rich).collect::<Vec<_>>()).unwrap();
     let doomed = DEAD.map(|n| image_pair(n, Vec::new()).key);
-    assert_eq!(writer.delete(&Selection::Keys(doomed.into()), &Cancel::default()).unwrap(), DEAD.len() as u64);
+    assert_eq!(writer.delete(&doomed).unwrap(), DEAD.len() as u64);
     writer.commit(&Cancel::default()).unwrap();
     vectors
 }
 
 fn ask(dir: &Path, options: &OpenOptions, vectors: &[Vec<f32>]) -> Result<Answers, StoreError> {
     let pool = Pool::open(dir, options)?;
-    let query = |(n, effort)| Query { side: Side::Image, vector: Vec::clone(&vectors[n]), k: 5, effort };
+    let query = |(n, effort)| Query::new(Side::Image, Vec::clone(&vectors[n]), 5, effort);
     let mut queries: Vec<Query> = [(1, Effort::Fast), (77, Effort::Fast), (40, Effort::Exact)].map(query).into();
     queries.push(Query { side: Side::Text, ..query((3, Effort::Normal)) });
     let rows: Vec<RowId> = (0..ROWS as u64).map(RowId).collect();

@@ -4,7 +4,7 @@ use std::{collections::HashSet, fs, path::Path};
 
 use crate::support::{clustered, image_pair, one_thread, rows, spec};
 use anchorite_index::{
-    Cancel, Effort, Pair, PairSink, PairStore, Selection, StoreError,
+    Cancel, Effort, Key, Pair, PairSink, PairStore, StoreError,
     pool::{OpenOptions, Pool, PoolWriter, inspect, verify},
 };
 
@@ -20,8 +20,8 @@ fn fill(dir: &Path, vectors: &[Vec<f32>]) -> PoolWriter {
 
 fn bury(writer: &mut PoolWriter, doomed: impl Iterator<Item = usize>) -> HashSet<u64> {
     let doomed: Vec<usize> = doomed.collect();
-    let keys = doomed.iter().map(|n| image_pair(*n, Vec::new()).key).collect();
-    assert_eq!(writer.delete(&Selection::Keys(keys), &Cancel::default()).unwrap(), doomed.len() as u64);
+    let keys: Vec<Key> = doomed.iter().map(|n| image_pair(*n, Vec::new()).key).collect();
+    assert_eq!(writer.delete(&keys).unwrap(), doomed.len() as u64);
     writer.commit(&Cancel::default()).unwrap();
     doomed.into_iter().map(|n| n as u64).collect()
 }

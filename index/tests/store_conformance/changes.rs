@@ -1,7 +1,8 @@
 //! Replacing, deleting, watermarks: the same on both stores.
 
 use anchorite_index::{
-    Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, RowId, Selection, Side, StoreError, Upserted,
+    Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, RowId, Side, StoreError, Upserted, Value,
+    filter::{Column, Filter},
     memory::MemoryStore,
 };
 
@@ -14,6 +15,14 @@ fn commit(store: &mut dyn Store) -> u64 {
 /// The pair with another caption, vector and content.
 fn changed(pair: &Pair, donor: &Pair) -> Pair {
     Pair { key: pair.key.clone(), content: ContentHash([0xEE; 32]), ..donor.clone() }
+}
+
+fn source(name: &str) -> Filter {
+    Filter::In { field: Column::SourceFile, values: vec![Value::Text(name.into())] }
+}
+
+fn source_prefix(start: &str) -> Filter {
+    Filter::Prefix { field: Column::SourceFile, start: start.into() }
 }
 
 fn keys_of(store: &dyn PairStore) -> Vec<Key> {
@@ -48,8 +57,8 @@ fn deleted_pairs_are_gone_from_everything_at_the_commit_and_keep_no_key() {
         store.sink().append(&all).unwrap();
         commit(store);
         let doomed: Vec<Key> = all[5..25].iter().map(|pair| pair.key.clone()).chain([Key::new("absent").unwrap()]).collect();
-        assert_eq!(store.sink().delete(&Selection::Keys(doomed.clone()), &Cancel::default()).unwrap(), 20);
-        assert_eq!(store.sink().delete(&Selection::Keys(doomed.clone()), &Cancel::default()).unwrap(), 0);
+        assert_eq!(store.sink().delete(&doomed).unwrap(), 20);
+        assert_eq!(store.sink().delete(&doomed).unwrap(), 0);
         assert_eq!(store.sink().content(&doomed[0]).unwrap(), None);
         assert_eq!(store.reader().status().rows, 40, "nothing is visible before the commit");
         same_answers(&*store.reader(), &all);
@@ -106,7 +115,7 @@ fn a_pair_may_be_replaced_and_deleted_many_times_within_one_commit() {
             let done = store.sink().upsert(&[one(n)]).unwrap();
             assert_eq!(done, Upserted { replaced: 1, ..Upserted::default() });
         }
-        assert_eq!(store.sink().delete(&Selection::Keys(vec![all[4].key.clone()]), &Cancel::default()).unwrap(), 1);
+        assert_eq!(store.sink().delete(&[all[4].key.clone()]).unwrap(), 1);
         assert_eq!(store.sink().upsert(&[one(107)]).unwrap(), Upserted { added: 1, ..Upserted::default() });
         commit(store);
         let reader = store.reader();
@@ -155,16 +164,16 @@ fn sources_are_deleted_by_name_and_by_prefix_committed_or_not() {
         store.sink().append(&sourced[15..]).unwrap();
         let cancelled = Cancel::default();
         cancelled.cancel();
-        let refused = store.sink().delete(&Selection::SourcePrefix("a/".into()), &cancelled);
+        let refused = store.sink().delete_where(&source_prefix("a/"), &cancelled);
         assert!(matches!(refused, Err(StoreError::Cancelled)));
-        assert_eq!(store.sink().delete(&Selection::Source("a/".into()), &Cancel::default()).unwrap(), 0);
-        assert_eq!(store.sink().delete(&Selection::Source("a/1".into()), &Cancel::default()).unwrap(), 6);
-        assert_eq!(store.sink().delete(&Selection::SourcePrefix("a/".into()), &Cancel::default()).unwrap(), 6);
+        assert_eq!(store.sink().delete_where(&source("a/"), &Cancel::default()).unwrap(), 0);
+        assert_eq!(store.sink().delete_where(&source("a/1"), &Cancel::default()).unwrap(), 6);
+        assert_eq!(store.sink().delete_where(&source_prefix("a/"), &Cancel::default()).unwrap(), 6);
         commit(store);
         let left: Vec<Pair> = sourced.iter().filter(|pair| pair.source.file == "b/1").cloned().collect();
         assert_eq!(keys_of(&*store.reader()), left.iter().map(|pair| pair.key.clone()).collect::<Vec<_>>());
         same_answers(&*store.reader(), &left);
-        assert_eq!(store.sink().delete(&Selection::SourcePrefix(String::new()), &Cancel::default()).unwrap(), 12);
+        assert_eq!(store.sink().delete_where(&source_prefix(""), &Cancel::default()).unwrap(), 12);
         commit(store);
         let reader = store.reader();
         assert_eq!((reader.status().rows, reader.status().image_rows), (0, 0));
@@ -179,7 +188,7 @@ fn a_side_whose_last_row_died_is_said_to_be_missing() {
         store.sink().append(&all).unwrap();
         commit(store);
         let with_image: Vec<Key> = all.iter().filter(|p| p.image.is_some()).map(|p| p.key.clone()).collect();
-        store.sink().delete(&Selection::Keys(with_image), &Cancel::default()).unwrap();
+        store.sink().delete(&with_image).unwrap();
         commit(store);
         let asked = ask(&*store.reader(), query(all[0].image.clone().unwrap(), 3, Effort::Normal));
         assert!(matches!(asked, Err(StoreError::NoSide { side: Side::Image })));
@@ -206,8 +215,8 @@ fn a_delete_of_nothing_is_no_commit() {
     on_every_store(|store| {
         store.sink().append(&pairs(3)).unwrap();
         commit(store);
-        assert_eq!(store.sink().delete(&Selection::Keys(vec![key(99)]), &Cancel::default()).unwrap(), 0);
-        assert_eq!(store.sink().delete(&Selection::SourcePrefix("z".into()), &Cancel::default()).unwrap(), 0);
+        assert_eq!(store.sink().delete(&[key(99)]).unwrap(), 0);
+        assert_eq!(store.sink().delete_where(&source_prefix("z"), &Cancel::default()).unwrap(), 0);
         assert_eq!(commit(store), 1);
     });
 }
