@@ -12,12 +12,16 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `filters.rs` | recall and latency of filtered search at each selectivity |
+//! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
 mod demo;
 mod figure;
+mod filters;
 mod index;
+mod ingest;
 mod parity;
 mod peers;
 mod process;
@@ -39,6 +43,10 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
+    Ingest,
+    /// Filtered search: recall and latency at each selectivity.
+    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -69,6 +77,8 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
+        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(
