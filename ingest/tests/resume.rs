@@ -221,12 +221,12 @@ fn rows_with_keys_replace_theirs_wherever_they_come_from() {
 
 #[test]
 fn reading_again_brings_back_what_was_deleted() {
-    use anchorite_index::{PairSink, Selection};
+    use anchorite_index::PairSink;
     let mut place = Place::new();
     write_pairs(&place.file("a.parquet"), 0, 20);
     place.ingest();
     let key = place.records()[3].key.clone();
-    place.store.delete(&Selection::Keys(vec![key]), &Cancel::default()).unwrap();
+    place.store.delete(&[key]).unwrap();
     place.store.commit(&Cancel::default()).unwrap();
     assert_eq!((place.ingest().accepted, place.records().len()), (0, 19));
     place.options.earlier = Earlier::ReadAgain;
