@@ -41,6 +41,15 @@ pub(crate) enum GraphBuilder {
     Own,
 }
 
+impl From<GraphBuilder> for Builder {
+    fn from(builder: GraphBuilder) -> Self {
+        match builder {
+            GraphBuilder::HnswRs => Self::HnswRs,
+            GraphBuilder::Own => Self::Own,
+        }
+    }
+}
+
 /// What becomes of changed rows.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Changed {
@@ -51,15 +60,6 @@ enum Changed {
     Upsert,
     /// Reject.
     Reject,
-}
-
-impl From<GraphBuilder> for Builder {
-    fn from(builder: GraphBuilder) -> Self {
-        match builder {
-            GraphBuilder::HnswRs => Self::HnswRs,
-            GraphBuilder::Own => Self::Own,
-        }
-    }
 }
 
 /// The pool that is filled.

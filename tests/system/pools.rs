@@ -29,8 +29,14 @@ pub(crate) fn write_rows(file: &Path, rows: std::ops::Range<usize>, caption: &st
     write(file, columns);
 }
 
-pub(crate) fn ingest(file: &str, pool: &str) -> Ended {
-    run(&["ingest", file, "--pool", pool, "--vectors-from", "elsewhere", "--key-column", "key", "--json"])
+/// The file's source name is its own name, without the folder's, which is another one each time.
+pub(crate) fn ingest_args<'a>(file: &'a str, pool: &'a str) -> Vec<&'a str> {
+    let folder = Path::new(file).parent().and_then(Path::to_str).unwrap();
+    vec!["ingest", file, "--pool", pool, "--vectors-from", "elsewhere", "--key-column", "key", "--source-root", folder, "--json"]
+}
+
+fn ingest(file: &str, pool: &str) -> Ended {
+    run(&ingest_args(file, pool))
 }
 
 struct Pools(tempfile::TempDir);
@@ -104,7 +110,7 @@ fn part_pools_become_one_and_what_they_disagree_on_is_listed() {
     let keys: Vec<&str> = merged["conflicts"].as_array().unwrap().iter().map(|c| c["key"].as_str().unwrap()).collect();
     assert_eq!(keys, ["k-28", "k-29"]);
     let caption = |n: usize| {
-        let found = run(&["search", "--pool", &whole, "--id", &format!("k-{n}"), "-k", "1", "--json"]).with(0).json();
+        let found = run(&["search", "--pool", &whole, "--key", &format!("k-{n}"), "-k", "1", "--json"]).with(0).json();
         found[0]["caption"].as_str().unwrap().to_owned()
     };
     assert_eq!((rows(&whole), caption(28), caption(39)), (40, "row 28".to_owned(), "other 39".to_owned()));
@@ -146,7 +152,7 @@ fn a_snapshot_is_a_pool_and_a_damaged_one_is_not_restored() {
 fn damaged_graphs_are_built_anew_and_other_damage_is_told_plainly() {
     let pools = Pools::new();
     let pool = pools.filled("pool", &[0..300], "row");
-    let question = ["search", "--pool", &pool, "--id", "k-7", "-k", "5", "--effort", "exact", "--json"];
+    let question = ["search", "--pool", &pool, "--key", "k-7", "-k", "5", "--effort", "exact", "--json"];
     let before = run(&question).with(0).json();
     let named = |end: &str| {
         let all = fs::read_dir(&pool).unwrap().map(|e| e.unwrap().path());

@@ -57,7 +57,7 @@ impl Pool {
 }
 
 /// Memory of this process, as the system counts it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Memory {
     /// Bytes that are this process's alone and can only be swapped.
     pub anonymous: u64,
