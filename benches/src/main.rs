@@ -13,11 +13,13 @@
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
+//! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
 mod demo;
 mod figure;
+mod filters;
 mod index;
 mod parity;
 mod peers;
@@ -43,6 +45,8 @@ enum Name {
     Index,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
+    /// Filtered search: recall and latency at each selectivity.
+    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -80,6 +84,7 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
+        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

@@ -10,6 +10,8 @@
 //! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
 //! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
+//! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
+//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -22,6 +24,8 @@ mod clip_client;
 mod datasets;
 mod demo;
 mod doctor;
+mod evaluation;
+mod finetune;
 mod interruption;
 mod kills;
 mod pools;
@@ -30,3 +34,4 @@ mod ready_vectors;
 mod refusals;
 mod service;
 mod settings;
+mod tiny_clip;
