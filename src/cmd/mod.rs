@@ -12,6 +12,7 @@ mod report;
 mod search;
 mod serve;
 mod wise_ft;
+mod tasks;
 
 use clap::Subcommand;
 

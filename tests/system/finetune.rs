@@ -53,7 +53,9 @@ impl Bench {
 fn curve(run: &Path) -> Vec<Json> {
     let line = |line: &str| {
         let mut metrics: Json = serde_json::from_str(line).unwrap();
-        ["seconds", "examples_per_second", "waiting"].map(|field| metrics.as_object_mut().unwrap().remove(field));
+        for field in ["seconds", "examples_per_second", "waiting"] {
+            metrics.as_object_mut().unwrap().remove(field);
+        }
         metrics
     };
     fs::read_to_string(run.join("metrics.jsonl")).unwrap().lines().map(line).collect()

@@ -9,6 +9,7 @@
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
 //! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
 //! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
+//! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
 //! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
@@ -32,6 +33,7 @@ mod pools;
 mod program;
 mod ready_vectors;
 mod refusals;
+mod resume;
 mod service;
 mod settings;
 mod tiny_clip;

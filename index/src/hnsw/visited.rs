@@ -47,6 +47,8 @@ pub(crate) struct Scratch {
     pub(crate) fresh: Vec<u32>,
     /// Nodes whose links are followed although they may not be found.
     pub(super) through: Vec<u32>,
+    /// Nodes near the query, whether they may be found or not.
+    pub(super) guide: Beam,
 }
 
 impl Scratch {
