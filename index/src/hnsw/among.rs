@@ -36,9 +36,8 @@ const SEEDS: usize = 32;
 /// without a filter.
 const ENOUGH: usize = 16;
 
-/// Lists of links that one expansion reads at most. 256: with 64, a query whose 150 nearest rows were deleted found 0.90 of what is
-/// left nearest, with 256 what a whole pool finds (`tests/pool/dead.rs`).
-const MOST_LISTS: usize = 256;
+/// Lists of links that one expansion reads at most.
+const MOST_LISTS: usize = 64;
 
 /// Widest beam of the first phase, [`approach`]. 64: the neighbourhood it sees then is some hundred nodes.
 const MOST_GUIDE: usize = 64;
