@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod gallery;
 mod ingest;
+mod keys;
 mod pool;
 mod report;
 mod search;
@@ -40,6 +41,9 @@ pub(crate) enum Command {
     Soup(Box<wise_ft::SoupArgs>),
     /// Put runs on one page.
     Report(report::Args),
+    /// Make keys for a server that others reach.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -66,6 +70,7 @@ impl Command {
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),
             Self::Report(args) => report::run(&args),
+            Self::Keys(command) => keys::run(&command),
             Self::Doctor(args) => doctor::run(&args),
         }
     }
