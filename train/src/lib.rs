@@ -27,6 +27,9 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod checkpoint;
+pub mod data;
+pub mod export;
 pub mod eval;
 mod grad;
 pub mod graph;
@@ -36,6 +39,7 @@ mod ops;
 pub mod optim;
 pub mod program;
 pub mod report;
+pub mod runner;
 pub mod select;
 pub mod step;
 pub mod wise_ft;
