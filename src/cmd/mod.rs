@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod finetune;
 mod gallery;
+mod health;
 mod ingest;
 mod keys;
 mod pool;
@@ -46,6 +47,8 @@ pub(crate) enum Command {
     Soup(Box<wise_ft::SoupArgs>),
     /// Put runs on one page.
     Report(report::Args),
+    /// Say whether a server is ready, by the exit code.
+    Health(health::Args),
     /// Make keys for a server that others reach.
     #[command(subcommand)]
     Keys(keys::Command),
@@ -77,6 +80,7 @@ impl Command {
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),
             Self::Report(args) => report::run(&args),
+            Self::Health(args) => health::run(&args),
             Self::Keys(command) => keys::run(&command),
             Self::Doctor(args) => doctor::run(&args),
         }

@@ -246,7 +246,8 @@ fn models_that_do_not_fit_are_refused() {
         .with(1)
         .says(&["is not finite", "stream"]);
     // Towers of two models.
-    let siglip = Path::new(env!("CARGO_MANIFEST_DIR")).join("encoder/tests/fixtures/models/exports/siglip/onnx/vision_model.onnx");
+    let siglip =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("encoder/tests/fixtures/models/exports/siglip/onnx/vision_model.onnx");
     fs::copy(siglip, &vision).unwrap();
     bench.finetune(&["--set", "output=other"]).with(1).says(&["belong to different models"]);
     fs::write(&vision, &bytes).unwrap();

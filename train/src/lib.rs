@@ -29,8 +29,8 @@ extern crate self as anchorite_train;
 
 pub mod checkpoint;
 pub mod data;
-pub mod export;
 pub mod eval;
+pub mod export;
 mod grad;
 pub mod graph;
 mod limits;
