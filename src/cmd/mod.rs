@@ -7,7 +7,9 @@ mod doctor;
 mod eval;
 mod finetune;
 mod gallery;
+mod health;
 mod ingest;
+mod keys;
 mod pool;
 mod report;
 mod search;
@@ -49,6 +51,11 @@ pub(crate) enum Command {
     Caption(Box<caption::Args>),
     /// Put runs on one page.
     Report(report::Args),
+    /// Say whether a server is ready, by the exit code.
+    Health(health::Args),
+    /// Make keys for a server that others reach.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -78,6 +85,8 @@ impl Command {
             Self::Soup(args) => wise_ft::soup(&args),
             Self::Caption(args) => caption::run(&args),
             Self::Report(args) => report::run(&args),
+            Self::Health(args) => health::run(&args),
+            Self::Keys(command) => keys::run(&command),
             Self::Doctor(args) => doctor::run(&args),
         }
     }
