@@ -12,6 +12,7 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `train.rs` | training steps against PyTorch eager |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
@@ -22,6 +23,7 @@ mod parity;
 mod peers;
 mod process;
 mod results;
+mod train;
 
 use std::path::PathBuf;
 
@@ -39,6 +41,8 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Training steps against PyTorch: time and memory.
+    Train,
 }
 
 #[derive(Parser, Debug)]
@@ -54,6 +58,9 @@ struct Args {
     /// For the child process that measures opening: open this pool, print what it took, end.
     #[arg(long, hide = true)]
     open_pool: Option<PathBuf>,
+    /// For the child process that trains: the case; steps are asked for on standard input.
+    #[arg(long, hide = true)]
+    train_case: Option<String>,
     /// Where peers and generated data are kept.
     #[arg(long, env = "ANCHORITE_BENCH_CACHE", default_value = "target/benches")]
     cache: PathBuf,
@@ -65,10 +72,14 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.open_pool {
         return demo::open_pool(dir);
     }
+    if let Some(case) = &args.train_case {
+        return train::child(&args.cache, case);
+    }
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Train => train::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

@@ -6,6 +6,7 @@ mod doctor;
 mod eval;
 mod gallery;
 mod ingest;
+mod model;
 mod pool;
 mod report;
 mod search;
@@ -26,6 +27,9 @@ pub(crate) enum Command {
     /// Look at a pool.
     #[command(subcommand)]
     Pool(pool::Command),
+    /// Look at a model.
+    #[command(subcommand)]
+    Model(model::Command),
     /// Answer over HTTP.
     Serve(serve::Args),
     /// Ask a pool or a server for the nearest pairs.
@@ -59,6 +63,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args),
             Self::Ingest(args) => ingest::run(&args),
             Self::Pool(command) => pool::run(&command),
+            Self::Model(command) => model::run(&command),
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),

@@ -15,14 +15,11 @@
 //! | [`optim`] | AdamW, clipping, learning rate |
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
-//! | [`loss`] | symmetric InfoNCE |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
 //!
-//! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export.
-//! The batch size is fixed when a program is made; another batch size is another program.
+//! Not yet: data, runner, checkpoints. Shapes are fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
 extern crate self as anchorite_train;
@@ -35,9 +32,9 @@ pub mod loss;
 mod ops;
 pub mod optim;
 pub mod program;
+pub mod report;
 pub mod select;
 pub mod step;
-pub mod report;
 pub mod wise_ft;
 
 pub use limits::Limits;
