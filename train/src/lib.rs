@@ -15,16 +15,23 @@
 //! | [`optim`] | AdamW, clipping, learning rate |
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
+//! | [`data`] | datasets to batches |
+//! | [`runner`] | a run: steps, metrics, checkpoints |
+//! | [`checkpoint`] | a run's state on disk |
+//! | [`export`] | a trained model's folder |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
 //!
-//! Not yet: data, runner, checkpoints. Shapes are fixed when a program is made; another batch size is another program.
+//! Shapes are fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod checkpoint;
+pub mod data;
 pub mod eval;
+pub mod export;
 mod grad;
 pub mod graph;
 mod limits;
@@ -33,6 +40,7 @@ mod ops;
 pub mod optim;
 pub mod program;
 pub mod report;
+pub mod runner;
 pub mod select;
 pub mod step;
 pub mod wise_ft;

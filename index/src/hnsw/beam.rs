@@ -67,6 +67,10 @@ impl Beam {
         self.slots.iter().map(|slot| (slot.score, slot.node & !EXPANDED))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The node that will be expanded next, if nothing better is found.
     pub(crate) fn peek(&self) -> Option<u32> {
         let slots = self.slots.get(self.next..)?;
@@ -98,7 +102,7 @@ pub(super) fn explore<I: Iterator<Item = u32>>(
     links: impl Fn(u32) -> I,
     scratch: &mut Scratch,
 ) {
-    let Scratch { visited, beam, fresh } = scratch;
+    let Scratch { visited, beam, fresh, .. } = scratch;
     fresh.clear();
     fresh.extend(start.filter(|&node| visited.insert(node)));
     loop {

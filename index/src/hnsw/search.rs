@@ -39,7 +39,7 @@ pub(crate) fn search(
     scratch: &mut Scratch,
 ) -> Result<Outcome, Fault> {
     let start = descend(graph, rows, query)?;
-    let Scratch { visited, beam, fresh } = scratch;
+    let Scratch { visited, beam, fresh, .. } = scratch;
     visited.start(graph.nodes);
     beam.start(plan.ef);
     visited.insert(start);

@@ -31,6 +31,12 @@ impl Visited {
         *mark = self.epoch;
         new
     }
+
+    /// Takes a node's mark back.
+    pub(super) fn forget(&mut self, node: u32) {
+        // No search has this number.
+        self.marks[node as usize] = 0;
+    }
 }
 
 /// Memory of one search.
@@ -39,6 +45,10 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) beam: Beam,
     pub(crate) fresh: Vec<u32>,
+    /// Nodes whose links are followed although they may not be found.
+    pub(super) through: Vec<u32>,
+    /// Nodes near the query, whether they may be found or not.
+    pub(super) guide: Beam,
 }
 
 impl Scratch {

@@ -232,6 +232,20 @@ impl Sealed {
     }
 }
 
+/// Builds the graph of one side of a published segment from its vectors; the file has the revision `generation`.
+pub(crate) fn rebuild_graph(
+    disk: &Disk,
+    segment: &SegmentEntry,
+    side: Side,
+    generation: u64,
+    (dim, plan): (usize, &Plan),
+) -> Result<FileEntry, StoreError> {
+    let vectors = segment.file(FileKind::Vectors, Some(side)).ok_or_else(|| segment.missing("vectors"))?;
+    let vectors = VectorsFile::open(disk.dir(), vectors, segment.side_rows(side), dim)?;
+    let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
+    write_graph(disk, FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) }, &built)
+}
+
 fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, StoreError> {
     let mut file = disk.create(id)?;
     file.begin(LEVEL0)?;

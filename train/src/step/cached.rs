@@ -40,7 +40,7 @@ impl Trainer {
     }
 
     /// Embeddings of all rows, `[rows, values]`.
-    fn embed(&mut self, side: Side, work: &Work<'_>) -> Result<Vec<f32>, StepError> {
+    pub(super) fn embed(&mut self, side: Side, work: &Work<'_>) -> Result<Vec<f32>, StepError> {
         let rows = &work.rows[side as usize];
         let (step, dim) = (self.step + 1, self.dim);
         let mut all = Vec::with_capacity(rows.len() * dim);
