@@ -12,8 +12,8 @@ mod pool;
 mod report;
 mod search;
 mod serve;
-mod wise_ft;
 mod tasks;
+mod wise_ft;
 
 use clap::Subcommand;
 
