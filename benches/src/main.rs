@@ -12,6 +12,7 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `train.rs` | training steps against PyTorch eager |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
@@ -28,6 +29,7 @@ mod peers;
 mod process;
 mod results;
 mod scale;
+mod train;
 
 use std::path::PathBuf;
 
@@ -47,6 +49,8 @@ enum Name {
     Index,
     /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
     Ingest,
+    /// Training steps against PyTorch: time and memory.
+    Train,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
@@ -66,6 +70,9 @@ struct Args {
     /// For the child process that measures opening: open this pool, print what it took, end.
     #[arg(long, hide = true)]
     open_pool: Option<PathBuf>,
+    /// For the child process that trains: the case; steps are asked for on standard input.
+    #[arg(long, hide = true)]
+    train_case: Option<String>,
     /// For the child process with little memory: wait for a line, ask this pool, print what it took, end.
     #[arg(long, hide = true)]
     scale_child: Option<PathBuf>,
@@ -80,6 +87,9 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.open_pool {
         return demo::open_pool(dir);
     }
+    if let Some(case) = &args.train_case {
+        return train::child(&args.cache, case);
+    }
     if let Some(dir) = &args.scale_child {
         return scale::in_child(dir);
     }
@@ -88,6 +98,7 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
+        Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
     };

@@ -10,6 +10,7 @@ mod gallery;
 mod health;
 mod ingest;
 mod keys;
+mod model;
 mod pool;
 mod report;
 mod search;
@@ -31,6 +32,9 @@ pub(crate) enum Command {
     /// Look at a pool.
     #[command(subcommand)]
     Pool(pool::Command),
+    /// Look at a model.
+    #[command(subcommand)]
+    Model(model::Command),
     /// Answer over HTTP.
     Serve(serve::Args),
     /// Ask a pool or a server for the nearest pairs.
@@ -75,6 +79,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args),
             Self::Ingest(args) => ingest::run(&args),
             Self::Pool(command) => pool::run(&command),
+            Self::Model(command) => model::run(&command),
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),
