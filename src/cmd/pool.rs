@@ -2,7 +2,11 @@
 
 use std::path::PathBuf;
 
-use anchorite::index::pool::{PoolInfo, inspect, verify};
+use anchorite::index::{
+    Effort,
+    format::effort::{MEASURED, Measured, Width},
+    pool::{PoolInfo, inspect, verify},
+};
 use anyhow::{Context, Result, bail};
 use clap::{Args, Subcommand, builder::FalseyValueParser};
 
@@ -66,10 +70,25 @@ fn describe(info: &PoolInfo) {
             graph.ef_construction,
             graph.orphans_repaired
         ));
+        for (asked, measured) in [("image", graph.efforts.image), ("text", graph.efforts.text)] {
+            if let Some(measured) = measured {
+                line(&format!("  asked by {asked:<5} {}", widths(&measured)));
+            }
+        }
     }
     for damaged in &info.damaged_manifests {
         line(&format!("damaged     {damaged}"));
     }
+}
+
+/// Beam width and promised recall of each effort.
+fn widths(measured: &Measured) -> String {
+    let one = |(effort, width): (&Effort, &Width)| match width.ef {
+        0 => format!("{effort:?} compares every row"),
+        ef => format!("{effort:?} ef {ef} (recall@10 {:.3})", width.recall),
+    };
+    let all: Vec<String> = MEASURED.iter().zip(&measured.widths).map(one).collect();
+    format!("{}, from {} queries", all.join(", "), measured.queries).to_lowercase()
 }
 
 fn check(which: &Which) -> Result<Exit> {

@@ -26,9 +26,10 @@ mod reader;
 mod report;
 mod writer;
 
+pub use crate::format::effort::MAX_EF;
 pub use generations::DamagedManifest;
 pub use merge::{Compacted, Compacting, MergePolicy};
-pub use reader::{MAX_EF, OpenOptions, Pool, Verify, beam_width};
+pub use reader::{OpenOptions, Pool, Verify};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, SegmentInfo, VerifyReport, inspect, verify};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};
 

@@ -9,13 +9,17 @@ use std::{
 
 use half::f16;
 
-use super::files::{PairsFile, VectorsFile};
+use super::{
+    calibrate::Calibration,
+    files::{PairsFile, VectorsFile},
+};
 use crate::{
     ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
-        graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
+        effort::EffortTable,
+        graph::{EFFORTS, GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
         header::{FileId, FileKind, HEADER_BYTES},
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
@@ -225,14 +229,35 @@ impl Sealed {
         Ok(())
     }
 
+    /// Measures what each effort needs on a new graph, asked by this segment's vectors of either side.
+    fn calibrate(
+        &self,
+        disk: &Disk,
+        (side, vectors): (Side, &VectorsFile),
+        built: &Built,
+        plan: &Plan,
+    ) -> Result<EffortTable, StoreError> {
+        let started = std::time::Instant::now();
+        let open = |of: Side| -> Result<Option<VectorsFile>, StoreError> {
+            let file = self.entry.file(FileKind::Vectors, Some(of));
+            file.map(|file| VectorsFile::open(disk.dir(), file, self.entry.side_rows(of), self.dim)).transpose()
+        };
+        let asked = [open(Side::Image)?, open(Side::Text)?];
+        let job = Calibration { side, graph: built.view(), vectors, cancel: &plan.cancel };
+        let efforts = job.run([asked[0].as_ref(), asked[1].as_ref()])?;
+        tracing::info!(segment = self.entry.id, %side, seconds = started.elapsed().as_secs_f64(), "calibrated");
+        Ok(efforts)
+    }
+
     fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
         let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
         let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
-        write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built)
+        let efforts = self.calibrate(disk, (side, &vectors), &built, plan)?;
+        write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built, &efforts)
     }
 }
 
-fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, StoreError> {
+fn write_graph(disk: &Disk, id: FileId, built: &Built, efforts: &EffortTable) -> Result<FileEntry, StoreError> {
     let mut file = disk.create(id)?;
     file.begin(LEVEL0)?;
     file.put(bytemuck::cast_slice(&built.level0))?;
@@ -246,5 +271,7 @@ fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, Stor
     for level in &built.upper {
         file.put(bytemuck::cast_slice(&level.links))?;
     }
+    file.begin(EFFORTS)?;
+    file.put(&efforts.encode())?;
     file.finish(GraphLayout::numbers(built.level0.len() / built.width, built.entry, &built.facts))
 }

@@ -1,4 +1,4 @@
-//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
+//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced), `effort` (recall),
 //! `merge` (segments joined), `corruption` (what damage
 //! does).
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -6,6 +6,7 @@
 mod commit;
 mod corruption;
 mod dead;
+mod effort;
 mod graph;
 mod merge;
 mod support;
