@@ -160,12 +160,15 @@ fn width(nodes: usize, allowed: Option<&Allowed>, ef: usize) -> usize {
     if few { ef.saturating_mul(2) } else { ef }
 }
 
-/// Whether a beam of `ef` over the graph is expected to cost less than comparing every allowed row. A beam compares about ten rows
-/// per slot, and comparing rows one after the other costs less for each: four times less when they lie in one run. Walking around
-/// nodes that may not be found costs as much again: measured, a beam of 64 and a scan of 600 rows take the same time.
+/// Rows that are compared one by one rather than searched among others that may not be found. 2,000: they take about as long as
+/// the narrowest useful beam that walks around the others, whose recall is lowest when so few are strewn over a large graph.
+const FEW: usize = 2_000;
+
+/// Whether a beam of `ef` over the graph is expected to cost less than comparing every allowed row, which at about 0.1 us a row is what
+/// a beam of `ef` costs for four rows a slot when all may be found, and for twelve when it walks around others (`benches -- filters`).
 fn graph_is_cheaper(allowed: Option<&Allowed>, nodes: usize, ef: usize) -> bool {
     match allowed {
-        None => nodes > ef.saturating_mul(4),
-        Some(allowed) => allowed.count > ef.saturating_mul(if allowed.count < nodes / 10 * 9 { 10 } else { 4 }),
+        Some(allowed) if allowed.count < nodes / 10 * 9 => allowed.count > FEW.max(ef.saturating_mul(12)),
+        _ => allowed.map_or(nodes, |allowed| allowed.count) > ef.saturating_mul(4),
     }
 }

@@ -1,4 +1,4 @@
-//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced), `effort` (recall),
+//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced), `effort` (recall), `filter` (recall among some),
 //! `merge` (segments joined), `corruption` (what damage
 //! does).
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -7,6 +7,7 @@ mod commit;
 mod corruption;
 mod dead;
 mod effort;
+mod filter;
 mod graph;
 mod merge;
 mod support;
