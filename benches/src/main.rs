@@ -14,6 +14,7 @@
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
+//! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
@@ -26,6 +27,7 @@ mod parity;
 mod peers;
 mod process;
 mod results;
+mod scale;
 
 use std::path::PathBuf;
 
@@ -47,6 +49,8 @@ enum Name {
     Exact,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
+    /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
+    Scale,
 }
 
 #[derive(Parser, Debug)]
@@ -62,6 +66,9 @@ struct Args {
     /// For the child process that measures opening: open this pool, print what it took, end.
     #[arg(long, hide = true)]
     open_pool: Option<PathBuf>,
+    /// For the child process with little memory: wait for a line, ask this pool, print what it took, end.
+    #[arg(long, hide = true)]
+    scale_child: Option<PathBuf>,
     /// Where peers and generated data are kept.
     #[arg(long, env = "ANCHORITE_BENCH_CACHE", default_value = "target/benches")]
     cache: PathBuf,
@@ -73,12 +80,16 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.open_pool {
         return demo::open_pool(dir);
     }
+    if let Some(dir) = &args.scale_child {
+        return scale::in_child(dir);
+    }
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
+        Name::Scale => scale::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

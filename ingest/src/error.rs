@@ -167,6 +167,12 @@ pub enum SourceError {
         /// Its name.
         file: String,
     },
+    /// A file that was written to while it was read.
+    #[error("{file} changed while it was read; ingest it again when whatever writes it is through")]
+    Changed {
+        /// Its name.
+        file: String,
+    },
     /// A number in a file is above a limit.
     #[error("{file}: {what} is {found}; at most {max} is allowed")]
     Limit {

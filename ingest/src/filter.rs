@@ -21,6 +21,11 @@ pub struct Filters {
 }
 
 impl Filters {
+    /// Whether a row's fate depends on rows before it.
+    pub(crate) fn compares_rows(&self) -> bool {
+        self.drop_duplicates
+    }
+
     /// Why the row is not wanted, as far as that can be told before it is encoded.
     pub(crate) fn row(&self, row: &Row) -> Option<Reject> {
         let words = row.caption.as_ref().map(|caption| caption.split_whitespace().count());

@@ -16,10 +16,12 @@
 //! | `row.rs` | a row as its source gives it |
 //! | `rows.rs` | rows of sources without a pool: [`Rows`] |
 //! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
+//! | `reader.rs` | the thread that reads |
 //! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
+//! | `journal.rs`, `resume.rs` | how far each shard is; what earlier runs did, committed with the rows |
 //! | `plan.rs` | what a run would do: [`plan`] |
 //! | `filter.rs` | rows that the caller does not want |
-//! | `reject.rs` | rows refused: reasons and their list |
+//! | `reject.rs`, `reject_list.rs` | rows refused: reasons and their list |
 //! | `report.rs` | what was done, and how far it is |
 //! | `limits.rs`, `error.rs` | bounds; why a run ends early |
 //!
@@ -36,20 +38,25 @@
 
 mod error;
 mod filter;
+mod journal;
 mod limits;
 mod pipeline;
 mod plan;
 mod prepare;
+mod reader;
 mod reject;
+mod reject_list;
 mod report;
+mod resume;
 mod row;
 mod rows;
 mod source;
 
 pub use error::{IngestError, IngestFailure, SourceError};
 pub use filter::Filters;
+pub use journal::Earlier;
 pub use limits::Limits;
-pub use pipeline::{IngestJob, IngestOptions, Missing, Vectors, chunks_in_flight, ingest};
+pub use pipeline::{BadPart, IngestJob, IngestOptions, Missing, OnChange, Part, Vectors, chunks_in_flight, ingest};
 pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, holds_only_vectors, plan};
 pub use reject::{Reject, code};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, StageSeconds};

@@ -29,11 +29,15 @@ use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject, Row,
-    RowResult, SourceError, SourceUsed, VectorMode,
+    ColumnOptions, Earlier, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject,
+    Row, RowResult, SourceError, VectorMode,
+    journal::Journal,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
-    reject::{RejectsFile, code},
-    source::{self, Rows, Settings, Shard},
+    reader::{Begun, Read, read_all},
+    reject::{code, is_filter},
+    reject_list::{self, Listed, RejectList},
+    resume::{ListMark, Start, Watermark},
+    source::{self, Settings, Shard},
 };
 
 /// Where vectors come from.
@@ -67,6 +71,52 @@ pub enum Missing {
     KeepHalf,
 }
 
+/// Every `of`-th shard, from number `index` on: of several machines, one's part.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Part {
+    index: usize,
+    of: usize,
+}
+
+/// A part that is none.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no part; write i/n with i from 0 to n - 1, as in 0/4")]
+pub struct BadPart(String);
+
+impl std::str::FromStr for Part {
+    type Err = BadPart;
+
+    fn from_str(text: &str) -> Result<Self, BadPart> {
+        let numbers = text.split_once('/').and_then(|(i, n)| Some((i.trim().parse().ok()?, n.trim().parse().ok()?)));
+        let part = numbers.map(|(index, of)| Self { index, of }).filter(|part| part.index < part.of);
+        part.ok_or_else(|| BadPart(text.to_owned()))
+    }
+}
+
+impl Part {
+    fn keep<T>(self, all: &mut Vec<T>) {
+        let mut number = 0;
+        all.retain(|_| {
+            number += 1;
+            (number - 1) % self.of == self.index
+        });
+    }
+}
+
+/// What happens to a row whose key the pool has for another picture or caption.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnChange {
+    /// It takes the other's place if it is surely the same row: keys come from a key column, or the source was ingested before from
+    /// the same path. Else it is a reject: two datasets may well have files of one name (`data/train-00000-of-00001.parquet`), and
+    /// the second must not overwrite the first.
+    #[default]
+    SameSource,
+    /// It takes the other's place.
+    Upsert,
+    /// It is a reject.
+    Reject,
+}
+
 /// How to ingest.
 #[derive(Clone, Debug)]
 pub struct IngestOptions {
@@ -82,12 +132,21 @@ pub struct IngestOptions {
     pub workers: Option<NonZeroUsize>,
     /// Pictures or captions that the encoder gets at once. 16.
     pub batch: NonZeroUsize,
-    /// Accepted rows after which there is a commit before the end. 100,000: what a damaged file or a crash can cost.
+    /// Accepted rows after which there is a commit before the end. 100,000: each commit is a segment, and many small ones make
+    /// searching slower.
     pub commit_rows: u64,
+    /// Time after which there is a commit likewise. 15 minutes: what a crash can cost where encoding is slow.
+    pub commit_every: Duration,
+    /// Changed rows.
+    pub on_change: OnChange,
+    /// Sources that earlier runs have read.
+    pub earlier: Earlier,
     /// Rejects above which the outcome is [`Outcome::TooManyRejects`]; none means any number.
     pub max_rejects: Option<u64>,
     /// Where the list of rejects goes (parquet); none means nowhere.
     pub rejects: Option<PathBuf>,
+    /// The part of the shards that this run is for; none means all of them.
+    pub part: Option<Part>,
     /// The folder that the names of sources are relative to. None means that a source is called after its folder and itself.
     pub source_root: Option<PathBuf>,
     /// Bounds.
@@ -104,8 +163,12 @@ impl Default for IngestOptions {
             workers: None,
             batch: const { NonZeroUsize::new(16).expect("16 is not zero") },
             commit_rows: 100_000,
+            commit_every: Duration::from_secs(15 * 60),
+            on_change: OnChange::default(),
+            earlier: Earlier::default(),
             max_rejects: None,
             rejects: None,
+            part: None,
             source_root: None,
             limits: Limits::default(),
         }
@@ -144,12 +207,25 @@ pub fn ingest(
     cancel: &Cancel,
 ) -> Result<IngestReport, IngestFailure> {
     check(job)?;
-    let found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
-    let rejects = job.options.rejects.as_ref().map(|path| RejectsFile::create(path).map_err(|e| rejects_error(job.options, e)));
-    let mut desk = Desk::new(job, sink, progress, rejects.transpose()?);
+    let mut found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
+    if let Some(part) = job.options.part {
+        part.keep(&mut found.shards);
+    }
+    let settings = settings(job);
+    let watermark = Watermark::decode(sink.progress());
+    let (mark, list) = (watermark.list, job.options.rejects.as_deref());
+    let at_hand = reject_list::is_at_hand(list, mark);
+    let journal = Journal::new(watermark, &found.shards, &settings, job.options, at_hand);
+    let mut desk = Desk::new(job, sink, progress, journal);
+    desk.open_list(if at_hand { mark } else { ListMark::default() })?;
     (desk.report.sidecars, desk.report.owned_pictures) = (found.sidecars, found.owned_pictures);
-    let ended = desk.run(&found.shards, cancel);
+    let ended = desk.run(&found.shards, settings, cancel);
     desk.finish(ended, cancel)
+}
+
+fn settings(job: IngestJob<'_>) -> Settings {
+    let options = job.options;
+    Settings { columns: options.columns.clone(), mode: job.vectors.mode(), limits: options.limits.clone() }
 }
 
 fn check(job: IngestJob<'_>) -> Result<(), IngestError> {
@@ -171,22 +247,15 @@ fn rejects_error(options: &IngestOptions, source: std::io::Error) -> IngestError
     IngestError::Rejects { path: options.rejects.clone().unwrap_or_default(), source }
 }
 
-/// What the reader says.
-enum Read {
-    Total(u64),
-    Opened(SourceUsed),
-    /// The last source is through; what is known of it now.
-    Closed(SourceUsed),
-    Rows(Vec<RowResult>, Duration),
-    Failed(SourceError),
-}
-
 /// The caller's thread: everything that touches the sink, the report and the reject list.
 struct Desk<'a> {
     job: IngestJob<'a>,
     sink: &'a mut dyn PairSink,
     progress: &'a mut dyn Progress,
-    rejects: Option<RejectsFile>,
+    rejects: Option<RejectList>,
+    journal: Journal,
+    /// The shard whose rows come from the reader.
+    shard: usize,
     report: IngestReport,
     started: Instant,
     rows_total: Option<u64>,
@@ -195,6 +264,7 @@ struct Desk<'a> {
     /// Contents met in this run, likewise, when duplicates are dropped.
     contents: HashSet<[u8; 16]>,
     uncommitted: u64,
+    committed_at: Instant,
     /// Rows the encoder failed on one after another, and its last word.
     encoder_failures: u64,
     encoder_message: String,
@@ -229,18 +299,21 @@ impl Queues {
 }
 
 impl<'a> Desk<'a> {
-    fn new(job: IngestJob<'a>, sink: &'a mut dyn PairSink, progress: &'a mut dyn Progress, rejects: Option<RejectsFile>) -> Self {
+    fn new(job: IngestJob<'a>, sink: &'a mut dyn PairSink, progress: &'a mut dyn Progress, journal: Journal) -> Self {
         Self {
             job,
             sink,
             progress,
-            rejects,
+            rejects: None,
+            journal,
+            shard: 0,
             report: IngestReport::default(),
             started: Instant::now(),
             rows_total: None,
             met: HashSet::new(),
             contents: HashSet::new(),
             uncommitted: 0,
+            committed_at: Instant::now(),
             encoder_failures: 0,
             encoder_message: String::new(),
             next_to_admit: 0,
@@ -250,13 +323,34 @@ impl<'a> Desk<'a> {
         }
     }
 
+    /// Begins the reject list with what earlier runs listed and this one does not read again, and counts what they settled.
+    fn open_list(&mut self, mark: ListMark) -> Result<(), IngestError> {
+        let (rows, left_out) = self.journal.passed_over();
+        self.report.rows_read = rows;
+        self.report.rows_passed_over = rows;
+        self.report.already_present = rows - left_out.min(rows);
+        let Some(path) = &self.job.options.rejects else { return Ok(()) };
+        let (journal, report) = (&self.journal, &mut self.report);
+        let mut keep = |entry: &Listed| match journal.start_of(&entry.file) {
+            None => true,
+            Some(Start::First) => false,
+            Some(Start::After(_) | Start::Finished) => {
+                count_left_out(report, &entry.code);
+                true
+            }
+        };
+        let list = RejectList::create(path, mark, &mut keep).map_err(|e| rejects_error(self.job.options, e))?;
+        self.rejects = Some(list);
+        Ok(())
+    }
+
     /// Runs the threads until every row is decided, the run is cancelled, or it fails.
-    fn run(&mut self, shards: &[Shard], cancel: &Cancel) -> Result<(), IngestError> {
+    fn run(&mut self, shards: &[Shard], settings: Settings, cancel: &Cancel) -> Result<(), IngestError> {
         let options = self.job.options;
         let workers = options.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
         let most = chunks_in_flight(workers);
-        let settings =
-            Settings { columns: options.columns.clone(), mode: self.job.vectors.mode(), limits: options.limits.clone() };
+        let settings = Arc::new(settings);
+        let begun: Vec<Begun<'_>> = shards.iter().zip(self.journal.starts()).collect();
         let stop = Cancel::default();
         let workshop = Workshop {
             vectors: self.job.vectors,
@@ -271,7 +365,8 @@ impl<'a> Desk<'a> {
             let (rows_in, rows) = bounded(1);
             let (chunks, chunks_out) = bounded::<Chunk>(most);
             let (decided_in, decided) = bounded(most);
-            scope.spawn(move || read_all(shards, &Arc::new(settings), &rows_in));
+            let (begun, settings) = (&begun, &settings);
+            scope.spawn(move || read_all(begun, settings, &rows_in));
             for _ in 0..workers {
                 let (chunks, decided, workshop) = (chunks_out.clone(), decided_in.clone(), &workshop);
                 scope.spawn(move || work_all(workshop, &chunks, &decided));
@@ -320,18 +415,22 @@ impl<'a> Desk<'a> {
 
     fn take(&mut self, read: Read, queues: &Queues) -> Result<(), IngestError> {
         match read {
-            Read::Total(rows) => self.rows_total = Some(rows),
-            Read::Opened(source) => {
+            Read::Total(rows) => self.rows_total = Some(self.report.rows_passed_over + rows),
+            Read::Opened(shard, source) => {
+                self.shard = shard;
                 self.expected = Expected::of(&source.columns, self.job.vectors);
                 self.report.sources.push(source);
             }
-            Read::Closed(source) => {
+            Read::Closed(source, rows) => {
+                self.journal.close(self.shard, rows);
                 if let Some(last) = self.report.sources.last_mut() {
                     *last = source;
                 }
             }
-            Read::Rows(rows, time) => {
-                self.report.stages.reading += time.as_secs_f64();
+            Read::Rows(read) => {
+                self.report.stages.reading += read.time.as_secs_f64();
+                self.journal.read(self.shard, read.own);
+                let rows = read.rows;
                 match self.admit(rows)?.decided() {
                     Ok(decided) => self.settle(decided)?,
                     // The queue holds every chunk in flight, so this waits for nobody.
@@ -350,27 +449,38 @@ impl<'a> Desk<'a> {
     fn admit(&mut self, rows: Vec<RowResult>) -> Result<Chunk, IngestError> {
         let mut slots = Vec::with_capacity(rows.len());
         for row in rows {
-            slots.push(match row {
+            slots.push(match row.and_then(|row| Ok((self.key(&row)?, row))) {
                 Err(reject) => Slot::Decided(Decision::Rejected(reject)),
-                Ok(row) => match self.key(&row) {
-                    Err(reject) => Slot::Decided(Decision::Rejected(reject)),
-                    Ok(key) => match self.sink.content(&key)? {
-                        None => match self.duplicate(&row) {
-                            Some(reject) => Slot::Decided(Decision::Rejected(reject)),
-                            None => Slot::Todo { key, row: Box::new(row) },
-                        },
-                        Some(known) if known == row_content(&row, self.job.vectors) => {
-                            self.duplicate(&row);
-                            Slot::Decided(Decision::Present)
-                        }
-                        Some(_) => Slot::Decided(Decision::Rejected(changed(row.source, &key))),
-                    },
-                },
+                Ok((key, row)) => self.admit_row(key, row)?,
             });
         }
         let sequence = self.next_to_admit;
         self.next_to_admit += 1;
-        Ok(Chunk { sequence, slots, expected: self.expected })
+        Ok(Chunk { sequence, shard: self.shard, slots, expected: self.expected })
+    }
+
+    fn admit_row(&mut self, key: Key, row: Row) -> Result<Slot, IngestError> {
+        let known = self.sink.content(&key)?;
+        if known.is_some_and(|known| known == row_content(&row, self.job.vectors)) {
+            self.duplicate(&row);
+            return Ok(Slot::Decided(Decision::Present));
+        }
+        if known.is_some() && !self.may_replace() {
+            return Ok(Slot::Decided(Decision::Rejected(changed(row.source, &key))));
+        }
+        Ok(match self.duplicate(&row) {
+            Some(reject) => Slot::Decided(Decision::Rejected(reject)),
+            None => Slot::Todo { key, row: Box::new(row), replaces: known.is_some() },
+        })
+    }
+
+    /// Whether a changed row of the present shard takes the place of the pair that the pool has.
+    fn may_replace(&self) -> bool {
+        match self.job.options.on_change {
+            OnChange::Upsert => true,
+            OnChange::Reject => false,
+            OnChange::SameSource => self.job.options.columns.key.is_some() || self.journal.is_known_place(self.shard),
+        }
     }
 
     /// Notes the row's content; why the row is left out if that was met before.
@@ -406,16 +516,19 @@ impl<'a> Desk<'a> {
         self.waiting.insert(chunk.sequence, chunk);
         while let Some(chunk) = self.waiting.remove(&self.next_to_write) {
             self.next_to_write += 1;
-            self.write(chunk.decisions)?;
+            self.write(chunk.shard, chunk.decisions)?;
         }
         Ok(())
     }
 
-    fn write(&mut self, decisions: Vec<Decision>) -> Result<(), IngestError> {
+    fn write(&mut self, shard: usize, decisions: Vec<Decision>) -> Result<(), IngestError> {
+        let counted = self.journal.count(shard, &decisions);
         let mut accepted = Vec::new();
-        for decision in decisions {
+        for (at, decision) in decisions.into_iter().enumerate() {
             match decision {
                 Decision::Accepted(one) => accepted.push(*one),
+                // What will be read again would be listed again.
+                Decision::Rejected(_) if at >= counted => {}
                 Decision::Rejected(reject) => self.reject(reject)?,
                 Decision::Present => {
                     self.report.rows_read += 1;
@@ -425,7 +538,9 @@ impl<'a> Desk<'a> {
             }
         }
         self.append(accepted)?;
-        if self.uncommitted >= self.job.options.commit_rows.max(1) {
+        let options = self.job.options;
+        let due = self.uncommitted >= options.commit_rows.max(1) || self.committed_at.elapsed() >= options.commit_every;
+        if due && self.uncommitted > 0 {
             self.commit()?;
         }
         self.tell();
@@ -439,13 +554,15 @@ impl<'a> Desk<'a> {
         self.encoder_failures = 0;
         let truncated = accepted.iter().filter(|a| a.caption_truncated).count() as u64;
         let cut: u64 = accepted.iter().map(|a| a.fields_cut).sum();
+        let replaces = accepted.iter().any(|a| a.replaces);
         let pairs: Vec<_> = accepted.into_iter().map(|a| a.pair).collect();
         let start = Instant::now();
-        self.sink.append(&pairs)?;
+        let replaced = if replaces { self.sink.upsert(&pairs)?.replaced } else { self.sink.append(&pairs).map(|()| 0)? };
         self.report.stages.writing += start.elapsed().as_secs_f64();
         let report = &mut self.report;
         report.rows_read += pairs.len() as u64;
-        report.accepted += pairs.len() as u64;
+        report.accepted += pairs.len() as u64 - replaced;
+        report.replaced += replaced;
         report.images += pairs.iter().filter(|p| p.image.is_some()).count() as u64;
         report.truncated_captions += truncated;
         report.cut_fields += cut;
@@ -455,13 +572,7 @@ impl<'a> Desk<'a> {
 
     fn reject(&mut self, reject: Reject) -> Result<(), IngestError> {
         self.report.rows_read += 1;
-        let report = &mut self.report;
-        let (count, by_reason) = match reject.is_filtered() {
-            true => (&mut report.filtered, &mut report.filtered_by_reason),
-            false => (&mut report.rejected, &mut report.rejected_by_reason),
-        };
-        *count += 1;
-        *by_reason.entry(reject.code.to_owned()).or_default() += 1;
+        count_left_out(&mut self.report, reject.code);
         if reject.code == code::ENCODE_FAILED {
             self.encoder_failures += 1;
             self.encoder_message = reject.message.to_string();
@@ -479,13 +590,25 @@ impl<'a> Desk<'a> {
         Err(IngestError::EncoderFailing { rows: self.encoder_failures, last: self.encoder_message.clone() })
     }
 
+    /// The list first, then rows and watermark at once: what the list has beyond them, the next run drops.
     fn commit(&mut self) -> Result<(), IngestError> {
+        let listed = self.rejects.as_mut().map(RejectList::publish).transpose();
         let start = Instant::now();
-        let generation = self.sink.commit(&Cancel::default())?;
+        let generation = match &listed {
+            Ok(mark) => {
+                let progress = self.journal.watermark(*mark);
+                if self.uncommitted == 0 && progress == self.sink.progress() {
+                    return Ok(());
+                }
+                self.sink.commit_with(&progress, &Cancel::default())?
+            }
+            // The rows are kept under the old watermark: their sources are read again, and they are known.
+            Err(_) => self.sink.commit(&Cancel::default())?,
+        };
         self.report.stages.writing += start.elapsed().as_secs_f64();
         self.report.generation = Some(generation);
-        self.uncommitted = 0;
-        Ok(())
+        (self.uncommitted, self.committed_at) = (0, Instant::now());
+        listed.map(|_| ()).map_err(|e| rejects_error(self.job.options, e))
     }
 
     fn tell(&mut self) {
@@ -504,14 +627,14 @@ impl<'a> Desk<'a> {
     fn finish(mut self, ended: Result<(), IngestError>, cancel: &Cancel) -> Result<IngestReport, IngestFailure> {
         let ended = match ended {
             Err(IngestError::Store(error)) => Err(IngestError::Store(error)),
-            other => self.keep().and(other),
+            other => self.commit().and(other),
         };
         let took = self.started.elapsed();
         let mut report = self.report;
         report.seconds = took.as_secs_f64();
         report.images_per_second = per_second(report.images, took);
         report.outcome = outcome(&report, self.job.options, cancel);
-        let empty = report.rows_read == 0 && report.outcome == Outcome::Done;
+        let empty = report.rows_read == 0 && report.outcome == Outcome::Done && self.job.options.part.is_none();
         match ended {
             Ok(()) if empty => {
                 let sources = report.sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -521,16 +644,16 @@ impl<'a> Desk<'a> {
             Err(error) => Err(IngestFailure { error, report: Some(Box::new(report)) }),
         }
     }
+}
 
-    fn keep(&mut self) -> Result<(), IngestError> {
-        if self.uncommitted > 0 {
-            self.commit()?;
-        }
-        match self.rejects.take() {
-            Some(list) => list.finish().map_err(|e| rejects_error(self.job.options, e)),
-            None => Ok(()),
-        }
-    }
+/// Counts a row that was rejected or filtered out.
+fn count_left_out(report: &mut IngestReport, code: &str) {
+    let (count, by_reason) = match is_filter(code) {
+        true => (&mut report.filtered, &mut report.filtered_by_reason),
+        false => (&mut report.rejected, &mut report.rejected_by_reason),
+    };
+    *count += 1;
+    *by_reason.entry(code.to_owned()).or_default() += 1;
 }
 
 fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> Outcome {
@@ -551,7 +674,7 @@ fn per_second(count: u64, time: Duration) -> f64 {
 fn changed(source: SourceRef, key: &Key) -> Reject {
     let message = format!(
         "the pool has pair {key}, made from another picture or caption; if this is another file of the same name, ingest it under \
-         another name, and if the row was changed, ingest it into a new pool"
+         another name (--source-root), and if the row was changed, let it take the other's place with --on-change upsert"
     );
     Reject::new(source, code::KEY_CHANGED, message)
 }
@@ -561,69 +684,6 @@ pub(crate) fn derived_key(source: &SourceRef) -> Key {
     let digest = Sha256::new().chain_update(&source.file).chain_update([0]).chain_update(source.row.to_le_bytes()).finalize();
     let hex: String = digest.iter().take(16).map(|byte| format!("{byte:02x}")).collect();
     Key::new(hex).expect("32 hexadecimal digits are a key")
-}
-
-/// The reader's thread. Ends when it is through, when a source fails, or when nobody listens any more.
-fn read_all(shards: &[Shard], settings: &Arc<Settings>, out: &Sender<Read>) {
-    let read = || -> Result<(), SourceError> {
-        if let Some(total) = total_rows(shards, settings)
-            && out.send(Read::Total(total)).is_err()
-        {
-            return Ok(());
-        }
-        for shard in shards {
-            let mut rows = shard.open(settings)?;
-            let used = |rows: &dyn Rows| SourceUsed {
-                name: shard.name.clone(),
-                rows: rows.rows().unwrap_or(0),
-                columns: rows.columns(),
-            };
-            if out.send(Read::Opened(used(&*rows))).is_err()
-                || !read_shard(&mut *rows, &settings.limits, out)?
-                || out.send(Read::Closed(used(&*rows))).is_err()
-            {
-                return Ok(());
-            }
-        }
-        Ok(())
-    };
-    if let Err(error) = read() {
-        // Nobody listening means the run has ended for another reason.
-        let _ = out.send(Read::Failed(error));
-    }
-}
-
-/// Rows by all headers; none when one cannot be read, which is reported when its turn comes.
-fn total_rows(shards: &[Shard], settings: &Arc<Settings>) -> Option<u64> {
-    shards.iter().map(|shard| shard.rows(settings)).sum()
-}
-
-/// Sends the shard's rows in chunks; says whether somebody still listens.
-fn read_shard(rows: &mut dyn Rows, limits: &Limits, out: &Sender<Read>) -> Result<bool, SourceError> {
-    let mut chunk: Vec<RowResult> = Vec::new();
-    let (mut bytes, mut time) = (0, Duration::ZERO);
-    loop {
-        let start = Instant::now();
-        let next = rows.next_rows();
-        time += start.elapsed();
-        let more = match next {
-            Ok(Some(more)) => more,
-            end => {
-                let listening = chunk.is_empty() || out.send(Read::Rows(chunk, time)).is_ok();
-                return end.map(|_| listening);
-            }
-        };
-        for row in more {
-            bytes += row.as_ref().map_or(0, Row::bytes);
-            chunk.push(row);
-            if chunk.len() >= limits.chunk_rows || bytes >= limits.chunk_bytes {
-                bytes = 0;
-                if out.send(Read::Rows(std::mem::take(&mut chunk), std::mem::take(&mut time))).is_err() {
-                    return Ok(false);
-                }
-            }
-        }
-    }
 }
 
 /// A worker's thread. Ends when there are no more chunks, or when nobody takes what it has.

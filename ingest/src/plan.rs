@@ -232,10 +232,10 @@ impl Sample {
 
 fn chunk(rows: impl Iterator<Item = RowResult>, expected: Expected) -> Chunk {
     let slot = |row: RowResult| match row {
-        Ok(row) => Slot::Todo { key: derived_key(&row.source), row: Box::new(row) },
+        Ok(row) => Slot::Todo { key: derived_key(&row.source), row: Box::new(row), replaces: false },
         Err(reject) => Slot::Decided(Decision::Rejected(reject)),
     };
-    Chunk { sequence: 0, slots: rows.map(slot).collect(), expected }
+    Chunk { sequence: 0, shard: 0, slots: rows.map(slot).collect(), expected }
 }
 
 fn stored_bytes(pair: &Pair) -> u64 {

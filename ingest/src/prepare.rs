@@ -14,7 +14,7 @@ use crate::{ColumnsUsed, Filters, Missing, Reject, Row, Vectors, reject::code};
 
 /// A row on its way: to be worked on, or decided already.
 pub(crate) enum Slot {
-    Todo { key: Key, row: Box<Row> },
+    Todo { key: Key, row: Box<Row>, replaces: bool },
     Decided(Decision),
 }
 
@@ -32,12 +32,16 @@ pub(crate) enum Decision {
 pub(crate) struct Accepted {
     pub(crate) pair: Pair,
     pub(crate) caption_truncated: bool,
+    /// The pool has its key for other content.
+    pub(crate) replaces: bool,
     pub(crate) fields_cut: u64,
 }
 
 /// Rows that travel together, from one shard.
 pub(crate) struct Chunk {
     pub(crate) sequence: u64,
+    /// Number of its shard.
+    pub(crate) shard: usize,
     pub(crate) slots: Vec<Slot>,
     pub(crate) expected: Expected,
 }
@@ -62,6 +66,7 @@ impl Expected {
 /// A chunk whose rows are all decided.
 pub(crate) struct DecidedChunk {
     pub(crate) sequence: u64,
+    pub(crate) shard: usize,
     pub(crate) decisions: Vec<Decision>,
     pub(crate) preparing: Duration,
     pub(crate) encoding: Duration,
@@ -75,7 +80,8 @@ impl Chunk {
         }
         let decision = |slot| if let Slot::Decided(decision) = slot { decision } else { Decision::Unfinished };
         let decisions = self.slots.into_iter().map(decision).collect();
-        Ok(DecidedChunk { sequence: self.sequence, decisions, preparing: Duration::ZERO, encoding: Duration::ZERO })
+        let (sequence, shard) = (self.sequence, self.shard);
+        Ok(DecidedChunk { sequence, shard, decisions, preparing: Duration::ZERO, encoding: Duration::ZERO })
     }
 }
 
@@ -96,6 +102,7 @@ struct Item {
     position: usize,
     key: Key,
     row: Row,
+    replaces: bool,
     tokens: Option<Tokens>,
     image: Option<Vec<f32>>,
     text: Option<Vec<f32>>,
@@ -121,11 +128,11 @@ impl Workshop<'_> {
         for (position, slot) in chunk.slots.into_iter().enumerate() {
             match slot {
                 Slot::Decided(decision) => decisions.push(decision),
-                Slot::Todo { key, row } => {
+                Slot::Todo { key, row, replaces } => {
                     decisions.push(Decision::Unfinished);
                     let missing = missing_part(&row, self.vectors, self.missing, expected);
                     let reject = missing.or_else(|| self.filters.row(&row));
-                    items.push(Item { position, key, row: *row, tokens: None, image: None, text: None, reject });
+                    items.push(Item { position, key, row: *row, replaces, tokens: None, image: None, text: None, reject });
                 }
             }
         }
@@ -145,7 +152,7 @@ impl Workshop<'_> {
         }
         let encoding = encoding.unwrap_or_default();
         let preparing = start.elapsed().saturating_sub(encoding);
-        Ok(DecidedChunk { sequence: chunk.sequence, decisions, preparing, encoding })
+        Ok(DecidedChunk { sequence: chunk.sequence, shard: chunk.shard, decisions, preparing, encoding })
     }
 
     /// Time spent in the encoder; none when cancelled half-way.
@@ -241,7 +248,7 @@ impl Workshop<'_> {
             picture: row.picture.filter(|_| self.store_pictures),
         };
         let caption_truncated = item.tokens.is_some_and(|tokens| tokens.truncated);
-        Decision::Accepted(Box::new(Accepted { pair, caption_truncated, fields_cut: row.fields_cut }))
+        Decision::Accepted(Box::new(Accepted { pair, caption_truncated, replaces: item.replaces, fields_cut: row.fields_cut }))
     }
 }
 

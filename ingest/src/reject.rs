@@ -1,19 +1,8 @@
-//! Rows that were not ingested: their reasons, and the file that lists them.
-//!
-//! The list streams to a temporary file beside its place and takes the place by rename, so that a reader sees the old list
-//! or the whole new one, and memory does not grow with the number of rejects.
+//! Rows that were not ingested, and why. `reject_list.rs` has the file that lists them.
 
-use std::{
-    borrow::Cow,
-    fs::{self, File},
-    io,
-    path::{Path, PathBuf},
-    sync::Arc,
-};
+use std::borrow::Cow;
 
 use anchorite_index::SourceRef;
-use arrow_array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
-use parquet::arrow::ArrowWriter;
 
 /// One row that was not ingested.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -34,8 +23,13 @@ impl Reject {
     /// Whether the row was filtered out at the caller's wish, and nothing is wrong with it.
     #[must_use]
     pub fn is_filtered(&self) -> bool {
-        self.code.starts_with("filtered_")
+        is_filter(self.code)
     }
+}
+
+/// Whether the code is a filter's.
+pub(crate) fn is_filter(code: &str) -> bool {
+    code.starts_with("filtered_")
 }
 
 /// A reject whose row is not known yet at the place where it is found out.
@@ -110,75 +104,4 @@ pub mod code {
     pub const FILTERED_CLIP_SCORE: &str = "filtered_clip_score";
     /// The encoder failed on this row alone.
     pub const ENCODE_FAILED: &str = "encode_failed";
-}
-
-/// Rows held before they are written to the list.
-const BATCH: usize = 1_024;
-
-/// The reject list while it is written.
-pub(crate) struct RejectsFile {
-    path: PathBuf,
-    unfinished: PathBuf,
-    writer: Option<ArrowWriter<File>>,
-    pending: Vec<Reject>,
-}
-
-impl RejectsFile {
-    pub(crate) fn create(path: &Path) -> io::Result<Self> {
-        let name = path.file_name().ok_or_else(|| io::Error::other("the reject list's path has no file name"))?;
-        let unfinished = path.with_file_name(format!(".{}.{}.unfinished", name.to_string_lossy(), std::process::id()));
-        let file = File::create(&unfinished)?;
-        let empty = columns(&[]).map_err(io::Error::other)?;
-        let writer = ArrowWriter::try_new(file, empty.schema(), None).map_err(io::Error::other)?;
-        Ok(Self { path: path.to_owned(), unfinished, writer: Some(writer), pending: Vec::new() })
-    }
-
-    pub(crate) fn add(&mut self, reject: Reject) -> io::Result<()> {
-        self.pending.push(reject);
-        if self.pending.len() < BATCH { Ok(()) } else { self.flush() }
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        let batch = columns(&self.pending).map_err(io::Error::other)?;
-        self.pending.clear();
-        match &mut self.writer {
-            Some(writer) => writer.write(&batch).map_err(io::Error::other),
-            None => Ok(()),
-        }
-    }
-
-    /// Puts the list in its place, over an earlier one.
-    pub(crate) fn finish(mut self) -> io::Result<()> {
-        self.flush()?;
-        if let Some(writer) = self.writer.take() {
-            writer.into_inner().map_err(io::Error::other)?.sync_all()?;
-            fs::rename(&self.unfinished, &self.path)?;
-            sync_folder_of(&self.path)?;
-        }
-        Ok(())
-    }
-}
-
-impl Drop for RejectsFile {
-    fn drop(&mut self) {
-        if self.writer.is_some() {
-            // Unfinished: the earlier list stays. A failure here leaves a hidden file behind, nothing worse.
-            let _ = fs::remove_file(&self.unfinished);
-        }
-    }
-}
-
-fn sync_folder_of(path: &Path) -> io::Result<()> {
-    let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(folder)?.sync_all()
-}
-
-fn columns(rejects: &[Reject]) -> Result<RecordBatch, arrow_schema::ArrowError> {
-    let text = |f: fn(&Reject) -> &str| Arc::new(StringArray::from_iter_values(rejects.iter().map(f))) as ArrayRef;
-    RecordBatch::try_from_iter([
-        ("source_file", text(|r| &r.source.file)),
-        ("row", Arc::new(UInt64Array::from_iter_values(rejects.iter().map(|r| r.source.row))) as ArrayRef),
-        ("code", text(|r| r.code)),
-        ("message", text(|r| &r.message)),
-    ])
 }

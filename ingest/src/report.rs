@@ -44,7 +44,8 @@ pub struct StageSeconds {
     pub writing: f64,
 }
 
-/// What a run did. `rows_read == accepted + rejected + filtered + already_present`, always.
+/// What a run did. `rows_read == accepted + replaced + rejected + filtered + already_present`, always. Rows that earlier runs settled and
+/// that were therefore not read again ([`IngestReport::rows_passed_over`]) count as if they had been.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct IngestReport {
     /// How it ended; [`Outcome::Done`] in the report of a failure means nothing.
@@ -55,6 +56,12 @@ pub struct IngestReport {
     pub accepted: u64,
     /// Rows whose key the pool had already; they were left as they are.
     pub already_present: u64,
+    /// Pairs that took the place of others of the same key, whose rows had changed.
+    #[serde(default)]
+    pub replaced: u64,
+    /// Rows that were not read, since an earlier run had settled them and their file is as it was.
+    #[serde(default)]
+    pub rows_passed_over: u64,
     /// Rows refused.
     pub rejected: u64,
     /// The same by reason.

@@ -12,7 +12,8 @@ use std::{
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{Cancel, PairStore};
 use anchorite_ingest::{
-    IngestError, IngestJob, IngestOptions, Limits, NoProgress, Outcome, ProgressUpdate, Vectors, chunks_in_flight, ingest,
+    IngestError, IngestJob, IngestOptions, Limits, NoProgress, OnChange, Outcome, ProgressUpdate, Vectors, chunks_in_flight,
+    ingest,
 };
 use proptest::prelude::*;
 use support::{
@@ -130,14 +131,12 @@ fn ingesting_again_adds_nothing_and_encodes_nothing() {
     assert_eq!(records(&store), before);
 }
 
-/// A row is known by its file's name and its number: other content under a known name must neither replace the pair nor be
-/// passed over in silence.
 #[test]
-fn other_content_under_a_known_name_is_listed_and_changes_nothing() {
+fn changed_rows_that_may_replace_nothing_are_listed_and_change_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let (file, rejects) = (folder.path().join("a.parquet"), folder.path().join("rejects.parquet"));
     let (mut store, encoder) = (store(), encoder());
-    let options = IngestOptions { rejects: Some(rejects.clone()), ..workers(2) };
+    let options = IngestOptions { rejects: Some(rejects.clone()), on_change: OnChange::Reject, ..workers(2) };
     let sources = [file.clone()];
     let mut again = |pictures: [usize; 3], captions: [&str; 3]| {
         let columns = vec![("image", binary(pictures.map(|i| Some(jpeg(i))))), ("caption", text(captions.map(Some)))];

@@ -8,17 +8,18 @@ use std::{
 use anchorite::{
     encoder::{Encode, Encoder},
     index::{
-        BuildParams, Builder, Spec,
+        BuildParams, Builder, Cancel, Spec,
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
-        ColumnChoice, ColumnOptions, Estimate, Filters, IngestJob, IngestOptions, IngestReport, Missing, Outcome, ProgressUpdate,
-        Vectors, holds_only_vectors, ingest, plan,
+        ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, IngestFailure, IngestJob, IngestOptions, IngestReport, Missing,
+        OnChange, Outcome, Part, ProgressUpdate, Vectors, holds_only_vectors, ingest, plan,
     },
 };
 use anyhow::{Context, Result, bail};
 use clap::builder::FalseyValueParser;
 
+use super::tasks;
 use crate::{
     exit::Exit,
     interrupt,
@@ -32,12 +33,33 @@ const CHECKED_ROWS: usize = 8;
 
 /// What builds a segment's graph.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum GraphBuilder {
+pub(crate) enum GraphBuilder {
     /// The crate hnsw_rs.
     #[default]
     HnswRs,
     /// Our own inserter.
     Own,
+}
+
+impl From<GraphBuilder> for Builder {
+    fn from(builder: GraphBuilder) -> Self {
+        match builder {
+            GraphBuilder::HnswRs => Self::HnswRs,
+            GraphBuilder::Own => Self::Own,
+        }
+    }
+}
+
+/// What becomes of changed rows.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Changed {
+    /// Replace what is surely the same row, reject others.
+    #[default]
+    SameSource,
+    /// Replace.
+    Upsert,
+    /// Reject.
+    Reject,
 }
 
 /// The pool that is filled.
@@ -53,8 +75,14 @@ pub(crate) struct Target<'a> {
 pub(crate) struct Args {
     /// Parquet files, WebDataset tars, tables (CSV, TSV, JSON lines), folders of these or of pictures with captions beside them,
     /// clip-retrieval folders, and patterns such as 'cc3m/{00000..00331}.tar' or 'data/**/*.parquet'.
-    #[arg(required = true)]
+    #[arg(required_unless_present = "tasks")]
     sources: Vec<PathBuf>,
+    /// Take the names of shards from standard input, one a line, and print a JSON line for each when its rows are safe in the pool.
+    #[arg(long, value_name = "-", value_parser = ["-"], conflicts_with_all = ["sources", "dry_run", "part"])]
+    tasks: Option<String>,
+    /// Ingest every n-th file only, beginning with number i (from 0): of n machines, each its part. Pools are put together afterwards.
+    #[arg(long = "shard", env = "ANCHORITE_SHARD", value_name = "I/N")]
+    part: Option<Part>,
     /// The pool's folder; made when missing.
     #[arg(long, env = "ANCHORITE_POOL", value_name = "DIR")]
     pool: PathBuf,
@@ -100,6 +128,16 @@ pub(crate) struct Args {
     /// Leave out rows whose picture and caption an earlier row of this run has, byte by byte.
     #[arg(long, env = "ANCHORITE_DROP_DUPLICATES", value_parser = FalseyValueParser::new())]
     drop_duplicates: bool,
+    /// What happens to a row whose key the pool has for another picture or caption: it takes the other's place (upsert), is rejected
+    /// (reject), or the first if it is surely the same row (same-source): by key column, or from the same path as before.
+    #[arg(long, env = "ANCHORITE_ON_CHANGE", value_enum, default_value_t)]
+    on_change: Changed,
+    /// Read sources again that an earlier run has finished; brings back pairs that were deleted.
+    #[arg(long, env = "ANCHORITE_READ_AGAIN", value_parser = FalseyValueParser::new())]
+    read_again: bool,
+    /// Rows after which what was accepted is made safe; beside that, it is every 15 minutes and at the end. Default: 100000.
+    #[arg(long, env = "ANCHORITE_COMMIT_ROWS", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    commit_rows: Option<u64>,
     /// What builds the graph: hnsw-rs, or own, which takes a third of the time for nearly the same recall.
     #[arg(long, env = "ANCHORITE_BUILDER", value_enum, default_value_t)]
     builder: GraphBuilder,
@@ -124,7 +162,8 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let options = args.options();
-    let ready = args.names_vectors() || holds_only_vectors(&args.sources)?;
+    // Of names that are still to come nothing can be told.
+    let ready = args.names_vectors() || args.tasks.is_none() && holds_only_vectors(&args.sources)?;
     let encoder = match (&args.model.model, ready, &args.vectors_from) {
         (_, true, Some(_)) => None,
         (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
@@ -138,6 +177,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         Some(encoder) if !ready => Vectors::Encode(&**encoder),
         _ => Vectors::Ready { dim: Some(spec.dim) },
     };
+    if args.tasks.is_some() {
+        return tasks::run(&mut Filling::open(&args.target(&spec), vectors, &options)?, args.max_rejects);
+    }
     let report = fill(&args.sources, &args.target(&spec), vectors, &options)?;
     if args.json {
         json(&report)?;
@@ -184,17 +226,21 @@ impl Args {
             workers: Some(self.model.thread_count()),
             max_rejects: self.max_rejects,
             source_root: self.source_root.clone(),
+            part: self.part,
+            on_change: match self.on_change {
+                Changed::SameSource => OnChange::SameSource,
+                Changed::Upsert => OnChange::Upsert,
+                Changed::Reject => OnChange::Reject,
+            },
+            earlier: if self.read_again { Earlier::ReadAgain } else { Earlier::GoOn },
+            commit_rows: self.commit_rows.unwrap_or(IngestOptions::default().commit_rows),
             rejects: Some(self.rejects.clone().unwrap_or_else(|| rejects_beside(&self.pool))),
             ..IngestOptions::default()
         }
     }
 
     fn target<'a>(&'a self, spec: &'a Spec) -> Target<'a> {
-        let builder = match self.builder {
-            GraphBuilder::HnswRs => Builder::HnswRs,
-            GraphBuilder::Own => Builder::Own,
-        };
-        Target { dir: &self.pool, spec, builder }
+        Target { dir: &self.pool, spec, builder: self.builder.into() }
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
@@ -216,38 +262,65 @@ pub(crate) fn rejects_beside(dir: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Ingests `sources` into the pool `dir`, showing progress.
+/// A pool that is open for filling, with its progress on the terminal.
+pub(crate) struct Filling<'a> {
+    writer: PoolWriter,
+    vectors: Vectors<'a>,
+    options: &'a IngestOptions,
+    building: Arc<Shown>,
+    cancel: Cancel,
+}
+
+impl<'a> Filling<'a> {
+    /// Opens the pool; from now on Ctrl-C is a wish to end well. Call once.
+    pub(crate) fn open(target: &Target<'_>, vectors: Vectors<'a>, options: &'a IngestOptions) -> Result<Self> {
+        let Target { dir, spec, builder } = *target;
+        let cancel = interrupt::on_signal()?;
+        let building = Arc::new(Shown::new("index"));
+        let built = Arc::clone(&building);
+        let on_build: anchorite::index::pool::ProgressReport =
+            Arc::new(move |at| built.at(at.done, at.total, &format!("{} graph", at.side)));
+        let build = BuildParams { builder, ..BuildParams::default() };
+        let model = match vectors {
+            Vectors::Encode(encoder) => encoder.name().to_owned(),
+            Vectors::Ready { .. } => String::new(),
+        };
+        let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
+        let writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
+        Ok(Self { writer, vectors, options, building, cancel })
+    }
+
+    /// Raised by Ctrl-C.
+    pub(crate) fn cancel(&self) -> &Cancel {
+        &self.cancel
+    }
+
+    /// Ingests `sources`, showing progress.
+    pub(crate) fn ingest(&mut self, sources: &[PathBuf]) -> Result<IngestReport, IngestFailure> {
+        let shown = Shown::new("ingest");
+        let mut progress = |at: &ProgressUpdate| {
+            let remark = format!("{:.1} rows/s, {} rejected", at.rows_per_second, at.rejected);
+            shown.at(at.rows_done, at.rows_total.unwrap_or(0), &remark);
+        };
+        let job = IngestJob { sources, vectors: self.vectors, options: self.options };
+        let result = ingest(job, &mut self.writer, &mut progress, &self.cancel);
+        shown.finish();
+        self.building.finish();
+        if matches!(&result, Ok(report) if report.outcome == Outcome::Interrupted) {
+            say("interrupted: what was accepted is in the pool; the same command again does the rest");
+        }
+        result
+    }
+}
+
+/// Ingests `sources` into the pool, showing progress.
 pub(crate) fn fill(
     sources: &[PathBuf],
     target: &Target<'_>,
     vectors: Vectors<'_>,
     options: &IngestOptions,
 ) -> Result<IngestReport> {
-    let Target { dir, spec, builder } = *target;
-    let cancel = interrupt::on_signal()?;
-    let building = Arc::new(Shown::new("index"));
-    let built = Arc::clone(&building);
-    let on_build: anchorite::index::pool::ProgressReport =
-        Arc::new(move |at| built.at(at.done, at.total, &format!("{} graph", at.side)));
-    let build = BuildParams { builder, ..BuildParams::default() };
-    let model = match vectors {
-        Vectors::Encode(encoder) => encoder.name().to_owned(),
-        Vectors::Ready { .. } => String::new(),
-    };
-    let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
-    let mut writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
-    let shown = Shown::new("ingest");
-    let mut progress = |at: &ProgressUpdate| {
-        let remark = format!("{:.1} rows/s, {} rejected", at.rows_per_second, at.rejected);
-        shown.at(at.rows_done, at.rows_total.unwrap_or(0), &remark);
-    };
-    let result = ingest(IngestJob { sources, vectors, options }, &mut writer, &mut progress, &cancel);
-    shown.finish();
-    building.finish();
-    if matches!(&result, Ok(report) if report.outcome == Outcome::Interrupted) {
-        say("interrupted: what was accepted is in the pool; the same command again does the rest");
-    }
-    result.map_err(|failure| {
+    Filling::open(target, vectors, options)?.ingest(sources).map_err(|failure| {
         if let Some(report) = &failure.report {
             say(&format!("kept before the failure: {} pairs, {} rejected", report.accepted, report.rejected));
         }
@@ -261,6 +334,12 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
         "{} rows: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
         report.rows_read, report.accepted, report.already_present, report.rejected, report.seconds, report.images_per_second
     ));
+    if report.replaced > 0 {
+        line(&format!("{} pairs were replaced, since their rows had changed", report.replaced));
+    }
+    if report.rows_passed_over > 0 {
+        line(&format!("{} rows of unchanged files were settled by earlier runs and not read again", report.rows_passed_over));
+    }
     if report.filtered > 0 {
         line(&format!("{} rows were filtered out", report.filtered));
     }

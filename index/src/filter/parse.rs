@@ -69,7 +69,9 @@ fn column(name: &str) -> Column {
 /// The name that means this column.
 pub(super) fn column_name(column: &Column) -> String {
     match column {
-        Column::Field(name) if name.starts_with(FIELDS) || RESERVED.iter().any(|(reserved, _)| reserved == name) => {
+        Column::Field(name)
+            if name.is_empty() || name.starts_with(FIELDS) || RESERVED.iter().any(|(reserved, _)| reserved == name) =>
+        {
             format!("{FIELDS}{name}")
         }
         Column::Field(name) => name.clone(),

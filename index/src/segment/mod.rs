@@ -30,4 +30,4 @@ pub(crate) use hits::{Beam, PreparedQuery};
 pub(crate) use reader::Segment;
 pub(crate) use scan::exact;
 pub(crate) use select::Selection;
-pub(crate) use writer::{Pending, Sealed};
+pub(crate) use writer::{Pending, Sealed, build_graph};

@@ -5,6 +5,7 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
+    time::Instant,
 };
 
 use half::f16;
@@ -221,40 +222,37 @@ impl Sealed {
     pub(crate) fn build_graphs(&mut self, disk: &Disk, plan: &Plan) -> Result<(), StoreError> {
         for side in Side::ALL {
             let there = self.entry.file(FileKind::Graph, Some(side)).is_some();
-            if let (false, Some(vectors)) = (there, self.entry.file(FileKind::Vectors, Some(side)).copied()) {
-                let file = self.build_graph(disk, plan, side, &vectors)?;
+            if !there && self.entry.side_rows(side) > 0 {
+                let file = build_graph(disk, &self.entry, side, 0, (self.dim, plan))?;
                 self.entry.files.push(file);
             }
         }
         Ok(())
     }
+}
 
-    /// Measures what each effort needs on a new graph, asked by this segment's vectors of either side.
-    fn calibrate(
-        &self,
-        disk: &Disk,
-        (side, vectors): (Side, &VectorsFile),
-        built: &Built,
-        plan: &Plan,
-    ) -> Result<EffortTable, StoreError> {
-        let started = std::time::Instant::now();
-        let open = |of: Side| -> Result<Option<VectorsFile>, StoreError> {
-            let file = self.entry.file(FileKind::Vectors, Some(of));
-            file.map(|file| VectorsFile::open(disk.dir(), file, self.entry.side_rows(of), self.dim)).transpose()
-        };
-        let asked = [open(Side::Image)?, open(Side::Text)?];
-        let job = Calibration { side, graph: built.view(), vectors, cancel: &plan.cancel };
-        let efforts = job.run([asked[0].as_ref(), asked[1].as_ref()])?;
-        tracing::info!(segment = self.entry.id, %side, seconds = started.elapsed().as_secs_f64(), "calibrated");
-        Ok(efforts)
-    }
-
-    fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
-        let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
-        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
-        let efforts = self.calibrate(disk, (side, &vectors), &built, plan)?;
-        write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built, &efforts)
-    }
+/// Builds and calibrates the graph of one side of a segment from its vectors. The file has the revision `generation`: 0 when it is
+/// written with its segment.
+pub(crate) fn build_graph(
+    disk: &Disk,
+    segment: &SegmentEntry,
+    side: Side,
+    generation: u64,
+    (dim, plan): (usize, &Plan),
+) -> Result<FileEntry, StoreError> {
+    let open = |of: Side| -> Result<Option<VectorsFile>, StoreError> {
+        let file = segment.file(FileKind::Vectors, Some(of));
+        file.map(|file| VectorsFile::open(disk.dir(), file, segment.side_rows(of), dim)).transpose()
+    };
+    let asked = [open(Side::Image)?, open(Side::Text)?];
+    let vectors = asked[side_index(side)].as_ref().ok_or_else(|| segment.missing("vectors"))?;
+    let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
+    let started = Instant::now();
+    let job = Calibration { side, graph: built.view(), vectors, cancel: &plan.cancel };
+    let efforts = job.run([asked[0].as_ref(), asked[1].as_ref()])?;
+    tracing::info!(segment = segment.id, %side, seconds = started.elapsed().as_secs_f64(), "calibrated");
+    let id = FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) };
+    write_graph(disk, id, &built, &efforts)
 }
 
 fn write_graph(disk: &Disk, id: FileId, built: &Built, efforts: &EffortTable) -> Result<FileEntry, StoreError> {

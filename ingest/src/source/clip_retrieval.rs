@@ -164,6 +164,10 @@ impl ClipRows {
 }
 
 impl Rows for ClipRows {
+    fn are_own(&self) -> bool {
+        true
+    }
+
     fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
         let count = ROWS_AT_ONCE.min(usize::try_from(self.rows - self.row).unwrap_or(ROWS_AT_ONCE));
         if count == 0 {

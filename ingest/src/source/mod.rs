@@ -37,7 +37,7 @@ use std::{path::PathBuf, sync::Arc};
 
 use anchorite_index::Value;
 
-use crate::{Limits, RowResult, SourceError};
+use crate::{Limits, RowResult, SourceError, resume::digest};
 use clip_retrieval::{ClipRows, Partition};
 use columns::{ColumnOptions, ColumnsUsed};
 use parquet::{ParquetRows, Purpose};
@@ -113,6 +113,16 @@ pub(crate) trait Rows {
     fn position(&self) -> Option<(u64, u64)> {
         None
     }
+
+    /// Passes over at most `rows` rows where that is cheaper than reading them; says how many. Only before the first row.
+    fn skip_some(&mut self, _rows: u64) -> u64 {
+        0
+    }
+
+    /// Whether every row so far came from the shard's own files, so that these say whether it has changed.
+    fn are_own(&self) -> bool {
+        false
+    }
 }
 
 impl Shard {
@@ -142,6 +152,29 @@ impl Shard {
             ShardKind::Parquet(path) | ShardKind::Tar(path) | ShardKind::Table(path) => Some(path.metadata().ok()?.len()),
             ShardKind::Pictures(..) | ShardKind::ClipRetrieval(_) => None,
         }
+    }
+
+    /// A digest of the length and the time of the last change of each of its files; none where it is no file, or cannot be
+    /// looked at. Whoever puts other bytes of the same length into a file and sets its time back is not noticed.
+    pub(crate) fn state(&self) -> Option<[u8; 8]> {
+        let files: Vec<&PathBuf> = match &self.kind {
+            ShardKind::Parquet(path) | ShardKind::Tar(path) | ShardKind::Table(path) => vec![path],
+            ShardKind::Pictures(..) => return None,
+            ShardKind::ClipRetrieval(parts) => [&parts.image, &parts.text, &parts.metadata].into_iter().flatten().collect(),
+        };
+        let mut states = Vec::new();
+        for file in files {
+            let info = file.metadata().ok()?;
+            let changed = info.modified().ok()?.duration_since(std::time::UNIX_EPOCH).ok()?;
+            states.extend(info.len().to_le_bytes());
+            states.extend(changed.as_nanos().to_le_bytes());
+        }
+        Some(digest(&[&states]))
+    }
+
+    /// A digest of where it lies.
+    pub(crate) fn place(&self) -> [u8; 8] {
+        digest(&[self.place.as_os_str().as_encoded_bytes()])
     }
 
     /// Whether it has vectors and nothing that an encoder could use.

@@ -5,6 +5,7 @@
 //! page declares it (at most 2 GiB), so a hostile file needs a memory limit around the process.
 
 use std::{
+    cell::Cell,
     fs::File,
     io::{Read, Seek, SeekFrom},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -45,6 +46,8 @@ pub(crate) struct ParquetRows {
     reader: Option<ParquetRecordBatchReader>,
     row: u64,
     group_end: u64,
+    /// Whether a picture was read from another file.
+    followed_path: Cell<bool>,
 }
 
 /// What a table's columns are looked at for.
@@ -83,6 +86,7 @@ impl ParquetRows {
             reader: None,
             row: 0,
             group_end: 0,
+            followed_path: Cell::new(false),
         })
     }
 
@@ -172,6 +176,24 @@ impl Rows for ParquetRows {
         Some(self.metadata.schema())
     }
 
+    /// Whole row groups.
+    fn skip_some(&mut self, rows: u64) -> u64 {
+        let groups = self.metadata.metadata().row_groups();
+        while let Some(group) = groups.get(self.next_group) {
+            let end = self.row + group.num_rows().max(0) as u64;
+            if end > rows {
+                break;
+            }
+            (self.row, self.group_end) = (end, end);
+            self.next_group += 1;
+        }
+        self.row
+    }
+
+    fn are_own(&self) -> bool {
+        !self.followed_path.get()
+    }
+
     /// Values of a fixed-size vector column, if one is used.
     fn dim(&self) -> Option<usize> {
         let columns = [self.columns.image_vector, self.columns.text_vector];
@@ -242,7 +264,10 @@ impl<'a> BatchView<'a> {
         let max = self.file.settings.limits.max_picture_bytes;
         match self.picture.as_ref().and_then(|p| p.get(i)) {
             None => Ok(None),
-            Some(PictureRef::Path(path)) => self.file.folder.read(&RelPath::parse(path)?, max).map(Some),
+            Some(PictureRef::Path(path)) => {
+                self.file.followed_path.set(true);
+                self.file.folder.read(&RelPath::parse(path)?, max).map(Some)
+            }
             Some(PictureRef::Bytes(bytes)) if bytes.len() > max => Err(RowProblem {
                 code: code::IMAGE_TOO_MANY_BYTES,
                 message: format!("the picture has {} bytes; at most {max} are allowed", bytes.len()),

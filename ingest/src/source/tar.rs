@@ -289,6 +289,10 @@ impl TarRows {
 }
 
 impl Rows for TarRows {
+    fn are_own(&self) -> bool {
+        true
+    }
+
     fn next_rows(&mut self) -> Result<Option<Vec<RowResult>>, SourceError> {
         let (mut rows, mut bytes) = (Vec::new(), 0);
         let limits = Limits::clone(&self.settings.limits);

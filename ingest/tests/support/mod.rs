@@ -120,9 +120,9 @@ impl Run {
 }
 
 pub fn records(store: &MemoryStore) -> Vec<Record> {
-    let rows: Vec<RowId> = (0..store.status().rows).map(RowId).collect();
+    let rows: Vec<RowId> = (0..store.status().positions).map(RowId).collect();
     let parts = Parts { picture: true, vectors: true };
-    store.get(&rows, parts).unwrap().into_iter().map(Option::unwrap).collect()
+    store.get(&rows, parts).unwrap().into_iter().flatten().collect()
 }
 
 pub fn run(source: impl Into<PathBuf>, options: &IngestOptions) -> Run {
