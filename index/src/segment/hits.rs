@@ -88,7 +88,7 @@ impl Segment {
     ) -> Result<SegmentAnswer, StoreError> {
         let Some(files) = self.side(side) else { return Ok(SegmentAnswer::default()) };
         let allowed = self.allowed(side, selected)?;
-        let ef = width(files.vectors.nodes(), allowed, query.beam.on(files.graph.efforts(), query.k));
+        let ef = width(files.vectors.nodes(), allowed, files.graph.efforts(), query);
         if ef > 0
             && graph_is_cheaper(allowed, files.vectors.nodes(), ef)
             && let Some(answer) = self.search_graph(files, allowed, (query, ef), scratch, (cpu, cancel))?
@@ -152,12 +152,19 @@ pub(super) fn rerank(
     Ok(best.into_sorted())
 }
 
-/// Beam width for the allowed nodes. Twice the usual where a tenth of the nodes or more may not be found: what is allowed may lie
-/// away from the query, and with the usual width recall@10 fell to 0.93 for filters that select a fifth of the pairs on the
-/// far side (`benches -- filters`).
-fn width(nodes: usize, allowed: Option<&Allowed>, ef: usize) -> usize {
-    let few = allowed.is_some_and(|allowed| allowed.count < nodes / 10 * 9);
-    if few { ef.saturating_mul(2) } else { ef }
+/// Whether so many nodes may not be found that a search is one of the allowed nodes around the others: a tenth or more.
+fn is_sparse(nodes: usize, allowed: Option<&Allowed>) -> bool {
+    allowed.is_some_and(|allowed| allowed.count < nodes / 10 * 9)
+}
+
+/// Beam width for the allowed nodes. Where many may not be found, what may can lie away from the query, whatever tower that came from: then
+/// twice the width of a query that does not say. With twice the width for pictures recall@10 fell to 0.93 for filters that
+/// select the quarter or fifth of the pairs on the far side (`tests/pool/filter.rs`, `benches -- filters`).
+fn width(nodes: usize, allowed: Option<&Allowed>, efforts: &EffortTable, query: &PreparedQuery) -> usize {
+    match (is_sparse(nodes, allowed), query.beam) {
+        (true, Beam::Promise(effort, _)) => Beam::Promise(effort, None).on(efforts, query.k).saturating_mul(2),
+        (_, beam) => beam.on(efforts, query.k),
+    }
 }
 
 /// Rows that are compared one by one rather than searched among others that may not be found. 2,000: they take about as long as
@@ -168,7 +175,7 @@ const FEW: usize = 2_000;
 /// a beam of `ef` costs for four rows a slot when all may be found, and for twelve when it walks around others (`benches -- filters`).
 fn graph_is_cheaper(allowed: Option<&Allowed>, nodes: usize, ef: usize) -> bool {
     match allowed {
-        Some(allowed) if allowed.count < nodes / 10 * 9 => allowed.count > FEW.max(ef.saturating_mul(12)),
+        Some(allowed) if is_sparse(nodes, Some(allowed)) => allowed.count > FEW.max(ef.saturating_mul(12)),
         _ => allowed.map_or(nodes, |allowed| allowed.count) > ef.saturating_mul(4),
     }
 }
