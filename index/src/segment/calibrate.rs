@@ -32,6 +32,9 @@ use crate::{
 /// Recall@10 that each of [`MEASURED`] promises. Fast 0.90: what a page of pictures shows looks the same; Normal 0.98: a missing pair in
 /// every fifth answer; High 0.995: one in twenty, near what quantization itself costs.
 const PROMISED: [f64; MEASURED.len()] = [0.90, 0.98, 0.995];
+/// How much of what a promise lets miss the sample may miss. A half: stored vectors find their own neighbours more easily than strangers
+/// do. On 100,000 CLIP-like vectors a beam whose sample kept 0.98 found 0.973 for pictures that are not in the pool.
+const SHARE_OF_MISSES: f64 = 0.5;
 /// Hits that recall counts.
 const K: usize = 10;
 /// Queries of each modality. 256: 2,560 hits, so that the mean of a recall near 0.98 is known to about 0.005; the exact answers cost
@@ -89,7 +92,7 @@ impl Calibration<'_> {
                 break;
             }
             let recall = lower_bound(&self.recalls(&probes, ef as usize)?);
-            while kept < widths.len() && recall >= PROMISED[kept] {
+            while kept < widths.len() && 1.0 - recall <= (1.0 - PROMISED[kept]) * SHARE_OF_MISSES {
                 widths[kept] = Width { ef, recall: recall as f32 };
                 kept += 1;
             }
