@@ -11,8 +11,8 @@ mod pool;
 mod report;
 mod search;
 mod serve;
-mod wise_ft;
 mod tasks;
+mod wise_ft;
 
 use clap::Subcommand;
 
