@@ -12,6 +12,8 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `filters.rs` | recall and latency of filtered search at each selectivity |
+//! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
@@ -21,6 +23,7 @@ mod demo;
 mod figure;
 mod filters;
 mod index;
+mod ingest;
 mod parity;
 mod peers;
 mod process;
@@ -43,6 +46,10 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
+    Ingest,
+    /// Filtered search: recall and latency at each selectivity.
+    Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
     /// Filtered search: recall and latency at each selectivity.
@@ -83,6 +90,8 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
+        Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
     };

@@ -16,6 +16,7 @@
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
 //! | [`loss`] | symmetric InfoNCE |
+//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
@@ -27,6 +28,7 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod caption;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;

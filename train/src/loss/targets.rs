@@ -43,6 +43,12 @@ impl Targets {
         Self { groups, pictures: None, same }
     }
 
+    /// Every pair on its own: all others are its negatives.
+    #[must_use]
+    pub fn diagonal(pairs: usize) -> Self {
+        Self::new((0..pairs as u64).collect(), SameGroup::Negative)
+    }
+
     /// Pairs that show the same picture (equal numbers) ignore each other where their groups say nothing else.
     #[must_use]
     pub fn with_pictures(mut self, pictures: Vec<usize>) -> Self {

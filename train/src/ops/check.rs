@@ -1,8 +1,8 @@
 //! For the operators' tests: one node in a model of its own, its gradients against central differences in float64, and what it
 //! folds to against what ONNX Runtime computes.
 //!
-//! The runtime's CPU kernels of Erf, Gelu, Softplus, Conv and ConvTranspose have no float64; models with one of them run node by
-//! node, those five on the small reference at the end of this file, everything else on the runtime.
+//! The runtime's CPU kernels of some operators (erf and its kin, convolutions, means over windows) have no float64; models with one
+//! of them run node by node, those operators on the small reference at the end of this file, everything else on the runtime.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -52,6 +52,11 @@ impl Case {
     /// An input of random floats, which is differentiated for.
     pub(super) fn float(self, shape: &[usize]) -> Self {
         self.input(Input::Float(shape.to_vec(), [-2.0, 2.0]))
+    }
+
+    /// The same over a wider range.
+    pub(super) fn wide(self, shape: &[usize]) -> Self {
+        self.input(Input::Float(shape.to_vec(), [-5.0, 5.0]))
     }
 
     /// The same, away from zero on the positive side.
@@ -310,7 +315,8 @@ mod reference {
     use super::{Attribute, Node, Tensor, TensorType};
 
     pub(super) fn has(operator: &str) -> bool {
-        matches!(operator, "Erf" | "Gelu" | "Softplus" | "Conv" | "ConvTranspose")
+        let plain = matches!(operator, "Erf" | "Gelu" | "Softplus" | "HardSigmoid" | "HardSwish");
+        plain || matches!(operator, "Conv" | "ConvTranspose" | "AveragePool" | "GlobalAveragePool")
     }
 
     pub(super) fn run(node: &Node, inputs: &[&Tensor]) -> Tensor {
@@ -326,6 +332,18 @@ mod reference {
                 map(|x| 0.5 * x * (1.0 + ((2.0 / std::f64::consts::PI).sqrt() * (x + 0.044_715 * x * x * x)).tanh()))
             }
             "Gelu" => map(|x| 0.5 * x * (1.0 + erf(x / std::f64::consts::SQRT_2))),
+            "HardSwish" => map(|x| x * (x / 6.0 + 0.5).clamp(0.0, 1.0)),
+            "HardSigmoid" => {
+                let number = |name: &str, default: f64| match node.attributes.get(name) {
+                    Some(Attribute::Float(value)) => f64::from(*value),
+                    _ => default,
+                };
+                let (alpha, beta) = (number("alpha", 0.2), number("beta", 0.5));
+                let values: Vec<f64> =
+                    inputs[0].floats().unwrap().into_iter().map(|x| (alpha * x + beta).clamp(0.0, 1.0)).collect();
+                Tensor::from_floats(inputs[0].kind().clone(), &values).unwrap()
+            }
+            "AveragePool" | "GlobalAveragePool" => average(node, inputs[0]),
             "Conv" => conv(node, inputs, false),
             _ => conv(node, inputs, true),
         }
@@ -339,6 +357,38 @@ mod reference {
             sum += term;
         }
         std::f64::consts::FRAC_2_SQRT_PI * (-x * x).exp() * sum
+    }
+
+    /// Means over windows; over everything where the node has no kernel.
+    fn average(node: &Node, x: &Tensor) -> Tensor {
+        let spatial = &x.shape()[2..];
+        let list = |name: &str, default: Vec<i64>| match node.attributes.get(name) {
+            Some(Attribute::Ints(values)) => values.clone(),
+            _ => default,
+        };
+        let kernel = list("kernel_shape", spatial.iter().map(|&n| n as i64).collect());
+        let (strides, pads) = (list("strides", vec![1; spatial.len()]), list("pads", vec![0; 2 * spatial.len()]));
+        let padding = matches!(node.attributes.get("count_include_pad"), Some(Attribute::Int(1)));
+        let size = |i: usize| ((spatial[i] as i64 + pads[i] + pads[spatial.len() + i] - kernel[i]) / strides[i] + 1) as usize;
+        let shape: Vec<usize> = x.shape()[..2].iter().copied().chain((0..spatial.len()).map(size)).collect();
+        let values = x.floats().unwrap();
+        let taps: Vec<usize> = kernel.iter().map(|&k| k as usize).collect();
+        let mean = |at: Vec<usize>| {
+            let (mut sum, mut count) = (0.0, 0.0);
+            for tap in indices(&taps) {
+                let place = |i: usize| at[i + 2] as i64 * strides[i] + tap[i] as i64 - pads[i];
+                let inside = (0..spatial.len()).all(|i| (0..spatial[i] as i64).contains(&place(i)));
+                if inside {
+                    let place: Vec<usize> =
+                        at[..2].iter().copied().chain((0..spatial.len()).map(|i| place(i) as usize)).collect();
+                    sum += values[flat(x.shape(), &place)];
+                }
+                count += f64::from(u8::from(inside || padding));
+            }
+            sum / count
+        };
+        let means: Vec<f64> = indices(&shape).into_iter().map(mean).collect();
+        Tensor::from_floats(TensorType::new(x.element(), shape), &means).unwrap()
     }
 
     /// Both convolutions touch the same triples of (small side, large side, weight); they differ in which side is summed into.

@@ -22,7 +22,10 @@ mod abs;
 mod add;
 mod and;
 mod arg_max;
+mod average_pool;
+mod batch_normalization;
 mod cast;
+mod clip;
 mod concat;
 mod constant;
 mod constant_of_shape;
@@ -38,8 +41,11 @@ mod gather;
 mod gather_nd;
 mod gelu;
 mod gemm;
+mod global_average_pool;
 mod greater;
 mod greater_or_equal;
+mod hard_sigmoid;
+mod hard_swish;
 mod identity;
 mod is_nan;
 mod layer_normalization;
@@ -49,6 +55,7 @@ mod log;
 mod log_softmax;
 mod mat_mul;
 mod max;
+mod max_pool;
 mod min;
 mod mod_;
 mod mul;
@@ -64,6 +71,7 @@ mod reduce_mean;
 mod reduce_sum;
 mod relu;
 mod reshape;
+mod scatter_elements;
 mod scatter_nd;
 mod shape_;
 mod sigmoid;
@@ -81,6 +89,7 @@ mod transpose;
 mod trilu;
 mod unsqueeze;
 mod where_;
+
 pub(crate) use reverse::Reverse;
 pub(crate) use site::Site;
 
@@ -115,7 +124,10 @@ const OPERATORS: &[&Operator] = &[
     &add::RULES,
     &and::RULES,
     &arg_max::RULES,
+    &average_pool::RULES,
+    &batch_normalization::RULES,
     &cast::RULES,
+    &clip::RULES,
     &concat::RULES,
     &constant::RULES,
     &constant_of_shape::RULES,
@@ -131,8 +143,11 @@ const OPERATORS: &[&Operator] = &[
     &gather_nd::RULES,
     &gelu::RULES,
     &gemm::RULES,
+    &global_average_pool::RULES,
     &greater::RULES,
     &greater_or_equal::RULES,
+    &hard_sigmoid::RULES,
+    &hard_swish::RULES,
     &identity::RULES,
     &is_nan::RULES,
     &layer_normalization::RULES,
@@ -142,6 +157,7 @@ const OPERATORS: &[&Operator] = &[
     &log_softmax::RULES,
     &mat_mul::RULES,
     &max::RULES,
+    &max_pool::RULES,
     &min::RULES,
     &mod_::RULES,
     &mul::RULES,
@@ -157,6 +173,7 @@ const OPERATORS: &[&Operator] = &[
     &reduce_sum::RULES,
     &relu::RULES,
     &reshape::RULES,
+    &scatter_elements::RULES,
     &scatter_nd::RULES,
     &shape_::RULES,
     &sigmoid::RULES,

@@ -18,7 +18,9 @@ impl Program {
         for node in self.nodes().iter().rev() {
             let passes = ops::find(node).is_some_and(|o| !matches!(o.gradient, Gradient::Stops));
             if passes && node.outputs.iter().any(|name| needed.contains(name.as_str())) {
-                needed.extend(node.inputs.iter().map(String::as_str));
+                // Running statistics are not learnt by gradients.
+                let count = if node.operator == "BatchNormalization" { 3 } else { node.inputs.len() };
+                needed.extend(node.inputs.iter().take(count).map(String::as_str));
             }
         }
         let names = self.parameters().keys().filter(|name| needed.contains(name.as_str()) && self.is_trainable(name));

@@ -15,7 +15,7 @@
 //! Not here: what an operator means (`ops`), the reverse walk (`grad`).
 //!
 //! Invariants: every name in the program has a type; every node comes after what it reads; a parameter is a float initializer
-//! of at least one axis and is never folded away; only standard operators of opset [`OPSET`] are in it.
+//! of other than one element and is never folded away; only standard operators of opset [`OPSET`] are in it.
 
 pub(crate) mod emit;
 mod error;
@@ -80,7 +80,7 @@ impl Program {
         self.types.get(name)
     }
 
-    /// Float initializers of at least one axis, by name. Which of them are trained is the caller's choice.
+    /// Float initializers of other than one element, by name. Which of them are trained is the caller's choice.
     #[must_use]
     pub fn parameters(&self) -> &BTreeMap<String, Tensor> {
         &self.parameters

@@ -1,7 +1,8 @@
 //! From a model to a program: the model's operator set is lifted, input shapes are fixed, types follow node by node, and what
 //! follows from shapes and stored integers alone is computed now and leaves the graph.
 //!
-//! Which initializers are constants: integers, booleans, and float scalars (exponents, scales). All other float tensors are
+//! Which initializers are constants: integers, booleans, and float tensors of one element (exponents, scales; open_clip's dynamo
+//! export has the attention scale as a list of one). All other float tensors are
 //! parameters, even those that should not be trained, such as a causal mask: [`Program::is_trainable`] tells them apart.
 //! Exporters merge equal tensors and give one back its other names by `Identity`; an `Identity` of a parameter is a parameter of
 //! its own here, under its own name, since tied weights would train as one.
@@ -61,7 +62,7 @@ impl Program {
 
     fn store(&mut self, name: &str, tensor: Tensor) {
         self.types.insert(name.to_owned(), tensor.kind().clone());
-        if tensor.element().is_float() && !tensor.shape().is_empty() {
+        if tensor.element().is_float() && tensor.len() != 1 {
             self.parameters.insert(name.to_owned(), tensor);
         } else {
             self.constants.insert(name.to_owned(), tensor);

@@ -51,10 +51,6 @@ impl Compiled {
         Ok(Self { name, session, inputs, program })
     }
 
-    pub(super) fn name(&self) -> &str {
-        &self.name
-    }
-
     /// Runs the graph: each input is one of `feeds`, else a parameter.
     pub(super) fn run(&mut self, step: u64, slots: &Slots, feeds: &Feeds) -> Result<SessionOutputs<'_>, StepError> {
         let failed = |reason: String| StepError::Runtime { step, graph: self.name.clone(), reason };

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::towers::{Feed, Tower};
-use super::{InputSizes, Objective, TrainError};
+use super::{InputSizes, Objective};
 use crate::Limits;
 use crate::graph::{Dim, Element, Model, Port, Tensor, TensorType};
 use crate::loss::{self, Softmax};
@@ -108,6 +108,11 @@ impl TowerGraph {
         Ok(program)
     }
 
+    /// The operator set of its programs.
+    pub(super) fn opset(&self) -> i64 {
+        self.model.opsets.get("").copied().unwrap_or(0).max(crate::program::OPSET)
+    }
+
     /// Appends the backward pass: from the gradient of the embedding, an input named by [`seed`], to those of the trained
     /// parameters, in their order.
     pub(super) fn backward(&self, program: &mut Program) -> Result<Vec<String>, ProgramError> {
@@ -155,65 +160,87 @@ pub(super) struct LossShape {
     pub(super) classes: usize,
 }
 
-/// A loss graph's outputs by name.
+/// Where a loss stands in a program.
+pub(super) struct LossSite<'a> {
+    /// Embeddings of its pictures, one row for each pair.
+    pub(super) images: &'a str,
+    /// Embeddings of its captions; not read by the classifier.
+    pub(super) texts: &'a str,
+    /// Before the names of what it alone is fed: `weights`, `targets`, `penalties`, `signs`, `labels`.
+    pub(super) prefix: &'a str,
+}
+
+/// Parameters that an objective has beside the towers'.
+pub(super) fn loss_parameters(objective: Objective) -> &'static [&'static str] {
+    match objective {
+        Objective::Softmax => &[LOG_SCALE],
+        Objective::Sigmoid => &[LOG_SCALE, BIAS],
+        Objective::Classifier => &[HEAD],
+    }
+}
+
+/// Declares the inputs that all losses of a program share: its parameters, and `one`, the gradient of the total.
+pub(super) fn declare_shared(p: &mut Program, objective: Objective, classes: usize, dim: usize) -> Result<(), ProgramError> {
+    for name in loss_parameters(objective) {
+        let shape = if *name == HEAD { vec![classes, dim] } else { Vec::new() };
+        p.add_input(name, TensorType::new(Element::F32, shape))?;
+    }
+    p.add_input("one", TensorType::new(Element::F32, []))
+}
+
+/// Appends a loss and what it is fed; gives the loss of each pair, and their weighted sum.
+pub(super) fn append_loss(
+    p: &mut Program,
+    objective: Objective,
+    shape: LossShape,
+    site: &LossSite<'_>,
+) -> Result<(String, String), ProgramError> {
+    let n = shape.pairs;
+    let input = |p: &mut Program, name: &str, shape: &[usize]| {
+        let name = format!("{}{name}", site.prefix);
+        p.add_input(&name, TensorType::new(Element::F32, shape)).map(|()| name)
+    };
+    let weights = input(p, "weights", &[n])?;
+    let per_pair = match objective {
+        Objective::Softmax => {
+            let (targets, penalties) = (input(p, "targets", &[n, n])?, input(p, "penalties", &[n, n])?);
+            let (images, texts) = (site.images, site.texts);
+            let of = Softmax { images, texts, log_scale: LOG_SCALE, targets: &targets, penalties: Some(&penalties) };
+            loss::softmax(p, of)?
+        }
+        Objective::Sigmoid => {
+            let signs = input(p, "signs", &[n, n])?;
+            loss::sigmoid(p, [site.images, site.texts], [LOG_SCALE, BIAS], &signs)?
+        }
+        Objective::Classifier => {
+            let labels = input(p, "labels", &[n, shape.classes])?;
+            loss::classifier(p, site.images, HEAD, &labels)?
+        }
+    };
+    let total = loss::weighted_sum(p, &per_pair, &weights)?;
+    Ok((per_pair, total))
+}
+
+/// A loss between embeddings that are fed as `images` and `texts`, and its gradients.
 pub(super) struct LossGraph {
     pub(super) program: Program,
     pub(super) per_pair: String,
-    pub(super) images: String,
-    pub(super) texts: Option<String>,
-    /// Gradients of logit scale, bias or head, by the name of what they are of.
-    pub(super) others: Vec<(&'static str, String)>,
+    /// Gradients by the name of what they are of.
+    pub(super) gradients: BTreeMap<String, String>,
 }
 
-/// Embeddings, and what is fed beside them: `images`, `texts`, `weights`, `targets`, `penalties` or `signs` or `labels`.
-pub(super) fn loss_graph(objective: Objective, shape: LossShape, dim: usize, limits: &Limits) -> Result<LossGraph, TrainError> {
-    build_loss(objective, shape, dim, limits).map_err(|source| TrainError::Graph { graph: "loss".to_owned(), source })
-}
-
-fn build_loss(objective: Objective, shape: LossShape, dim: usize, limits: &Limits) -> Result<LossGraph, ProgramError> {
-    let n = shape.pairs;
+/// The loss graph of gradient caching.
+pub(super) fn loss_graph(objective: Objective, shape: LossShape, dim: usize, limits: &Limits) -> Result<LossGraph, ProgramError> {
     let mut p = Program::empty(limits.clone());
-    let input = |p: &mut Program, name: &str, shape: &[usize]| p.add_input(name, TensorType::new(Element::F32, shape));
-    input(&mut p, "images", &[n, dim])?;
-    input(&mut p, "weights", &[n])?;
-    input(&mut p, "one", &[])?;
-    let (per_pair, of): (String, Vec<&'static str>) = match objective {
-        Objective::Softmax => {
-            input(&mut p, "texts", &[n, dim])?;
-            input(&mut p, LOG_SCALE, &[])?;
-            input(&mut p, "targets", &[n, n])?;
-            input(&mut p, "penalties", &[n, n])?;
-            let of = Softmax {
-                images: "images",
-                texts: "texts",
-                log_scale: LOG_SCALE,
-                targets: "targets",
-                penalties: Some("penalties"),
-            };
-            (loss::softmax(&mut p, of)?, vec![LOG_SCALE])
-        }
-        Objective::Sigmoid => {
-            input(&mut p, "texts", &[n, dim])?;
-            input(&mut p, LOG_SCALE, &[])?;
-            input(&mut p, BIAS, &[])?;
-            input(&mut p, "signs", &[n, n])?;
-            (loss::sigmoid(&mut p, ["images", "texts"], [LOG_SCALE, BIAS], "signs")?, vec![LOG_SCALE, BIAS])
-        }
-        Objective::Classifier => {
-            input(&mut p, HEAD, &[shape.classes, dim])?;
-            input(&mut p, "labels", &[n, shape.classes])?;
-            (loss::classifier(&mut p, "images", HEAD, "labels")?, vec![HEAD])
-        }
-    };
-    let total = loss::weighted_sum(&mut p, &per_pair, "weights")?;
-    let texts = (objective != Objective::Classifier).then_some("texts");
-    let all: Vec<&str> = ["images"].into_iter().chain(texts).chain(of.iter().copied()).collect();
-    let gradients = p.gradients(&[(&total, "one")], &all)?;
-    Ok(LossGraph {
-        per_pair,
-        images: gradients["images"].clone(),
-        texts: texts.map(|name| gradients[name].clone()),
-        others: of.into_iter().map(|name| (name, gradients[name].clone())).collect(),
-        program: p,
-    })
+    let embeddings = TensorType::new(Element::F32, [shape.pairs, dim]);
+    let sides: &[&str] = if objective == Objective::Classifier { &["images"] } else { &["images", "texts"] };
+    for side in sides {
+        p.add_input(side, embeddings.clone())?;
+    }
+    declare_shared(&mut p, objective, shape.classes, dim)?;
+    let site = LossSite { images: "images", texts: "texts", prefix: "" };
+    let (per_pair, total) = append_loss(&mut p, objective, shape, &site)?;
+    let of: Vec<&str> = sides.iter().chain(loss_parameters(objective)).copied().collect();
+    let gradients = p.gradients(&[(&total, "one")], &of)?;
+    Ok(LossGraph { program: p, per_pair, gradients })
 }

@@ -9,7 +9,8 @@
 //! ```
 //!
 //! This is gradient caching (Gao et al. 2021): batch size costs time, not memory, and the result is that of the whole batch at once.
-//! Pictures that several streams share are embedded once.
+//! Pictures that several streams share are embedded once. A batch that fits one chunk is run directly, both towers and the loss in one
+//! graph, which saves the second forward.
 //!
 //! | file | subject |
 //! |---|---|
@@ -21,7 +22,11 @@
 //! | `slots` | parameters, moments, gradients |
 //! | `rows` | rows of all streams, in chunks |
 //! | `units` | which pairs meet in one loss |
-//! | `trainer` | the step |
+//! | `trainer` | the step, from the outside |
+//! | `cached` | gradients chunk by chunk |
+//! | `direct` | gradients in one run, for batches that fit |
+//! | `sessions` | graphs made so far, by their shape |
+//! | `embeddings` | what the towers make of pairs as they are now |
 //! | `state` | what a checkpoint holds; export |
 //! | `estimate` | parameters and memory ahead of time |
 //! | `error` | why a trainer cannot be made, and why a step fails |
@@ -32,12 +37,16 @@
 //! parameters are never written.
 
 mod batch;
+mod cached;
 mod compiled;
+mod direct;
+mod embeddings;
 mod error;
 mod estimate;
 mod graphs;
 mod plan;
 mod rows;
+mod sessions;
 mod slots;
 mod state;
 mod towers;

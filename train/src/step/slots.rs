@@ -64,6 +64,10 @@ impl Slots {
         Tensor::from_f32(slot.shape.clone(), slot.value.extract_tensor().1)
     }
 
+    pub(super) fn is_trained(&self, name: &str) -> bool {
+        self.by_name.get(name).is_some_and(|slot| slot.trained.is_some())
+    }
+
     /// The only value of a scalar parameter.
     pub(super) fn scalar(&self, name: &str) -> Option<f32> {
         self.values(name).and_then(|values| values.first().copied())

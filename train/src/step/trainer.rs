@@ -1,16 +1,14 @@
 //! The step.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::{Duration, Instant};
 
-use anchorite_encoder::session::Engine;
-use ort::value::DynValue;
-
-use super::compiled::{Compiled, Feeds, Machine};
+use super::compiled::{Feeds, Machine};
 use super::estimate::{self, Estimate};
-use super::graphs::{self, BIAS, HEAD, LOG_SCALE, LossShape, Side, TowerGraph};
-use super::rows::{Chunk, Rows, floats};
+use super::graphs::{self, BIAS, HEAD, LOG_SCALE, Side, TowerGraph};
+use super::rows::{Chunk, Rows};
+use super::sessions::Sessions;
 use super::slots::Slots;
 use super::state::{self, Shell, TrainState};
 use super::units::{Unit, check_labels, units};
@@ -18,6 +16,7 @@ use super::{InputSizes, Objective, Plan, StepError, StreamBatch, Towers, TrainEr
 use crate::Limits;
 use crate::graph::{Model, Tensor};
 use crate::select::{self, Lora, TowerChoice, WeightChoice};
+use anchorite_encoder::session::Engine;
 
 /// A stream's loss in a step.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -74,33 +73,32 @@ struct Pending {
 /// Both towers in training.
 #[derive(Debug)]
 pub struct Trainer {
-    plan: Plan,
-    sizes: InputSizes,
-    limits: Limits,
-    machine: Machine,
-    towers: [TowerGraph; 2],
+    pub(super) plan: Plan,
+    pub(super) sizes: InputSizes,
+    pub(super) limits: Limits,
+    pub(super) machine: Machine,
+    pub(super) towers: [TowerGraph; 2],
     shells: [Shell; 2],
-    slots: Slots,
-    dim: usize,
-    classes: usize,
-    step: u64,
+    pub(super) slots: Slots,
+    pub(super) dim: usize,
+    pub(super) classes: usize,
+    pub(super) step: u64,
     pending: Pending,
-    threads: rayon::ThreadPool,
-    embed: BTreeMap<(Side, usize), Compiled>,
-    backward: BTreeMap<(Side, usize), (Compiled, Vec<String>)>,
-    losses: BTreeMap<LossShape, LossSession>,
+    pub(super) threads: rayon::ThreadPool,
+    pub(super) sessions: Sessions,
     estimate: Estimate,
 }
 
-/// A loss graph in ONNX Runtime, and what its outputs are called.
-#[derive(Debug)]
-struct LossSession {
-    compiled: Compiled,
-    per_pair: String,
-    images: String,
-    texts: Option<String>,
-    others: Vec<(&'static str, String)>,
+/// One batch on its way through.
+pub(super) struct Work<'a> {
+    pub(super) streams: &'a [StreamBatch],
+    pub(super) rows: &'a [Rows; 2],
+    pub(super) units: &'a [Unit],
+    pub(super) cancel: &'a AtomicBool,
 }
+
+/// Sums of losses by stream, and where the time went.
+pub(super) type Outcome = (Vec<f64>, StepTimes);
 
 impl Trainer {
     /// Derives the graphs of both towers and makes room for what is trained. Sessions are made by the first step that needs them.
@@ -177,9 +175,7 @@ impl Trainer {
             step: 0,
             pending: Pending::default(),
             threads,
-            embed: BTreeMap::new(),
-            backward: BTreeMap::new(),
-            losses: BTreeMap::new(),
+            sessions: Sessions::default(),
         })
     }
 
@@ -309,27 +305,11 @@ impl Trainer {
         Ok((fill(&self.shells[0])?, fill(&self.shells[1])?))
     }
 
-    /// What cosines are multiplied with now.
-    #[must_use]
-    pub fn logit_scale(&self) -> f64 {
-        f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp()
-    }
-
-    /// Embeddings of all pictures and captions as the towers are now, `[rows, values]` each, streams one after another; not brought to
-    /// unit length.
-    ///
-    /// # Errors
-    /// [`StepError`].
-    pub fn embeddings(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<[Vec<f32>; 2], StepError> {
-        for (i, stream) in streams.iter().enumerate() {
-            stream.check(i, self.sizes, true)?;
-        }
-        let [images, texts] = Side::BOTH.map(|side| Rows::of(side, streams));
-        Ok([self.embed(Side::Vision, &images, streams, cancel)?, self.embed(Side::Text, &texts, streams, cancel)?])
-    }
-
     fn try_accumulate(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<(), StepError> {
         let captions = self.plan.objective != Objective::Classifier;
+        if streams.is_empty() {
+            return Err(StepError::Batch { stream: String::new(), reason: "a step needs at least one stream".to_owned() });
+        }
         for (i, stream) in streams.iter().enumerate() {
             stream.check(i, self.sizes, captions)?;
             if !captions {
@@ -344,28 +324,8 @@ impl Trainer {
         }
         let rows = Side::BOTH.map(|side| Rows::of(side, streams));
         let units = units(&self.plan, streams, &rows[0], &rows[1]);
-        let mut times = StepTimes::default();
-
-        let start = Instant::now();
-        let mut embeddings = [Vec::new(), Vec::new()];
-        for side in Side::BOTH.into_iter().filter(|side| captions || *side == Side::Vision) {
-            embeddings[side as usize] = self.embed(side, &rows[side as usize], streams, cancel)?;
-        }
-        times.embed = start.elapsed();
-
-        let start = Instant::now();
-        let mut seeds = [vec![0.0; embeddings[0].len()], vec![0.0; embeddings[1].len()]];
-        let mut sums = vec![0.0_f64; streams.len()];
-        for unit in &units {
-            self.loss(unit, &embeddings, &rows, streams, (&mut seeds, &mut sums))?;
-        }
-        times.loss = start.elapsed();
-
-        let start = Instant::now();
-        for side in Side::BOTH.into_iter().filter(|side| captions || *side == Side::Vision) {
-            self.back(side, &rows[side as usize], streams, &seeds[side as usize], cancel)?;
-        }
-        times.backward = start.elapsed();
+        let work = Work { streams, rows: &rows, units: &units, cancel };
+        let (sums, times) = if self.fits_one_run(&work)? { self.direct(&work)? } else { self.cached(&work)? };
         self.remember(streams, &sums, times);
         Ok(())
     }
@@ -386,205 +346,24 @@ impl Trainer {
         }
     }
 
-    fn feeds(&self, side: Side, rows: &Rows, chunk: &Chunk, streams: &[StreamBatch]) -> Result<Feeds, StepError> {
-        let tower = &self.towers[side as usize];
+    /// The sides that this objective embeds.
+    pub(super) fn sides(&self) -> &'static [Side] {
+        if self.plan.objective == Objective::Classifier { &[Side::Vision] } else { &Side::BOTH }
+    }
+
+    /// What a tower is fed for a chunk.
+    pub(super) fn feeds(&self, side: Side, chunk: &Chunk, work: &Work<'_>) -> Result<Feeds, StepError> {
         let feed = |(name, feed): &(String, super::Feed)| {
-            let value = rows.feed(*feed, chunk, streams, self.sizes)?;
+            let value = work.rows[side as usize].feed(*feed, chunk, work.streams, self.sizes)?;
             Ok((format!("{}{name}", side.prefix()), value))
         };
-        tower.inputs.iter().map(feed).collect::<Result<_, String>>().map_err(|reason| self.runtime(side.name(), reason))
+        let feeds = self.towers[side as usize].inputs.iter().map(feed).collect::<Result<_, String>>();
+        feeds.map_err(|reason| self.runtime(side.name(), reason))
     }
 
-    fn runtime(&self, graph: &str, reason: String) -> StepError {
+    pub(super) fn runtime(&self, graph: &str, reason: String) -> StepError {
         StepError::Runtime { step: self.step + 1, graph: graph.to_owned(), reason }
     }
-
-    /// Embeddings of all rows, `[rows, values]`.
-    fn embed(&mut self, side: Side, rows: &Rows, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<Vec<f32>, StepError> {
-        let mut all = Vec::with_capacity(rows.len() * self.dim);
-        for chunk in rows.chunks(self.plan.chunk, self.towers[side as usize].batch) {
-            stop_if(cancel)?;
-            let feeds = self.feeds(side, rows, &chunk, streams)?;
-            self.make_embed(side, chunk.rows)?;
-            let (step, output) = (self.step + 1, &self.towers[side as usize].output);
-            let compiled = self.embed.get_mut(&(side, chunk.rows)).expect("made above");
-            let name = compiled.name().to_owned();
-            let results = compiled.run(step, &self.slots, &feeds)?;
-            let values = output_of(&results, output).map_err(|reason| StepError::Runtime { step, graph: name, reason })?;
-            let real = &values[..chunk.real * self.dim];
-            let finite = real.iter().all(|v| v.is_finite());
-            all.extend_from_slice(real);
-            drop(results);
-            if !finite {
-                let place = self.embed[&(side, chunk.rows)].first_not_finite(&self.machine, &self.slots, &feeds);
-                return Err(self.not_finite("the embedding", rows.names(&chunk, streams), place, side));
-            }
-        }
-        Ok(all)
-    }
-
-    fn not_finite(&self, what: &'static str, stream: String, place: Option<String>, side: Side) -> StepError {
-        let place = place.unwrap_or_else(|| format!("the {} tower; running it again gave finite values", side.name()));
-        StepError::NotFinite { step: self.step + 1, what, stream, place }
-    }
-
-    fn make_embed(&mut self, side: Side, rows: usize) -> Result<(), TrainError> {
-        if self.embed.contains_key(&(side, rows)) {
-            return Ok(());
-        }
-        let tower = &self.towers[side as usize];
-        let name = format!("{} tower", side.name());
-        let program = tower.program(rows, self.sizes).map_err(|source| TrainError::Graph { graph: name.clone(), source })?;
-        let compiled = Compiled::new(&self.machine, name, program, &[&tower.output])?;
-        self.embed.insert((side, rows), compiled);
-        Ok(())
-    }
-
-    fn make_backward(&mut self, side: Side, rows: usize) -> Result<(), TrainError> {
-        if self.backward.contains_key(&(side, rows)) {
-            return Ok(());
-        }
-        let tower = &self.towers[side as usize];
-        let name = format!("{} tower's gradient", side.name());
-        let failed = |source| TrainError::Graph { graph: name.clone(), source };
-        let mut program = tower.program(rows, self.sizes).map_err(failed)?;
-        let gradients = tower.backward(&mut program).map_err(failed)?;
-        let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
-        let compiled = Compiled::new(&self.machine, name.clone(), program, &outputs)?;
-        self.backward.insert((side, rows), (compiled, gradients));
-        Ok(())
-    }
-
-    /// One unit's loss; adds gradients of embeddings to the seeds and losses to the streams' sums.
-    fn loss(
-        &mut self,
-        unit: &Unit,
-        embeddings: &[Vec<f32>; 2],
-        rows: &[Rows; 2],
-        streams: &[StreamBatch],
-        (seeds, sums): (&mut [Vec<f32>; 2], &mut [f64]),
-    ) -> Result<(), StepError> {
-        let step = self.step + 1;
-        let (n, dim) = (unit.pairs.len(), self.dim);
-        let objective = self.plan.objective;
-        let shape = LossShape { pairs: n, classes: if objective == Objective::Classifier { self.classes } else { 0 } };
-        self.make_loss(shape)?;
-        let row = |side: usize, at: usize| &embeddings[side][at * dim..(at + 1) * dim];
-        let gathered = |side: usize| -> Result<DynValue, String> {
-            let rows = unit.pairs.iter().flat_map(|&(_, image, text)| row(side, [image, text][side]).iter().copied());
-            floats([n, dim], rows.collect())
-        };
-        let build = || {
-            let mut feeds = unit.feeds(objective, self.classes)?;
-            feeds.push(("images".to_owned(), gathered(0)?));
-            if objective != Objective::Classifier {
-                feeds.push(("texts".to_owned(), gathered(1)?));
-            }
-            Ok(feeds)
-        };
-        let feeds = build().map_err(|reason: String| self.runtime("loss", reason))?;
-        let session = self.losses.get_mut(&shape).expect("made above");
-        let failed = |reason| StepError::Runtime { step, graph: "loss".to_owned(), reason };
-        let results = session.compiled.run(step, &self.slots, &feeds)?;
-        let per_pair = output_of(&results, &session.per_pair).map_err(failed)?;
-        let mut bad: Option<usize> = None;
-        for (&(stream, ..), &loss) in unit.pairs.iter().zip(per_pair) {
-            sums[stream] += f64::from(loss);
-            bad = bad.or((!loss.is_finite()).then_some(stream));
-        }
-        let sides = [Some(&session.images), session.texts.as_ref()];
-        for (side, name) in sides.into_iter().enumerate() {
-            let Some(name) = name else { continue };
-            let values = output_of(&results, name).map_err(failed)?;
-            for (&(stream, image, text), gradient) in unit.pairs.iter().zip(values.chunks_exact(dim)) {
-                let at = [image, text][side] * dim;
-                seeds[side][at..at + dim].iter_mut().zip(gradient).for_each(|(sum, g)| *sum += g);
-                bad = bad.or((!gradient.iter().all(|g| g.is_finite())).then_some(stream));
-            }
-        }
-        for (of, name) in &session.others {
-            let values = output_of(&results, name).map_err(failed)?;
-            self.slots.add_gradient(of, values);
-        }
-        drop(results);
-        let Some(stream) = bad else { return Ok(()) };
-        let place = session.compiled.first_not_finite(&self.machine, &self.slots, &feeds);
-        let place = place.unwrap_or_else(|| "the loss; running it again gave finite values".to_owned());
-        // Rows are asked for their streams only where chunks mix them; here the pair itself says.
-        debug_assert!(rows.iter().all(|rows| rows.starts.len() == streams.len()));
-        Err(StepError::NotFinite { step, what: "the loss", stream: streams[stream].name.clone(), place })
-    }
-
-    fn make_loss(&mut self, shape: LossShape) -> Result<(), TrainError> {
-        if self.losses.contains_key(&shape) {
-            return Ok(());
-        }
-        let graph = graphs::loss_graph(self.plan.objective, shape, self.dim, &self.limits)?;
-        let outputs: Vec<&str> = [graph.per_pair.as_str(), &graph.images]
-            .into_iter()
-            .chain(graph.texts.as_deref())
-            .chain(graph.others.iter().map(|(_, name)| name.as_str()))
-            .collect();
-        let compiled = Compiled::new(&self.machine, "loss".to_owned(), graph.program.clone(), &outputs)?;
-        let session =
-            LossSession { compiled, per_pair: graph.per_pair, images: graph.images, texts: graph.texts, others: graph.others };
-        self.losses.insert(shape, session);
-        Ok(())
-    }
-
-    /// Forward again and backward through a tower; adds to the parameters' gradients.
-    fn back(
-        &mut self,
-        side: Side,
-        rows: &Rows,
-        streams: &[StreamBatch],
-        seeds: &[f32],
-        cancel: &AtomicBool,
-    ) -> Result<(), StepError> {
-        if self.towers[side as usize].trained.is_empty() {
-            return Ok(());
-        }
-        let step = self.step + 1;
-        for chunk in rows.chunks(self.plan.chunk, self.towers[side as usize].batch) {
-            stop_if(cancel)?;
-            let mut feeds = self.feeds(side, rows, &chunk, streams)?;
-            let mut seed = seeds[chunk.start * self.dim..(chunk.start + chunk.real) * self.dim].to_vec();
-            seed.resize(chunk.rows * self.dim, 0.0);
-            let seed = floats([chunk.rows, self.dim], seed).map_err(|reason| self.runtime(side.name(), reason))?;
-            feeds.push((graphs::seed(side), seed));
-            self.make_backward(side, chunk.rows)?;
-            let (compiled, gradients) = self.backward.get_mut(&(side, chunk.rows)).expect("made above");
-            let name = compiled.name().to_owned();
-            let slots = &mut self.slots;
-            let mut results = compiled.run(step, slots, &feeds)?;
-            let mut taken: Vec<(&String, DynValue)> = Vec::with_capacity(gradients.len());
-            for (of, output) in self.towers[side as usize].trained.iter().zip(gradients.iter()) {
-                let missing = || StepError::Runtime { step, graph: name.clone(), reason: format!("it gave no {output:?}") };
-                taken.push((of, results.remove(output).ok_or_else(missing)?));
-            }
-            drop(results);
-            let mut finite = true;
-            for (of, value) in taken {
-                let failed = |e: ort::Error| StepError::Runtime { step, graph: name.clone(), reason: e.to_string() };
-                let values = value.try_extract_tensor::<f32>().map_err(failed)?.1;
-                finite &= self.threads.install(|| slots.add_gradient(of, values));
-            }
-            if !finite {
-                let place = self.backward[&(side, chunk.rows)].0.first_not_finite(&self.machine, &self.slots, &feeds);
-                return Err(self.not_finite("the gradient", rows.names(&chunk, streams), place, side));
-            }
-        }
-        Ok(())
-    }
-}
-
-fn output_of<'r>(results: &'r ort::session::SessionOutputs<'_>, name: &str) -> Result<&'r [f32], String> {
-    let value = results.get(name).ok_or_else(|| format!("it gave no {name:?}"))?;
-    value.try_extract_tensor::<f32>().map(|(_, values)| values).map_err(|e| e.to_string())
-}
-
-fn stop_if(cancel: &AtomicBool) -> Result<(), StepError> {
-    if cancel.load(Ordering::Relaxed) { Err(StepError::Cancelled) } else { Ok(()) }
 }
 
 fn learns(choice: TowerChoice, side: Side) -> bool {

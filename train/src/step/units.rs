@@ -49,13 +49,13 @@ fn unit(plan: &Plan, of: &[usize], streams: &[StreamBatch], pictures: &Rows, cap
 }
 
 impl Unit {
-    /// What the loss graph is fed beside embeddings and parameters.
-    pub(super) fn feeds(&self, objective: Objective, classes: usize) -> Result<Feeds, String> {
+    /// What the loss is fed beside embeddings and parameters, with `prefix` before each name.
+    pub(super) fn feeds(&self, objective: Objective, classes: usize, prefix: &str) -> Result<Feeds, String> {
         let n = self.pairs.len();
-        let mut feeds: Feeds =
-            vec![("weights".to_owned(), floats([n], self.weights.clone())?), ("one".to_owned(), floats([], vec![1.0])?)];
+        let named = |name: &str| format!("{prefix}{name}");
+        let mut feeds: Feeds = vec![(named("weights"), floats([n], self.weights.clone())?)];
         let mut square = |name: &str, values: Vec<f32>| {
-            feeds.push((name.to_owned(), floats([n, n], values)?));
+            feeds.push((named(name), floats([n, n], values)?));
             Ok::<(), String>(())
         };
         match objective {
@@ -66,7 +66,7 @@ impl Unit {
             Objective::Sigmoid => square("signs", self.targets.signs())?,
             Objective::Classifier => {
                 let hot = |&label: &u32| (0..classes).map(move |class| f32::from(u8::from(class == label as usize)));
-                feeds.push(("labels".to_owned(), floats([n, classes], self.labels.iter().flat_map(hot).collect())?));
+                feeds.push((named("labels"), floats([n, classes], self.labels.iter().flat_map(hot).collect())?));
             }
         }
         Ok(feeds)
