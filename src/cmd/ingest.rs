@@ -68,6 +68,8 @@ pub(crate) struct Target<'a> {
     pub(crate) dir: &'a Path,
     pub(crate) spec: &'a Spec,
     pub(crate) builder: Builder,
+    /// Whether commits join small segments.
+    pub(crate) merge: bool,
 }
 
 /// What to ingest, and where to.
@@ -147,6 +149,9 @@ pub(crate) struct Args {
     /// What builds the graph: hnsw-rs, or own, which takes a third of the time for nearly the same recall.
     #[arg(long, env = "ANCHORITE_BUILDER", value_enum, default_value_t)]
     builder: GraphBuilder,
+    /// Leave segments as commits make them: faster now, slower to search until `anchorite pool compact`.
+    #[arg(long, env = "ANCHORITE_NO_MERGE", value_parser = FalseyValueParser::new())]
+    no_merge: bool,
     /// Do not store the pictures themselves.
     #[arg(long, env = "ANCHORITE_NO_PICTURES", value_parser = FalseyValueParser::new())]
     no_pictures: bool,
@@ -248,7 +253,7 @@ impl Args {
     }
 
     fn target<'a>(&'a self, spec: &'a Spec) -> Target<'a> {
-        Target { dir: &self.pool, spec, builder: self.builder.into() }
+        Target { dir: &self.pool, spec, builder: self.builder.into(), merge: !self.no_merge }
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
@@ -282,7 +287,7 @@ pub(crate) struct Filling<'a> {
 impl<'a> Filling<'a> {
     /// Opens the pool; from now on Ctrl-C is a wish to end well. Call once.
     pub(crate) fn open(target: &Target<'_>, vectors: Vectors<'a>, options: &'a IngestOptions) -> Result<Self> {
-        let Target { dir, spec, builder } = *target;
+        let Target { dir, spec, builder, merge } = *target;
         let cancel = interrupt::on_signal()?;
         let building = Arc::new(Shown::new("index"));
         let built = Arc::clone(&building);
@@ -294,6 +299,7 @@ impl<'a> Filling<'a> {
             Vectors::Ready { .. } => String::new(),
         };
         let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
+        let writer_options = if merge { writer_options } else { WriterOptions { merge: None, ..writer_options } };
         let writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
         Ok(Self { writer, vectors, options, building, cancel })
     }

@@ -50,12 +50,12 @@ impl Pools {
         text(self.0.path().join(name))
     }
 
-    /// A pool of rows, a file and a segment for each range.
-    fn filled(&self, name: &str, ranges: &[std::ops::Range<usize>], caption: &str) -> String {
+    /// A pool of rows, a file and a segment for each range, whose end is not in it.
+    fn filled(&self, name: &str, ranges: &[(usize, usize)], caption: &str) -> String {
         let pool = self.path(name);
-        for range in ranges {
-            let file = self.0.path().join(format!("{name}-{}.parquet", range.start));
-            write_rows(&file, range.clone(), caption);
+        for (first, end) in ranges {
+            let file = self.0.path().join(format!("{name}-{first}.parquet"));
+            write_rows(&file, *first..*end, caption);
             ingest(&text(file), &pool).with(0);
         }
         pool
@@ -73,7 +73,7 @@ fn rows(pool: &str) -> u64 {
 #[test]
 fn pairs_are_deleted_by_key_source_and_filter_after_a_look_at_what_that_would_be() {
     let pools = Pools::new();
-    let pool = pools.filled("pool", &[0..40, 40..60, 60..70], "row");
+    let pool = pools.filled("pool", &[(0, 40), (40, 60), (60, 70)], "row");
     let delete = |args: &[&str]| run(&[&["pool", "delete", &pool, "--json"], args].concat());
     let filter = r#"{"prefix": {"field": "caption", "value": "row 1"}}"#;
     let which = ["--key", "k-0", "--key", "absent", "--source", "pool-40", "--filter", filter];
@@ -100,7 +100,8 @@ fn pairs_are_deleted_by_key_source_and_filter_after_a_look_at_what_that_would_be
 #[test]
 fn part_pools_become_one_and_what_they_disagree_on_is_listed() {
     let pools = Pools::new();
-    let parts = [pools.filled("a", &[0..20], "row"), pools.filled("b", &[15..30], "row"), pools.filled("c", &[28..40], "other")];
+    let parts =
+        [pools.filled("a", &[(0, 20)], "row"), pools.filled("b", &[(15, 30)], "row"), pools.filled("c", &[(28, 40)], "other")];
     let whole = pools.path("whole");
     let merge = |rule: &[&str]| run(&[&["pool", "merge", &whole, &parts[0], &parts[1], &parts[2], "--json"], rule].concat());
     merge(&[]).with(1).says(&["k-28", "--on-conflict"]);
@@ -127,7 +128,7 @@ fn part_pools_become_one_and_what_they_disagree_on_is_listed() {
 #[test]
 fn a_snapshot_is_a_pool_and_a_damaged_one_is_not_restored() {
     let pools = Pools::new();
-    let pool = pools.filled("pool", &[0..30, 30..50], "row");
+    let pool = pools.filled("pool", &[(0, 30), (30, 50)], "row");
     run(&["pool", "delete", &pool, "--key", "k-3"]).with(0);
     let (kept, again) = (pools.path("kept"), pools.path("again"));
     let copied = run(&["pool", "snapshot", &pool, &kept, "--json"]).with(0).json();
@@ -151,7 +152,7 @@ fn a_snapshot_is_a_pool_and_a_damaged_one_is_not_restored() {
 #[test]
 fn damaged_graphs_are_built_anew_and_other_damage_is_told_plainly() {
     let pools = Pools::new();
-    let pool = pools.filled("pool", &[0..300], "row");
+    let pool = pools.filled("pool", &[(0, 300)], "row");
     let question = ["search", "--pool", &pool, "--key", "k-7", "-k", "5", "--effort", "exact", "--json"];
     let before = run(&question).with(0).json();
     let named = |end: &str| {
@@ -186,7 +187,7 @@ fn damaged_graphs_are_built_anew_and_other_damage_is_told_plainly() {
 #[test]
 fn a_pool_is_read_into_memory() {
     let pools = Pools::new();
-    let pool = pools.filled("pool", &[0..50], "row");
+    let pool = pools.filled("pool", &[(0, 50)], "row");
     let warmed = run(&["pool", "warm", &pool, "--json"]).with(0).json();
     assert!(warmed["files"] == 3 && warmed["bytes"].as_u64().unwrap() > 10_000, "{warmed}");
 }
