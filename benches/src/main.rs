@@ -13,7 +13,6 @@
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
-//! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
@@ -22,7 +21,6 @@ mod demo;
 mod figure;
 mod filters;
 mod index;
-mod ingest;
 mod parity;
 mod peers;
 mod process;
@@ -45,8 +43,6 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
-    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
-    Ingest,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
@@ -87,7 +83,6 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
     };
