@@ -15,7 +15,6 @@
 //! | `train.rs` | training steps against PyTorch eager |
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
-//! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
@@ -25,7 +24,6 @@ mod exact;
 mod figure;
 mod filters;
 mod index;
-mod ingest;
 mod parity;
 mod peers;
 mod process;

@@ -124,7 +124,7 @@ pub(crate) struct Args {
     /// Leave out rows of whose caption's letters fewer than half are of this script (Latin, Cyrillic, Han, ...); may be given again.
     #[arg(long, env = "ANCHORITE_CAPTION_SCRIPT", value_name = "SCRIPT", value_delimiter = ',')]
     caption_script: Vec<Script>,
-    /// Leave out rows of whose caption's words a larger share than this stood in it before: 0.5 for "sale sale sale".
+    /// Leave out rows of whose caption's words more than this share stood in it before (it is 0.67 for "sale sale sale").
     #[arg(long, env = "ANCHORITE_MAX_REPETITION", value_name = "SHARE")]
     max_repetition: Option<f32>,
     /// Leave out pictures whose shorter edge has fewer pixels.
