@@ -99,7 +99,7 @@ fn a_key_file_that_is_not_one_is_refused_by_line() {
         (format!("{other}\na read\n"), KeysError::Line { line: 2 }),
         (line.replace(" read ", " everything "), KeysError::Line { line: 1 }),
         (line.replace("sha256:", "md5:"), KeysError::Line { line: 1 }),
-        (line[..line.len() - 1].to_owned(), KeysError::Line { line: 1 }),
+        (line.chars().take(line.len() - 1).collect(), KeysError::Line { line: 1 }),
         (format!("{line}00"), KeysError::Line { line: 1 }),
         (format!("{line} more"), KeysError::Line { line: 1 }),
         ("a read sha256:\u{e9}".to_owned() + &"0".repeat(62), KeysError::Line { line: 1 }),
