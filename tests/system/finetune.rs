@@ -91,7 +91,7 @@ fn sixty_four_pairs_are_learned_by_heart_and_the_model_serves() {
     assert!(found.count() >= 60);
 
     let card = fs::read_to_string(bench.folder.path().join("run/model/README.md")).unwrap();
-    for part in ["400 steps", "fingerprint", "weight_decay = 0.0", "SHA-256", "64 pairs"] {
+    for part in ["400 steps", "anchorite pretrain run.toml", "fingerprint", "weight_decay = 0.0", "SHA-256", "64 pairs"] {
         assert!(card.contains(part), "no {part:?} in {card}");
     }
     let config: Json = serde_json::from_slice(&fs::read(bench.folder.path().join("run/model/config.json")).unwrap()).unwrap();
@@ -242,11 +242,12 @@ fn models_that_do_not_fit_are_refused() {
     bench.finetune(&["--set", "output=other"]).with(1).says(&["Hardmax", "/vision_model/encoder/layers.0/self_attn/Softmax"]);
     fs::write(&vision, &bytes).unwrap();
     bench
-        .finetune(&["--set", "schedule.rate=1e30", "--set", "output=nan", "--set", "schedule.warmup=0"])
+        .finetune(&["--set", "schedule.rate=1e30", "--set", "output=broken", "--set", "schedule.warmup=0"])
         .with(1)
         .says(&["is not finite", "stream"]);
     // Towers of two models.
-    let siglip = Path::new(env!("CARGO_MANIFEST_DIR")).join("encoder/tests/fixtures/models/exports/siglip/onnx/vision_model.onnx");
+    let siglip =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("encoder/tests/fixtures/models/exports/siglip/onnx/vision_model.onnx");
     fs::copy(siglip, &vision).unwrap();
     bench.finetune(&["--set", "output=other"]).with(1).says(&["belong to different models"]);
     fs::write(&vision, &bytes).unwrap();

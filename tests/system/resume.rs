@@ -9,7 +9,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use anchorite::index::{PairStore, Parts, RowId, pool::{OpenOptions, Pool}};
+use anchorite::index::{
+    PairStore, Parts, RowId,
+    pool::{OpenOptions, Pool},
+};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::Value as Json;

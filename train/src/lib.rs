@@ -15,6 +15,8 @@
 //! | [`optim`] | AdamW, clipping, learning rate |
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
+//! | [`loss`] | symmetric InfoNCE |
+//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`data`] | datasets to batches |
 //! | [`runner`] | a run: steps, metrics, checkpoints |
 //! | [`checkpoint`] | a run's state on disk |
@@ -28,6 +30,7 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod caption;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;

@@ -1,5 +1,5 @@
-//! Promise: event files are those that TensorBoard reads. `fixtures/check_events.py` read the golden file with TensorBoard's own reader and wrote
-//! what it found to `events.json`.
+//! Promise: event files are those that TensorBoard reads. `fixtures/make_events.py` wrote the golden file without our code, and TensorBoard's own
+//! reader found in it what `events.json` says.
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
@@ -20,9 +20,6 @@ fn the_writer_gives_the_bytes_that_tensorboard_read() {
     let written = fs::read(entry.path()).unwrap();
 
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures");
-    if std::env::var_os("ANCHORITE_WRITE_GOLDEN").is_some() {
-        fs::write(fixtures.join("events.golden"), &written).unwrap();
-    }
     assert_eq!(written, fs::read(fixtures.join("events.golden")).unwrap());
     let found: Value = serde_json::from_slice(&fs::read(fixtures.join("events.json")).unwrap()).unwrap();
     assert_eq!(found[0]["file_version"], "brain.Event:2");

@@ -7,7 +7,7 @@ use crate::{
     support::{image_pair, one_thread, spec},
 };
 use anchorite_index::{
-    Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, RowId, Side,
+    Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side,
     filter::Column,
     memory::MemoryStore,
     pool::{MergePolicy, OpenOptions, Pool, PoolWriter, Verify, WriterOptions},
@@ -75,16 +75,14 @@ fn open(dir: &Path) -> PoolWriter {
 }
 
 /// Records without their row numbers, which are a generation's own.
-fn contents(
-    store: &dyn PairStore,
-) -> Vec<(Key, ContentHash, Option<String>, Option<Vec<u8>>, Option<Vec<f32>>, Option<Vec<f32>>)> {
+fn contents(store: &dyn PairStore) -> Vec<Record> {
     let all: Vec<RowId> = (0..store.status().positions).map(RowId).collect();
     let records = store.get(&all, Parts { picture: true, vectors: true }).unwrap();
-    records.into_iter().flatten().map(|r| (r.key, r.content, r.caption, r.picture, r.image, r.text)).collect()
+    records.into_iter().flatten().map(|record| Record { row: RowId(0), ..record }).collect()
 }
 
 fn answers(store: &dyn PairStore, effort: Effort) -> Vec<Vec<(Key, f32)>> {
-    let query = |n: usize| Query { side: Side::Image, vector: vector(n * 5 + 1), k: 7, effort, filter: None };
+    let query = |n: usize| Query::new(Side::Image, vector(n * 5 + 1), 7, effort);
     let found = store.search(&[0, 1, 2].map(query), &Cancel::default()).unwrap();
     let named = |answer: &Answer| {
         let rows: Vec<RowId> = answer.hits.iter().map(|hit| hit.row).collect();

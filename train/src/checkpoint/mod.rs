@@ -109,7 +109,8 @@ impl Checkpoints {
         let saved = self.fill(&unfinished, state).and_then(|()| {
             remove(&path)?;
             fs::rename(&unfinished, &path).map_err(io("rename", &path))?;
-            sync_folder(&self.folder)
+            sync_folder(&self.folder)?;
+            sync_folder(self.folder.parent().unwrap_or(&self.folder))
         });
         if saved.is_err() {
             // The first failure is what is told; what is left behind is hidden, and removed by the next that is written.

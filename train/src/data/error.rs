@@ -184,6 +184,12 @@ pub enum DataError {
         /// What is wrong.
         reason: String,
     },
+    /// A defect here.
+    #[error("making batch {number} panicked; the message is above, and this is a defect of the program")]
+    Panicked {
+        /// The batch.
+        number: u64,
+    },
     /// Cancelled.
     #[error("cancelled")]
     Cancelled,

@@ -3,6 +3,7 @@
 
 use std::{
     collections::BTreeMap,
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -48,7 +49,9 @@ impl<T: Send + 'static> Prefetch<T> {
         let work = |incoming: Receiver<u64>, outgoing: Sender<(u64, Result<T, DataError>)>, make: Arc<Make<T>>| {
             move || {
                 for number in incoming {
-                    if outgoing.send((number, make(number))).is_err() {
+                    // A panic must not leave the caller waiting for an item that never comes.
+                    let made = catch_unwind(AssertUnwindSafe(|| make(number))).unwrap_or(Err(DataError::Panicked { number }));
+                    if outgoing.send((number, made)).is_err() {
                         return;
                     }
                 }
@@ -85,8 +88,8 @@ impl<T: Send + 'static> Prefetch<T> {
             if let Some(result) = self.early.remove(&self.next) {
                 break result;
             }
-            // All workers gone without an answer: one of them panicked.
-            let (number, result) = self.made.recv().map_err(|_| DataError::Cancelled)?;
+            // Workers live as long as this does, and answer every order.
+            let (number, result) = self.made.recv().map_err(|_| DataError::Panicked { number: self.next })?;
             self.early.insert(number, result);
         };
         let waited = started.elapsed();
@@ -124,6 +127,14 @@ mod tests {
             assert!(made.load(Ordering::SeqCst) <= n - 5 + 1 + 4);
         }
         assert!(prefetch.next().unwrap().is_none());
+    }
+
+    #[test]
+    fn a_panic_is_an_error_and_no_endless_wait() {
+        let make = Arc::new(|n: u64| if n == 1 { panic!("a defect") } else { Ok(n) });
+        let mut prefetch = Prefetch::start(0..3, 2, 2, make);
+        assert_eq!(prefetch.next().unwrap().unwrap().item, 0);
+        assert!(matches!(prefetch.next(), Err(DataError::Panicked { number: 1 })));
     }
 
     #[test]

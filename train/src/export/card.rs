@@ -9,6 +9,8 @@ pub struct Card {
     pub base: String,
     /// Its fingerprint.
     pub base_fingerprint: String,
+    /// The command that made it: `finetune` or `pretrain`.
+    pub command: &'static str,
     /// The run file in full.
     pub run: String,
     /// Optimizer steps made.
@@ -38,7 +40,7 @@ impl Card {
         }
         let _ = write!(
             text,
-            "---\n\n# A finetuned CLIP\n\nMade by anchorite {} from `{}` in {} steps.\n\n",
+            "---\n\n# A CLIP trained by anchorite\n\nMade by anchorite {} from `{}` in {} steps.\n\n",
             env!("CARGO_PKG_VERSION"),
             self.base,
             self.steps
@@ -59,8 +61,8 @@ impl Card {
             text,
             "\nThe towers take and give what those of the model it came from do; preprocessing and tokenizer are its own files. \
              `model.safetensors` has the weights by name. The logit scale is in the configuration file as `logit_scale` (a logarithm).\n\n\
-             ## Again\n\nWith the same data in place:\n\n```sh\nanchorite finetune run.toml\n```\n\n```toml\n{}```\n",
-            self.run
+             ## Again\n\nWith the same data in place:\n\n```sh\nanchorite {} run.toml\n```\n\n```toml\n{}```\n",
+            self.command, self.run
         );
         text
     }

@@ -9,7 +9,7 @@ use anchorite_encoder::{
 };
 use anchorite_index::Cancel;
 
-use super::{METRICS_FILE, Machine, Opened, RunConfig, RunError};
+use super::{METRICS_FILE, Machine, Opened, RunConfig, RunError, Start};
 use crate::{
     data::Streams,
     export::{Card, ExportError, ExportJob, Live, TOLERANCE, TOLERANCE_F16, TowerFile, compare, export},
@@ -128,6 +128,7 @@ fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, mach
     Card {
         base: config.model.clone(),
         base_fingerprint: opened.fingerprint.clone(),
+        command: if config.start == Start::Random { "pretrain" } else { "finetune" },
         run: config.to_toml(),
         steps,
         data: format!(
