@@ -4,12 +4,7 @@
 //! `decoder_with_past_model.onnx`; `decoder_model.onnx` alone, which reads every caption from its start each time. Inputs are told by name:
 //! `input_ids`, `encoder_hidden_states`, masks, `past_key_values.N` (which `present.N` becomes) and `use_cache_branch`.
 
-use std::{
-    collections::BTreeMap,
-    fs,
-    num::NonZeroUsize,
-    path::{Path, PathBuf},
-};
+use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
 
 use anchorite_encoder::{
     Pixels,
@@ -187,7 +182,7 @@ impl Captioner {
         let mut feeds = Feeds::new();
         feeds.insert("pixel_values".to_owned(), float(&pixels, "encoder")?);
         let name = "last_hidden_state".to_owned();
-        let mut outputs = self.encoder.run(feeds, &[name.clone()])?;
+        let mut outputs = self.encoder.run(feeds, std::slice::from_ref(&name))?;
         outputs.remove(&name).ok_or_else(|| runtime("encoder", "it has no output last_hidden_state"))
     }
 }
@@ -311,7 +306,7 @@ impl Part {
     /// An empty cache for the first step of a decoder that has both branches in one graph.
     fn no_past(&self, name: &str, rows: usize) -> Result<DynValue, CaptionError> {
         let input = self.session.inputs().iter().find(|input| input.name() == name);
-        let shape = match input.map(|input| input.dtype()) {
+        let shape = match input.map(ort::value::Outlet::dtype) {
             Some(ValueType::Tensor { shape, .. }) if name.starts_with("past_key_values.") && shape.len() == 4 => shape,
             _ => return Err(runtime("decoder", &format!("nothing is known to feed its input {name:?} with"))),
         };
@@ -342,12 +337,12 @@ impl Opener<'_> {
     fn first(&mut self, part: &'static str, names: &[&str]) -> Result<Option<Part>, CaptionError> {
         let places = names.iter().flat_map(|name| [self.folder.join("onnx").join(name), self.folder.join(name)]);
         let Some(path) = places.into_iter().find(|path| path.is_file()) else { return Ok(None) };
-        self.open(part, path).map(Some)
+        self.open(part, &path).map(Some)
     }
 
-    fn open(&mut self, name: &'static str, path: PathBuf) -> Result<Part, CaptionError> {
-        let failed = |reason: String| CaptionError::Folder { path: path.clone(), reason };
-        let bytes = fs::read(&path).map_err(|e| failed(e.to_string()))?;
+    fn open(&mut self, name: &'static str, path: &Path) -> Result<Part, CaptionError> {
+        let failed = |reason: String| CaptionError::Folder { path: path.to_owned(), reason };
+        let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
         let scanned = scan(&bytes, &ModelLimits::default()).map_err(|e| failed(format!("refused: {e}")))?;
         if !scanned.external_ranges().is_empty() {
             return Err(failed("its weights are in another file; export it with the weights inside".to_owned()));

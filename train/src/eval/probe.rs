@@ -73,8 +73,9 @@ fn block(images: &Matrix, labels: &[usize], weights: &[f64], bias: &[f64], block
     let mut gradient = vec![0.0; weights.len() + classes];
     let (to_weights, to_bias) = gradient.split_at_mut(weights.len());
     let mut loss = 0.0;
-    for at in images.rows() * block / BLOCKS..images.rows() * (block + 1) / BLOCKS {
-        let (image, label) = (images.row(at), labels[at]);
+    let (first, end) = (images.rows() * block / BLOCKS, images.rows() * (block + 1) / BLOCKS);
+    for (at, &label) in labels.iter().enumerate().take(end).skip(first) {
+        let image = images.row(at);
         let scores = scores(weights, bias, images.dim, image);
         let top = scores.iter().copied().fold(f64::NEG_INFINITY, f64::max);
         let sum: f64 = scores.iter().map(|s| (s - top).exp()).sum();

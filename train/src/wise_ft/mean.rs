@@ -77,7 +77,7 @@ pub type NamedModel<'a> = (&'a str, &'a Model);
 /// [`MixError`].
 pub fn mix(models: &[NamedModel<'_>], shares: &[f64]) -> Result<Model, MixError> {
     let sum: f64 = shares.iter().sum();
-    if models.is_empty() || models.len() != shares.len() || !((sum - 1.0).abs() < 1e-9) {
+    if models.is_empty() || models.len() != shares.len() || !sum.is_finite() || (sum - 1.0).abs() > 1e-9 {
         return Err(MixError::Shares { models: models.len(), shares: shares.len() });
     }
     for other in &models[1..] {
