@@ -16,7 +16,6 @@
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
-//! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
@@ -56,8 +55,6 @@ enum Name {
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
-    /// Filtered search: recall and latency at each selectivity.
-    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -98,7 +95,6 @@ fn main() -> Result<()> {
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
-        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(
