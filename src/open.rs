@@ -11,7 +11,7 @@ use anchorite::{
     encoder::{
         Encode, Encoder, EncoderOptions, Load, VectorsOnly,
         hub::{self, HubOptions, Variant},
-        model::{Dtype, MissingTower, ModelOptions},
+        model::{Dtype, Folder, MissingTower, ModelOptions},
         runtime::{self, Provider, Runtime, RuntimeOptions},
     },
     index::{
@@ -144,6 +144,12 @@ impl ModelArgs {
             Some(called) => encoder.with_name(called),
             None => encoder,
         }))
+    }
+
+    /// The model's files, read and scanned, without a runtime.
+    pub(crate) fn open_folder(&self) -> Result<Folder> {
+        let name = self.model.as_deref().context("which model? give --model DIR or --model ORG/NAME (ANCHORITE_MODEL)")?;
+        Folder::open(&self.folder(name)?, &self.model_options()).with_context(|| format!("open the model {name}"))
     }
 
     /// The model's folder; downloaded when `name` is a hub id.

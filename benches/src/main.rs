@@ -12,6 +12,7 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `train.rs` | training steps against PyTorch eager |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
@@ -25,6 +26,7 @@ mod parity;
 mod peers;
 mod process;
 mod results;
+mod train;
 mod scale;
 
 use std::path::PathBuf;
@@ -43,6 +45,8 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Training steps against PyTorch: time and memory.
+    Train,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
@@ -62,6 +66,9 @@ struct Args {
     /// For the child process that measures opening: open this pool, print what it took, end.
     #[arg(long, hide = true)]
     open_pool: Option<PathBuf>,
+    /// For the child process that trains: the case; steps are asked for on standard input.
+    #[arg(long, hide = true)]
+    train_case: Option<String>,
     /// For the child process with little memory: wait for a line, ask this pool, print what it took, end.
     #[arg(long, hide = true)]
     scale_child: Option<PathBuf>,
@@ -76,6 +83,8 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.open_pool {
         return demo::open_pool(dir);
     }
+    if let Some(case) = &args.train_case {
+        return train::child(&args.cache, case);
     if let Some(dir) = &args.scale_child {
         return scale::in_child(dir);
     }
@@ -83,6 +92,7 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
     };

@@ -7,6 +7,7 @@ mod eval;
 mod finetune;
 mod gallery;
 mod ingest;
+mod model;
 mod pool;
 mod report;
 mod search;
@@ -28,6 +29,9 @@ pub(crate) enum Command {
     /// Look at a pool.
     #[command(subcommand)]
     Pool(pool::Command),
+    /// Look at a model.
+    #[command(subcommand)]
+    Model(model::Command),
     /// Answer over HTTP.
     Serve(serve::Args),
     /// Ask a pool or a server for the nearest pairs.
@@ -65,6 +69,7 @@ impl Command {
             Self::Demo(args) => demo::run(&args),
             Self::Ingest(args) => ingest::run(&args),
             Self::Pool(command) => pool::run(&command),
+            Self::Model(command) => model::run(&command),
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),

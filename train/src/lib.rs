@@ -15,14 +15,15 @@
 //! | [`optim`] | AdamW, clipping, learning rate |
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
-//! | [`loss`] | symmetric InfoNCE |
+//! | [`data`] | datasets to batches |
+//! | [`runner`] | a run: steps, metrics, checkpoints |
+//! | [`checkpoint`] | a run's state on disk |
+//! | [`export`] | a trained model's folder |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
 //!
-//! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export.
-//! The batch size is fixed when a program is made; another batch size is another program.
+//! Shapes are fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
 extern crate self as anchorite_train;

@@ -26,9 +26,9 @@
 //! | `cached` | gradients chunk by chunk |
 //! | `direct` | gradients in one run, for batches that fit |
 //! | `sessions` | graphs made so far, by their shape |
-//! | `embeddings` | what the towers make of pairs as they are now |
 //! | `state` | what a checkpoint holds; export |
 //! | `estimate` | parameters and memory ahead of time |
+//! | `inspect` | whether a tower can be trained, without a runtime |
 //! | `error` | why a trainer cannot be made, and why a step fails |
 //!
 //! Not here: where batches come from, files, the learning rate over a run (`optim`).
@@ -40,10 +40,10 @@ mod batch;
 mod cached;
 mod compiled;
 mod direct;
-mod embeddings;
 mod error;
 mod estimate;
 mod graphs;
+mod inspect;
 mod plan;
 mod rows;
 mod sessions;
@@ -56,6 +56,7 @@ mod units;
 pub use batch::{Pictures, StreamBatch};
 pub use error::{StepError, TrainError};
 pub use estimate::Estimate;
+pub use inspect::{TowerReport, UnknownNode, inspect};
 pub use plan::{Form, InputSizes, Objective, Plan, Scope};
 pub use state::TrainState;
 pub use towers::{Feed, Tower, Towers, Width};
