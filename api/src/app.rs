@@ -10,7 +10,13 @@ use anchorite_encoder::EncodeError;
 use anchorite_index::{Cancel, Effort, Side, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Limits, embeddings::Model, error::ApiError, metrics::Metrics};
+use crate::{
+    Keys, Limits, Refresh,
+    embeddings::Model,
+    error::ApiError,
+    metrics::Metrics,
+    refresh::{Pool, Snapshot},
+};
 
 /// Longest pool name, in bytes.
 const POOL_NAME_BYTES: usize = 64;
@@ -22,12 +28,14 @@ pub struct Options {
     pub limits: Limits,
     /// Metadata columns that clip-retrieval's routes return where a pair has them. Default: upstream's.
     pub clip_retrieval_columns: Vec<String>,
+    /// Who may ask for what. Default: anybody for anything, so that such a server must be out of strangers' reach.
+    pub keys: Option<Keys>,
 }
 
 impl Default for Options {
     fn default() -> Self {
         let columns = ["url", "image_path", "caption", "NSFW"];
-        Self { limits: Limits::default(), clip_retrieval_columns: columns.map(str::to_owned).to_vec() }
+        Self { limits: Limits::default(), clip_retrieval_columns: columns.map(str::to_owned).to_vec(), keys: None }
     }
 }
 
@@ -44,18 +52,18 @@ pub enum AppError {
         /// As given.
         name: String,
     },
+    /// No pool of that name.
+    #[error("there is no pool {name:?}")]
+    Unknown {
+        /// As given.
+        name: String,
+    },
     /// One name twice.
     #[error("two pools are named {name:?}; give each its own name")]
     TwoPools {
         /// The name.
         name: String,
     },
-}
-
-/// A served pool.
-pub(crate) struct Pool {
-    pub(crate) name: String,
-    pub(crate) retriever: Retriever,
 }
 
 /// Whether the server may be sent traffic.
@@ -108,7 +116,7 @@ impl App {
             if served.iter().any(|p| p.name == name) {
                 return Err(AppError::TwoPools { name });
             }
-            served.push(Pool { name, retriever });
+            served.push(Pool::new(name, retriever));
         }
         let limits = &options.limits;
         Ok(Self {
@@ -124,13 +132,24 @@ impl App {
         })
     }
 
+    /// Says how newer generations of a pool are opened; without it, a pool stays as it is.
+    ///
+    /// # Errors
+    /// [`AppError::Unknown`].
+    pub fn refreshing(mut self, pool: &str, refresh: Refresh) -> Result<Self, AppError> {
+        let served = self.pools.iter_mut().find(|p| p.name == pool);
+        served.ok_or_else(|| AppError::Unknown { name: pool.to_owned() })?.refresh_with(refresh);
+        Ok(self)
+    }
+
     /// Asks every pool one small question, so that models are loaded before traffic comes; [`crate::serve`] does it in the
     /// background. Blocks.
     pub fn warm_up(&self) {
         for pool in &self.pools {
+            let retriever = pool.snapshot().retriever;
             let ask = |side| Ask { side, k: 1, effort: Effort::Fast, ..Ask::new(Input::Text("warm up".to_owned())) };
             let sides = Side::ALL.map(ask);
-            let failed = sides.into_iter().find_map(|ask| match pool.retriever.find(&[ask], &Cancel::default()) {
+            let failed = sides.into_iter().find_map(|ask| match retriever.find(&[ask], &Cancel::default()) {
                 Ok(_)
                 | Err(RetrieveError::Store(StoreError::NoSide { .. }) | RetrieveError::Encode(EncodeError::NoTower { .. })) => {
                     None
@@ -159,11 +178,16 @@ impl App {
     }
 
     /// The pool of this name; the first one when none is named.
-    pub(crate) fn pool(&self, name: Option<&str>) -> Result<&Pool, ApiError> {
+    pub(crate) fn served(&self, name: Option<&str>) -> Result<&Pool, ApiError> {
         match name {
             None => self.pools.first().ok_or_else(|| ApiError::no_pool("")),
             Some(name) => self.pools.iter().find(|p| p.name == name).ok_or_else(|| ApiError::no_pool(name)),
         }
+    }
+
+    /// That pool's generation of this moment: ask once a request.
+    pub(crate) fn pool(&self, name: Option<&str>) -> Result<Snapshot, ApiError> {
+        self.served(name).map(Pool::snapshot)
     }
 
     /// Runs `job` on the blocking pool: refused at once when too many are in flight, cancelled when the deadline passes or the

@@ -21,6 +21,7 @@ use axum::{
 
 use crate::{
     app::{App, panic_text},
+    auth::KeyName,
     clip_retrieval,
     error::{ApiError, ErrorBody, ErrorDetail, LegacyErrorBody},
 };
@@ -29,13 +30,18 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Longest id taken over from a client.
 const REQUEST_ID_BYTES: usize = 64;
 
-pub(crate) async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+/// A request's id, for handlers that log after their answer has begun.
+#[derive(Clone, Debug)]
+pub(crate) struct RequestId(pub(crate) String);
+
+pub(crate) async fn finish(State(app): State<Arc<App>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = method_label(request.method());
     let matched = request.extensions().get::<MatchedPath>().map(|m| m.as_str().to_owned());
     let route = matched.as_deref().unwrap_or("unmatched");
     let legacy = clip_retrieval::is_route(request.uri().path());
+    request.extensions_mut().insert(RequestId(id.clone()));
     let mut response = next.run(request).await;
     if let Some(error) = response.extensions_mut().remove::<ApiError>() {
         log(&error, &id, route);
@@ -49,7 +55,16 @@ pub(crate) async fn finish(State(app): State<Arc<App>>, request: Request, next: 
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     let took = started.elapsed();
     app.metrics.request(method, route, response.status().as_str(), took);
-    tracing::debug!(request_id = id, method, route, status = response.status().as_u16(), ?took, "answered");
+    let key = response.extensions().get::<KeyName>().map(|key| key.0.as_str());
+    tracing::info!(
+        request_id = id,
+        key,
+        method,
+        route,
+        status = response.status().as_u16(),
+        seconds = took.as_secs_f64(),
+        "answered"
+    );
     response
 }
 

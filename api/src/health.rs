@@ -47,7 +47,7 @@ pub(crate) async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, 
 )]
 pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResponse, ApiError> {
     for pool in &app.pools {
-        let status = pool.retriever.store().status();
+        let status = pool.snapshot().retriever.store().status();
         let sides = [("all", status.rows), ("image", status.image_rows), ("text", status.text_rows)];
         for (side, rows) in sides {
             app.metrics.rows.with_label_values(&[pool.name.as_str(), side]).set(i64::try_from(rows).unwrap_or(i64::MAX));

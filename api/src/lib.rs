@@ -9,7 +9,9 @@
 //! | `app.rs` | [`App`]: the pools, the permits, and how a handler crosses to the blocking pool |
 //! | `limits.rs` | [`Limits`]: every bound of the service |
 //! | `server.rs` | [`Server`]: the accept loop, timeouts, drain |
-//! | `routes.rs` | the route table and the OpenAPI document made from it |
+//! | `auth.rs`, `tls.rs` | keys with scopes; TLS by rustls |
+//! | `refresh.rs` | new generations of a pool, taken while requests run |
+//! | `routes.rs` | the route table with the scope of each route, and the OpenAPI document made from it |
 //! | `finish.rs` | what every answer gets: request id, error body, metrics, panic caught |
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
@@ -22,13 +24,14 @@
 //! | `clip_retrieval/` | the drop-in routes |
 //! | `page.rs` | the page at `/` |
 //!
-//! Not here: how vectors are made, stored or searched; authentication (bind to loopback, or put a proxy in front).
+//! Not here: how vectors are made, stored or searched.
 //!
 //! What holds: no handler computes on an async thread; every wait has a deadline and every queue a bound; an error body has a
 //! stable code, a sentence and the request id, and never a path or a backtrace.
 
 mod anchors;
 mod app;
+mod auth;
 mod body;
 mod clip_retrieval;
 mod embeddings;
@@ -40,11 +43,16 @@ mod limits;
 mod metrics;
 mod page;
 mod pools;
+mod refresh;
 mod routes;
 mod search;
 mod server;
+mod tls;
 
 pub use app::{App, AppError, Options};
+pub use auth::{Keys, KeysError, Scope, key_line};
 pub use limits::Limits;
+pub use refresh::Refresh;
 pub use routes::openapi;
-pub use server::{Drained, ServeError, Server, serve};
+pub use server::{Drained, ServeError, Server};
+pub use tls::{Tls, TlsError};

@@ -65,6 +65,8 @@ pub struct Limits {
     pub compute_threads: usize,
     /// From admission to the answer. Default 30 s: exact search of a few million rows takes less.
     pub deadline: Duration,
+    /// How often pools are looked at for a new generation. Default 2 s: one look at a folder; none: only when asked to.
+    pub refresh: Option<Duration>,
     /// What a refused client is told to wait. Default 1 s.
     pub retry_after: Duration,
     /// How long open requests may take to end after shutdown was asked for. Default 10 s, what orchestrators allow.
@@ -102,6 +104,7 @@ impl Default for Limits {
             max_in_flight: 64,
             compute_threads: std::thread::available_parallelism().map_or(4, usize::from),
             deadline: Duration::from_secs(30),
+            refresh: Some(Duration::from_secs(2)),
             retry_after: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }

@@ -1,4 +1,4 @@
-//! The page for people: three files built into the program, nothing from elsewhere.
+//! The page for people: files built into the program, nothing from elsewhere.
 
 use axum::{
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -21,6 +21,14 @@ pub(crate) async fn script(headers: HeaderMap) -> Response {
 
 pub(crate) async fn style(headers: HeaderMap) -> Response {
     file(&headers, "text/css; charset=utf-8", include_str!("page/style.css"))
+}
+
+pub(crate) async fn docs(headers: HeaderMap) -> Response {
+    file(&headers, "text/html; charset=utf-8", include_str!("page/docs.html"))
+}
+
+pub(crate) async fn docs_script(headers: HeaderMap) -> Response {
+    file(&headers, "text/javascript; charset=utf-8", include_str!("page/docs.js"))
 }
 
 /// Not cached without asking: a new version of the program brings a new page.

@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
-    app::{App, Pool},
+    app::App,
     body::JsonBytes,
     error::{ApiError, ErrorBody},
+    refresh::{Reloaded, Snapshot},
     search::{Source, hex},
 };
 
@@ -55,7 +56,7 @@ pub(crate) struct PoolInfo {
 }
 
 impl PoolInfo {
-    fn of(pool: &Pool, app: &App) -> Self {
+    fn of(pool: &Snapshot, app: &App) -> Self {
         let (store, encoder) = (pool.retriever.store(), pool.retriever.encoder());
         let status = store.status();
         Self {
@@ -115,7 +116,8 @@ pub(crate) enum ByName {
     )
 )]
 pub(crate) async fn list(State(app): State<Arc<App>>) -> Result<JsonBytes, ApiError> {
-    app.compute(|app, _| JsonBytes::of(&PoolList { pools: app.pools.iter().map(|p| PoolInfo::of(p, app)).collect() })).await
+    app.compute(|app, _| JsonBytes::of(&PoolList { pools: app.pools.iter().map(|p| PoolInfo::of(&p.snapshot(), app)).collect() }))
+        .await
 }
 
 /// Describes one pool.
@@ -134,7 +136,40 @@ pub(crate) async fn describe(
     path: Result<Path<String>, PathRejection>,
 ) -> Result<JsonBytes, ApiError> {
     let pool = plain(path)?;
-    app.compute(move |app, _| JsonBytes::of(&PoolInfo::of(app.pool(Some(&pool))?, app))).await
+    app.compute(move |app, _| JsonBytes::of(&PoolInfo::of(&app.pool(Some(&pool))?, app))).await
+}
+
+/// What a reload did.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ReloadBody {
+    /// The generation that answers.
+    generation: u64,
+    /// Whether it is another than before.
+    changed: bool,
+}
+
+/// Takes the newest generation of a pool now; requests that are being answered keep theirs.
+#[utoipa::path(
+    post, path = "/v1/pools/{pool}/reload", tag = "pools", params(("pool" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "The generation that answers", body = ReloadBody),
+        (status = 400, description = "The path is not UTF-8", body = ErrorBody),
+        (status = 404, description = "No such pool", body = ErrorBody),
+        (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 500, description = "The new generation cannot be opened; the present one goes on answering", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn reload(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<JsonBytes, ApiError> {
+    let pool = plain(path)?;
+    app.compute(move |app, _| {
+        let Reloaded { generation, changed } = app.served(Some(&pool))?.reload()?;
+        JsonBytes::of(&ReloadBody { generation, changed })
+    })
+    .await
 }
 
 /// Gives one pair without its picture.
@@ -242,7 +277,8 @@ fn checked(by: Result<Query<By>, QueryRejection>) -> Result<Option<ByName>, ApiE
 }
 
 fn record(app: &App, pool: &str, id: &str, by: Option<ByName>) -> Result<Record, ApiError> {
-    let store = app.pool(Some(pool))?.retriever.store();
+    let retriever = app.pool(Some(pool))?.retriever;
+    let store = retriever.store();
     let started = Instant::now();
     let missing = || {
         let shown: String = id.chars().take(Key::MAX_BYTES + 1).collect();

@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 
 use crate::{
     Limits,
-    app::{App, Pool},
+    app::App,
     body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
     filter::FilterForm,
+    refresh::Snapshot,
 };
 
 /// Records read between two looks at the cancel flag and the byte budget.
@@ -221,7 +222,7 @@ fn answer(app: &App, request: SearchRequest, cancel: &Cancel) -> Result<JsonByte
     let took_ms = millis(started);
     let reading = Instant::now();
     let mut budget = app.limits().answer_bytes;
-    let results = answers.found.into_iter().map(|found| result(pool, &found, &wanted, &mut budget, cancel, took_ms));
+    let results = answers.found.into_iter().map(|found| result(&pool, &found, &wanted, &mut budget, cancel, took_ms));
     let results = results.collect::<Result<Vec<_>, ApiError>>()?;
     app.metrics.metadata(reading.elapsed());
     JsonBytes::of(&SearchResponse { pool: pool.name.clone(), generation, results })
@@ -354,7 +355,7 @@ impl QueryInput {
 }
 
 fn result(
-    pool: &Pool,
+    pool: &Snapshot,
     found: &Found,
     wanted: &Wanted,
     budget: &mut usize,

@@ -249,6 +249,11 @@ impl Seen {
         self.0.insert((route.to_owned(), "post".to_owned(), server.post(route, body).status));
     }
 
+    fn reload(&mut self, server: &TestServer, pool: &str) {
+        let status = server.post(&format!("/v1/pools/{pool}/reload"), "").status;
+        self.0.insert(("/v1/pools/{pool}/reload".to_owned(), "post".to_owned(), status));
+    }
+
     fn get_again(&mut self, server: &TestServer, route: &str, path: &str) {
         let etag = server.get(path).header("etag").to_owned();
         let request = ureq::http::Request::get(server.url(path)).header("if-none-match", etag).body(Vec::new());
@@ -290,6 +295,9 @@ fn ordinary_statuses(seen: &mut Seen) {
         (IMAGE, "/v1/pools/fruit/pairs/a%2Fb/image"),
     ] {
         seen.get(&server, route, path);
+    }
+    for pool in ["fruit", "nope", "%FF"] {
+        seen.reload(&server, pool);
     }
     seen.get_again(&server, IMAGE, "/v1/pools/fruit/pairs/0/image");
     for body in [r#"{"text": "apple"}"#, "{", r#"{"id": 99}"#, r#"{"k": 0}"#] {
@@ -333,6 +341,9 @@ fn statuses_of_trouble(seen: &mut Seen) {
     ];
     let damaged = start_damaged();
     let (stuck, unstick) = start_stuck(Limits { deadline: Duration::from_millis(100), ..Limits::default() });
+    seen.reload(&busy, "fruit");
+    seen.reload(&stuck, "fruit");
+    seen.reload(&support::start_unreloadable(), "fruit");
     for (route, path) in gets {
         seen.get(&busy, route, path);
         seen.get(&damaged, route, path);
@@ -355,6 +366,23 @@ fn statuses_of_trouble(seen: &mut Seen) {
     drop(hand);
 }
 
+/// 401 and 403 of every route that has a scope; `keys.rs` proves which key gets what.
+fn statuses_of_keys(seen: &mut Seen, document: &Json) {
+    let server = support::start_keyed();
+    for (path, methods) in document["paths"].as_object().expect("paths") {
+        for (method, _) in methods.as_object().expect("methods").iter().filter(|(_, is)| is["x-scope"].is_string()) {
+            let concrete = path.replace("{pool}", "fruit").replace("{id}", "0");
+            for key in ["Bearer wrong", "Bearer reading secret"] {
+                let request = ureq::http::Request::builder().method(method.to_uppercase().as_str()).uri(server.url(&concrete));
+                let reply = server.send(request.header("authorization", key).body(Vec::new()).expect("a request"));
+                if [401, 403].contains(&reply.status) {
+                    seen.0.insert((path.clone(), method.clone(), reply.status));
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn every_documented_status_is_real_and_every_real_one_documented() {
     let document = start(Limits::default()).get("/openapi.json").ok();
@@ -362,6 +390,7 @@ fn every_documented_status_is_real_and_every_real_one_documented() {
     let mut seen = Seen(BTreeSet::new());
     ordinary_statuses(&mut seen);
     statuses_of_trouble(&mut seen);
+    statuses_of_keys(&mut seen, &document);
     let promised = promised(&document);
     let never: Vec<_> = promised.difference(&seen.0).collect();
     let silent: Vec<_> = seen.0.difference(&promised).collect();

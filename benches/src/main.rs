@@ -14,7 +14,9 @@
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `train.rs` | training steps against PyTorch eager |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
+//! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
+//! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
@@ -22,6 +24,7 @@ mod demo;
 mod figure;
 mod filters;
 mod index;
+mod ingest;
 mod parity;
 mod peers;
 mod process;
@@ -47,10 +50,14 @@ enum Name {
     Index,
     /// Training steps against PyTorch: time and memory.
     Train,
+    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
+    Ingest,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
+    /// Filtered search: recall and latency at each selectivity.
+    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -93,8 +100,10 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
+        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

@@ -76,7 +76,7 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
 }
 
 /// Reads every seed and its mutations; a panic or a slow input fails with what is needed to make it again.
-fn survives(kind: &str, base: u64, mend: impl Fn(&mut Vec<u8>), read: impl Fn(&[u8])) {
+fn survives(kind: &str, base: u64, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
     for (name, seed) in seeds(kind) {
         for round in 0..rounds(base) {
             let mut bytes = seed.clone();
@@ -95,14 +95,14 @@ fn survives(kind: &str, base: u64, mend: impl Fn(&mut Vec<u8>), read: impl Fn(&[
 }
 
 /// Puts a CRC over everything before the last four bytes into these.
-fn mend_tail(bytes: &mut Vec<u8>) {
+fn mend_tail(bytes: &mut [u8]) {
     if let Some(body) = bytes.len().checked_sub(4) {
         let crc = crc32c::crc32c(&bytes[..body]);
         bytes[body..].copy_from_slice(&crc.to_le_bytes());
     }
 }
 
-fn mend_header(bytes: &mut Vec<u8>) {
+fn mend_header(bytes: &mut [u8]) {
     if bytes.len() >= HEADER_BYTES {
         let crc = crc32c::crc32c(&bytes[..HEADER_BYTES - 4]);
         bytes[HEADER_BYTES - 4..HEADER_BYTES].copy_from_slice(&crc.to_le_bytes());
@@ -140,7 +140,7 @@ fn headers() {
 
 #[test]
 fn records() {
-    let mend = |bytes: &mut Vec<u8>| {
+    let mend = |bytes: &mut [u8]| {
         if bytes.len() >= 4 {
             let crc = crc32c::crc32c(&bytes[4..]);
             bytes[..4].copy_from_slice(&crc.to_le_bytes());
@@ -262,7 +262,7 @@ fn replace(path: &Path, bytes: &[u8]) {
 }
 
 /// Section checksums as the bytes now are; sections lie where those of `sound` do.
-fn mend_sections(bytes: &mut Vec<u8>, sound: &[u8]) {
+fn mend_sections(bytes: &mut [u8], sound: &[u8]) {
     let number = |at: usize, width: usize| {
         let mut wide = [0; 8];
         wide[..width].copy_from_slice(&sound[at..at + width]);

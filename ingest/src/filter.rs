@@ -3,7 +3,34 @@
 //!
 //! What needs only the row is decided before anything is decoded; the CLIP score needs both vectors.
 
+use std::{collections::HashSet, str::FromStr};
+
+use unicode_script::UnicodeScript;
+
 use crate::{Reject, Row, reject::code};
+
+/// A script by Unicode's name for it: `Latin`, `Han`, `Cyrillic`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Script(unicode_script::Script);
+
+/// A name that Unicode does not have.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no script; Unicode's names are meant, as in Latin, Cyrillic, Greek, Han, Hiragana, Hangul, Arabic, Devanagari")]
+pub struct UnknownScript(String);
+
+impl FromStr for Script {
+    type Err = UnknownScript;
+
+    fn from_str(name: &str) -> Result<Self, UnknownScript> {
+        let mut letters = name.trim().chars();
+        let first = letters.next().map(|c| c.to_ascii_uppercase());
+        let capitalised: String = first.into_iter().chain(letters.map(|c| c.to_ascii_lowercase())).collect();
+        unicode_script::Script::from_full_name(&capitalised).map(Self).ok_or_else(|| UnknownScript(name.to_owned()))
+    }
+}
+
+/// Share of a caption's letters that must be of the wanted scripts: half, so that a foreign name does no harm.
+const SCRIPT_SHARE: f64 = 0.5;
 
 /// What rows must be like. By default every row will do.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -12,6 +39,10 @@ pub struct Filters {
     pub min_caption_words: Option<usize>,
     /// Most words of a caption.
     pub max_caption_words: Option<usize>,
+    /// Scripts of which at least half of a caption's letters must be; empty means any. A caption without letters passes.
+    pub scripts: Vec<Script>,
+    /// Most of a caption's words that may have stood in it before, as a share; upper and lower case are the same.
+    pub max_repetition: Option<f32>,
     /// Fewest pixels of a picture's shorter edge, by its header.
     pub min_image_edge: Option<u32>,
     /// Least cosine of image and text vector. Rows with one of them only are not held to it.
@@ -40,6 +71,9 @@ impl Filters {
         {
             return refuse(code::FILTERED_CAPTION_LONG, format!("the caption has {words} words; at most {max} are wanted"));
         }
+        if let Some((code, message)) = row.caption.as_deref().and_then(|caption| self.caption(caption)) {
+            return refuse(code, message);
+        }
         let size = self.min_image_edge.and(row.picture.as_deref()).and_then(picture_size);
         if let (Some((width, height)), Some(min)) = (size, self.min_image_edge)
             && width.min(height) < min
@@ -50,6 +84,31 @@ impl Filters {
         None
     }
 
+    fn caption(&self, caption: &str) -> Option<(&'static str, String)> {
+        if let Some(share) = self.script_share(caption).filter(|share| *share < SCRIPT_SHARE) {
+            let message =
+                format!("{:.0} % of the caption's letters are of the wanted scripts; at least half must be", share * 100.0);
+            return Some((code::FILTERED_CAPTION_SCRIPT, message));
+        }
+        let (max, share) = (self.max_repetition?, repetition(caption)?);
+        let message =
+            || format!("{:.0} % of the caption's words stood in it before; at most {:.0} % may", share * 100.0, max * 100.0);
+        (share > max).then(|| (code::FILTERED_CAPTION_REPETITION, message()))
+    }
+
+    /// Share of the caption's letters that are of the wanted scripts; none without letters or wishes. What several scripts share
+    /// (the long vowel mark of Japanese) counts for neither side.
+    fn script_share(&self, caption: &str) -> Option<f64> {
+        if self.scripts.is_empty() {
+            return None;
+        }
+        let scripts = caption.chars().filter(|c| c.is_alphabetic()).map(|c| c.script());
+        let own = scripts.filter(|s| !matches!(s, unicode_script::Script::Common | unicode_script::Script::Inherited));
+        let (wanted, all) = own
+            .fold((0_u32, 0_u32), |(wanted, all), script| (wanted + u32::from(self.scripts.contains(&Script(script))), all + 1));
+        (all > 0).then(|| f64::from(wanted) / f64::from(all))
+    }
+
     /// Why the pair is not wanted.
     pub(crate) fn score(&self, row: &Row, image: Option<&[f32]>, text: Option<&[f32]>) -> Option<Reject> {
         let (min, image, text) = (self.min_clip_score?, image?, text?);
@@ -58,6 +117,17 @@ impl Filters {
         let message = || format!("picture and caption have a CLIP score of {score:.4}; at least {min} is wanted");
         (score < min).then(|| Reject::new(row.source.clone(), code::FILTERED_CLIP_SCORE, message()))
     }
+}
+
+/// Share of the words that stood in the caption before; none without words.
+fn repetition(caption: &str) -> Option<f32> {
+    let mut met = HashSet::new();
+    let (mut again, mut all) = (0_u32, 0_u32);
+    for word in caption.split_whitespace() {
+        all += 1;
+        again += u32::from(!met.insert(word.to_lowercase()));
+    }
+    (all > 0).then(|| again as f32 / all as f32)
 }
 
 /// Width and height by the header; none for a picture that is damaged or of another kind, which the decoder says better.

@@ -53,7 +53,7 @@ mod rows;
 mod source;
 
 pub use error::{IngestError, IngestFailure, SourceError};
-pub use filter::Filters;
+pub use filter::{Filters, Script, UnknownScript};
 pub use journal::Earlier;
 pub use limits::Limits;
 pub use pipeline::{BadPart, IngestJob, IngestOptions, Missing, OnChange, Part, Vectors, chunks_in_flight, ingest};

@@ -96,6 +96,10 @@ pub mod code {
     pub const FILTERED_CAPTION_SHORT: &str = "filtered_caption_short";
     /// More words than [`crate::Filters::max_caption_words`].
     pub const FILTERED_CAPTION_LONG: &str = "filtered_caption_long";
+    /// Fewer than half of the letters are of [`crate::Filters::scripts`].
+    pub const FILTERED_CAPTION_SCRIPT: &str = "filtered_caption_script";
+    /// More of the caption repeats itself than [`crate::Filters::max_repetition`] allows.
+    pub const FILTERED_CAPTION_REPETITION: &str = "filtered_caption_repetition";
     /// A picture smaller than [`crate::Filters::min_image_edge`].
     pub const FILTERED_IMAGE_SMALL: &str = "filtered_image_small";
     /// An earlier row of the run has the same picture and caption.

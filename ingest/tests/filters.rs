@@ -33,6 +33,38 @@ fn captions_of_too_few_or_too_many_words() {
     assert_eq!(listed, [(0, "filtered_caption_short".to_owned()), (3, "filtered_caption_long".to_owned())]);
 }
 
+/// One row for each caption, with the reason for which it was left out.
+fn left_out(captions: &[&str], filters: Filters) -> Vec<Option<String>> {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, rejects) = (folder.path().join("data.parquet"), folder.path().join("rejects.parquet"));
+    let pictures = binary((0..captions.len()).map(|i| Some(jpeg(i))));
+    write(&file, vec![("image", pictures), ("caption", text(captions.iter().map(Some)))]);
+    let run = run(&file, &IngestOptions { rejects: Some(rejects.clone()), ..with(filters) });
+    assert_eq!(run.report().rows_read, captions.len() as u64);
+    let listed = read_rejects(&rejects);
+    (0..captions.len() as u64).map(|row| listed.iter().find(|r| r.1 == row).map(|r| r.2.clone())).collect()
+}
+
+#[test]
+fn captions_in_other_scripts() {
+    let captions = ["a red apple", "красное яблоко", "赤いリンゴ", "Москва seen from the river", "12 %", "Ein Würfel in Łódź"];
+    let only = |scripts: &[&str]| Filters { scripts: scripts.iter().map(|s| s.parse().unwrap()).collect(), ..Default::default() };
+    let out = |filters| left_out(&captions, filters).iter().map(Option::is_some).collect::<Vec<_>>();
+    assert_eq!(out(only(&["Latin"])), [false, true, true, false, false, false]);
+    assert_eq!(out(only(&["latin", "cyrillic"])), [false, false, true, false, false, false]);
+    assert_eq!(out(only(&["Han", "Hiragana", "Katakana"])), [true, true, false, true, false, true]);
+    assert_eq!(left_out(&captions, only(&["Latin"]))[1].as_deref(), Some("filtered_caption_script"));
+    assert!("Klingon".parse::<anchorite_ingest::Script>().unwrap_err().to_string().contains("Latin, Cyrillic"));
+}
+
+#[test]
+fn captions_that_repeat_themselves() {
+    let captions = ["sale Sale SALE sale", "a man and a dog", "one", "buy now buy now"];
+    let out = left_out(&captions, Filters { max_repetition: Some(0.4), ..Default::default() });
+    let reason = Some("filtered_caption_repetition".to_owned());
+    assert_eq!(out, [reason.clone(), None, None, reason]);
+}
+
 #[test]
 fn pictures_smaller_than_wanted_by_their_header() {
     let of = |edge| {

@@ -151,7 +151,7 @@ fn rejects_are_listed_whatever_happens_to_the_list() {
     // Removed, damaged, another pool's: the files with rejects are read again, the other is not.
     let damages: [&dyn Fn(); 3] =
         [&|| fs::remove_file(&path).unwrap(), &|| fs::write(&path, b"PAR1 nothing PAR1").unwrap(), &|| {
-            write(&path, vec![("source_file", text([Some("x")]))])
+            write(&path, vec![("source_file", text([Some("x")]))]);
         }];
     for damage in damages {
         damage();

@@ -13,7 +13,7 @@ use anchorite::{
     },
     ingest::{
         ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, IngestFailure, IngestJob, IngestOptions, IngestReport, Missing,
-        OnChange, Outcome, Part, ProgressUpdate, Vectors, holds_only_vectors, ingest, plan,
+        OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -119,6 +119,12 @@ pub(crate) struct Args {
     /// Leave out rows whose caption has more words.
     #[arg(long, env = "ANCHORITE_MAX_CAPTION_WORDS", value_name = "WORDS")]
     max_caption_words: Option<usize>,
+    /// Leave out rows of whose caption's letters fewer than half are of this script (Latin, Cyrillic, Han, ...); may be given again.
+    #[arg(long, env = "ANCHORITE_CAPTION_SCRIPT", value_name = "SCRIPT", value_delimiter = ',')]
+    caption_script: Vec<Script>,
+    /// Leave out rows of whose caption's words a larger share than this stood in it before: 0.5 for "sale sale sale".
+    #[arg(long, env = "ANCHORITE_MAX_REPETITION", value_name = "SHARE")]
+    max_repetition: Option<f32>,
     /// Leave out pictures whose shorter edge has fewer pixels.
     #[arg(long, env = "ANCHORITE_MIN_IMAGE_EDGE", value_name = "PIXELS")]
     min_image_edge: Option<u32>,
@@ -218,6 +224,8 @@ impl Args {
             filters: Filters {
                 min_caption_words: self.min_caption_words,
                 max_caption_words: self.max_caption_words,
+                scripts: self.caption_script.clone(),
+                max_repetition: self.max_repetition,
                 min_image_edge: self.min_image_edge,
                 min_clip_score: self.min_clip_score,
                 drop_duplicates: self.drop_duplicates,

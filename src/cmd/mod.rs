@@ -1,12 +1,15 @@
 //! One file per command; each turns its flags into library calls and their results into output.
 
 mod anchors;
+mod caption;
 mod demo;
 mod doctor;
 mod eval;
 mod finetune;
 mod gallery;
+mod health;
 mod ingest;
+mod keys;
 mod model;
 mod pool;
 mod report;
@@ -48,8 +51,15 @@ pub(crate) enum Command {
     WiseFt(Box<wise_ft::Args>),
     /// Mix several models or checkpoints into one.
     Soup(Box<wise_ft::SoupArgs>),
+    /// Write captions for pictures, by an image captioner or from a pool's nearest pictures.
+    Caption(Box<caption::Args>),
     /// Put runs on one page.
     Report(report::Args),
+    /// Say whether a server is ready, by the exit code.
+    Health(health::Args),
+    /// Make keys for a server that others reach.
+    #[command(subcommand)]
+    Keys(keys::Command),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -78,7 +88,10 @@ impl Command {
             Self::Eval(args) => eval::run(&args),
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),
+            Self::Caption(args) => caption::run(&args),
             Self::Report(args) => report::run(&args),
+            Self::Health(args) => health::run(&args),
+            Self::Keys(command) => keys::run(&command),
             Self::Doctor(args) => doctor::run(&args),
         }
     }

@@ -1,10 +1,17 @@
 //! `anchorite serve`: pools over HTTP until Ctrl-C or SIGTERM.
 
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+use std::{
+    fs,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, SystemTime},
+};
 
 use anchorite::{
     anchors::Retriever,
-    api::{App, Options, Server},
+    api::{App, Keys, Options, Refresh, Server, Tls},
+    index::{OpenOptions, PairStore, Pool},
 };
 use anyhow::{Context, Result, bail};
 
@@ -25,6 +32,15 @@ pub(crate) struct Args {
     /// Address and port. Port 0 takes a free one; the address is printed.
     #[arg(long, env = "ANCHORITE_LISTEN", default_value = "127.0.0.1:7801", value_name = "ADDRESS:PORT")]
     listen: SocketAddr,
+    /// A file of keys (`anchorite keys add` writes it): who asks must then show one. Without it, only this machine may ask.
+    #[arg(long, env = "ANCHORITE_KEYS", value_name = "FILE")]
+    keys: Option<PathBuf>,
+    /// The server's certificate chain, PEM: HTTPS instead of HTTP. Needs --tls-key.
+    #[arg(long, env = "ANCHORITE_TLS_CERT", value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// The certificate's private key, PEM.
+    #[arg(long, env = "ANCHORITE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -40,7 +56,9 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    refuse_strangers(args.listen)?;
+    let keys = args.keys.as_deref().map(read_keys).transpose()?;
+    refuse_strangers(args.listen, keys.is_some())?;
+    let tls = args.tls()?;
     let mut served: Vec<(String, Retriever)> = Vec::new();
     let mut encoder = None;
     for (name, dir) in &args.pools {
@@ -51,27 +69,72 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         };
         served.push((name.clone(), open::retriever(encoder, pool)?));
     }
-    serve(served, args.listen, |address| line(&format!("listening on http://{address}/")))
+    if tls.is_none() && !args.listen.ip().is_loopback() {
+        say("keys travel in the clear: use --tls-cert and --tls-key, or a proxy that speaks TLS");
+    }
+    let mut app = App::new(served, Options { keys, ..Options::default() })?;
+    for (name, dir) in &args.pools {
+        app = app.refreshing(name, newer(dir.clone()))?;
+    }
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    listen(app, args.listen, tls, |address| line(&format!("listening on {scheme}://{address}/")))
 }
 
-/// There are no keys yet, so that only this machine may ask.
-fn refuse_strangers(listen: SocketAddr) -> Result<()> {
-    if !listen.ip().is_loopback() {
+impl Args {
+    fn tls(&self) -> Result<Option<Tls>> {
+        let (Some(cert), Some(key)) = (&self.tls_cert, &self.tls_key) else { return Ok(None) };
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        let tls = Tls::from_pem(&read(cert)?, &read(key)?);
+        Ok(Some(tls.with_context(|| format!("speak TLS with {} and {}", cert.display(), key.display()))?))
+    }
+}
+
+fn read_keys(path: &Path) -> Result<Keys> {
+    let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+    Keys::parse(&text).with_context(|| format!("read {}", path.display()))
+}
+
+/// Without keys, only this machine may ask.
+fn refuse_strangers(listen: SocketAddr, has_keys: bool) -> Result<()> {
+    if !has_keys && !listen.ip().is_loopback() {
         bail!(
-            "{listen} can be reached from other machines, and this server has no keys yet; listen on 127.0.0.1 and put a proxy with authentication before it"
+            "{listen} can be reached from other machines, and without keys anybody could ask; give --keys FILE (`anchorite keys add` makes one), or listen on 127.0.0.1"
         );
     }
     Ok(())
 }
 
+/// How soon after a change the folder's time may not tell of another one: file systems count in ticks.
+const TICKS: Duration = Duration::from_secs(5);
+
+/// Opens a pool's folder anew when it has changed since it was last opened.
+fn newer(dir: PathBuf) -> Refresh {
+    let seen: Mutex<Option<SystemTime>> = Mutex::new(None);
+    Box::new(move |present| {
+        let changed = fs::metadata(&dir).and_then(|folder| folder.modified()).ok();
+        let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let settled = changed.is_some_and(|at| at.elapsed().is_ok_and(|age| age > TICKS));
+        if settled && *seen == changed {
+            return Ok(None);
+        }
+        let pool = Pool::open(&dir, &OpenOptions::default())?;
+        *seen = changed.filter(|_| settled);
+        Ok((pool.status().generation > present).then(|| Arc::new(pool) as Arc<dyn PairStore>))
+    })
+}
+
 /// Serves `pools` until a signal; `ready` is told the address once the socket listens.
-pub(crate) fn serve(pools: Vec<(String, Retriever)>, listen: SocketAddr, ready: impl FnOnce(SocketAddr)) -> Result<Exit> {
-    let app = Arc::new(App::new(pools, Options::default())?);
+pub(crate) fn serve(pools: Vec<(String, Retriever)>, address: SocketAddr, ready: impl FnOnce(SocketAddr)) -> Result<Exit> {
+    listen(App::new(pools, Options::default())?, address, None, ready)
+}
+
+fn listen(app: App, address: SocketAddr, tls: Option<Tls>, ready: impl FnOnce(SocketAddr)) -> Result<Exit> {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().context("start the async runtime")?;
     runtime.block_on(async {
-        let server = Server::bind(listen).await?;
+        let server = Server::bind(address).await?;
+        let server = if let Some(tls) = tls { server.with_tls(tls) } else { server };
         ready(server.local_addr());
-        let drained = server.serve(app, signalled()).await;
+        let drained = server.serve(Arc::new(app), signalled()).await;
         say(&format!("stopped: {drained:?}"));
         anyhow::Ok(())
     })?;

@@ -166,3 +166,31 @@ fn anchors_come_with_a_page_that_shows_them() {
     }
     assert!(!page.contains("<script"));
 }
+
+#[test]
+fn captions_come_from_a_captioner_or_a_pool_and_are_not_made_twice() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(folder.path().join(name));
+    prepare(folder.path());
+    let captioner = concat!(env!("CARGO_MANIFEST_DIR"), "/train/tests/caption_golden/vit-gpt2");
+    let ask = ["caption", "--images", &at("id.parquet"), "--captioner", captioner, "--method", "beam", "--beams", "3", "-n", "2"];
+    let ask = [&ask[..], &["--max-repetition", "1", "--min-words", "0", "-o", &at("captions.jsonl")]].concat();
+    let first = run(&ask).with(0);
+    assert!(first.stdout.contains("40 captions"), "{}", first.stdout);
+    let lines = fs::read_to_string(at("captions.jsonl")).unwrap();
+    // A run that was cut off in the middle of a line.
+    let half: Vec<&str> = lines.lines().take(21).collect();
+    fs::write(at("captions.jsonl"), half.join("\n") + "\n{\"key\":\"cut").unwrap();
+    let second = run(&ask).with(0);
+    assert!(second.stdout.contains("20 captions, 10 there already"), "{}", second.stdout);
+    assert_eq!(fs::read_to_string(at("captions.jsonl")).unwrap(), lines);
+    let pool =
+        ["caption", "--images", &at("pairs.parquet"), "--from-pool", &demo().pool, "--model", model(), "-o", &at("near.jsonl")];
+    let _ = run(&pool).with(0);
+    let near = fs::read_to_string(at("near.jsonl")).unwrap();
+    let own: Vec<String> = samples(20).into_iter().map(|s| s.caption).collect();
+    let same =
+        near.lines().zip(&own).filter(|(line, own)| serde_json::from_str::<Json>(line).unwrap()["caption"] == ***own).count();
+    // The pool has these very pictures; some share theirs with another.
+    assert!(same >= 18 && near.contains("nearest captions of a pool"), "{same}: {near}");
+}

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `demo.rs` | the first command works, its answers make sense, and every way of asking gives the same |
 //! | `service.rs` | a served pool answers people, programs and clip-retrieval's own client |
+//! | `guarded.rs` | a server that others reach asks for keys, and shows what is ingested while it runs |
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
@@ -27,6 +28,7 @@ mod demo;
 mod doctor;
 mod evaluation;
 mod finetune;
+mod guarded;
 mod interruption;
 mod kills;
 mod pools;

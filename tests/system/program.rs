@@ -209,6 +209,12 @@ impl Server {
         Reply::of(agent().post(format!("{}{path}", self.url)).send_json(body))
     }
 
+    /// With a key.
+    pub(crate) fn post_as(&self, key: &str, path: &str, body: &Json) -> Reply {
+        let request = agent().post(format!("{}{path}", self.url)).header("authorization", format!("Bearer {key}"));
+        Reply::of(request.send_json(body))
+    }
+
     /// The hits of a search that must succeed.
     #[track_caller]
     pub(crate) fn hits(&self, body: &Json) -> Vec<Json> {

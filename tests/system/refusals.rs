@@ -96,5 +96,9 @@ fn a_server_that_is_not_there_or_says_no_is_told() {
     run(&["serve", "--listen", taken, "--pool", &pool, "--model", model()])
         .with(1)
         .says(&["cannot listen on", "another address"]);
-    run(&["serve", "--listen", "0.0.0.0:0", "--pool", &pool, "--model", model()]).with(1).says(&["no keys yet", "127.0.0.1"]);
+    run(&["serve", "--listen", "0.0.0.0:0", "--pool", &pool, "--model", model()]).with(1).says(&[
+        "without keys",
+        "anchorite keys add",
+        "127.0.0.1",
+    ]);
 }

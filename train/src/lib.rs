@@ -19,6 +19,8 @@
 //! | [`runner`] | a run: steps, metrics, checkpoints |
 //! | [`checkpoint`] | a run's state on disk |
 //! | [`export`] | a trained model's folder |
+//! | [`loss`] | symmetric InfoNCE |
+//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |
@@ -28,6 +30,7 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod caption;
 pub mod checkpoint;
 pub mod data;
 pub mod eval;

@@ -21,6 +21,7 @@ use anchorite_anchors::{
 };
 use anchorite_index::{Cancel, Effort};
 use axum::{
+    Extension,
     body::Body,
     extract::State,
     http::{HeaderMap, header},
@@ -34,6 +35,7 @@ use crate::{
     app::App,
     body::{self, ReadBody},
     error::{ApiError, ErrorBody},
+    finish::RequestId,
 };
 use queries::AnchorQuery;
 pub(crate) use queries::refused;
@@ -121,10 +123,15 @@ enum AnchorPart {
         (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
-pub(crate) async fn anchors(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
+pub(crate) async fn anchors(
+    State(app): State<Arc<App>>,
+    Extension(id): Extension<RequestId>,
+    headers: HeaderMap,
+    body: Body,
+) -> Result<Response, ApiError> {
     let body = body::read(&app, body, app.limits().anchors_body_bytes).await?;
     if wants_arrow(&headers) {
-        return stream::answer(&app, body).await;
+        return stream::answer(&app, body, id).await;
     }
     let json = app.compute(move |app, cancel| answer::json(&Chosen::of(app, &body, Shape::Json, cancel)?, app, cancel)).await?;
     Ok(json.into_response())
@@ -181,7 +188,7 @@ impl Chosen {
         let request: AnchorsRequest = body::json(&body.bytes)?;
         check(&request, shape, app.limits())?;
         let pool = app.pool(request.pool.as_deref())?;
-        let retriever = pool.retriever.clone();
+        let retriever = pool.retriever;
         let generation = retriever.store().status().generation;
         let limits = app.limits().curation();
         let started = Instant::now();
@@ -191,7 +198,7 @@ impl Chosen {
         let curated = carry_out(&retriever, &request.policy, &questions, request.sample.as_ref(), (&limits, cancel))?;
         app.metrics.stage("anchor_curation", started.elapsed(), None);
         let head = Head {
-            pool: pool.name.clone(),
+            pool: pool.name,
             generation,
             encoder: retriever.encoder().fingerprint().to_owned(),
             model: retriever.encoder().name().to_owned(),

@@ -33,10 +33,10 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use rayon::prelude::*;
 use serde::Serialize;
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 
 use super::{ARROW_STREAM, AnchorPart, Chosen, Group, Head, Shape, answer::QueryHead};
-use crate::{app::App, body::ReadBody, error::ApiError, search::hex};
+use crate::{app::App, body::ReadBody, error::ApiError, finish::RequestId, search::hex};
 
 /// The schema's metadata key of [`StreamHead`] as JSON.
 const HEAD_KEY: &str = "anchorite.anchors";
@@ -54,7 +54,7 @@ struct StreamHead<'a> {
     batches: usize,
 }
 
-pub(super) async fn answer(app: &Arc<App>, body: ReadBody) -> Result<Response, ApiError> {
+pub(super) async fn answer(app: &Arc<App>, body: ReadBody, id: RequestId) -> Result<Response, ApiError> {
     let permit = Arc::clone(&app.streams).try_acquire_owned().map_err(|_| ApiError::busy())?;
     let first = move |app: &App, cancel: &Cancel| {
         let chosen = Chosen::of(app, &body, Shape::Arrow, cancel)?;
@@ -63,18 +63,22 @@ pub(super) async fn answer(app: &Arc<App>, body: ReadBody) -> Result<Response, A
     };
     let (bytes, rest) = app.compute(first).await?;
     let (to, from) = mpsc::channel(1);
-    tokio::spawn(feed(Arc::clone(app), bytes, rest, to, permit));
+    let app = Arc::clone(app);
+    tokio::spawn(async move {
+        let _permit = permit;
+        feed(&app, (bytes, rest), to, &id).await;
+    });
     Ok(([(header::CONTENT_TYPE, ARROW_STREAM)], Body::new(Pieces(from))).into_response())
 }
 
 /// Sends piece after piece, and prepares one ahead.
-async fn feed(app: Arc<App>, first: Bytes, rest: Option<Batches>, to: mpsc::Sender<Piece>, _permit: OwnedSemaphorePermit) {
-    let (mut bytes, mut rest) = (first, rest);
+async fn feed(app: &Arc<App>, first: (Bytes, Option<Batches>), to: mpsc::Sender<Piece>, RequestId(id): &RequestId) {
+    let (mut bytes, mut rest) = first;
     loop {
         match tokio::time::timeout(app.limits().stall_timeout, to.send(Ok(bytes))).await {
             Ok(Ok(())) => {}
             Ok(Err(_)) => return,
-            Err(_) => return tracing::debug!("a client stopped reading its anchors"),
+            Err(_) => return tracing::debug!(request_id = id, "a client stopped reading its anchors"),
         }
         let Some(batches) = rest.take() else { return };
         let made = tokio::select! {
@@ -84,7 +88,7 @@ async fn feed(app: Arc<App>, first: Bytes, rest: Option<Batches>, to: mpsc::Send
         match made {
             Ok(next) => (bytes, rest) = next,
             Err(error) => {
-                tracing::error!(code = error.code, cause = error.cause, "a stream of anchors was cut short");
+                tracing::error!(request_id = id, code = error.code, cause = error.cause, "a stream of anchors was cut short");
                 app.metrics.error(error.code);
                 // A client that has left need not be told.
                 let _ = to.send(Err(CutShort)).await;

@@ -27,10 +27,11 @@ use serde_json::{Map, Number, Value as Json};
 use utoipa::ToSchema;
 
 use crate::{
-    app::{App, Pool},
+    app::App,
     body::{self, JsonBytes},
     error::{ApiError, LegacyErrorBody},
     pools::image_path,
+    refresh::Snapshot,
 };
 
 /// Records read between two looks at the cancel flag and the byte budget.
@@ -181,8 +182,8 @@ fn knn(app: &App, request: &KnnRequest, here: &str, cancel: &Cancel) -> Result<J
     let answers = pool.retriever.find(&[Ask { side, k, ..Ask::new(input) }], cancel)?;
     app.metrics.retrieval(&answers.times);
     let found = answers.found.into_iter().next().unwrap_or_default();
-    let hits = if request.deduplicate == Some(true) { distinct(app, pool, &found, side, cancel)? } else { found.hits };
-    let results = described(app, pool, &hits, request.num_images, &Scale { here, length }, cancel)?;
+    let hits = if request.deduplicate == Some(true) { distinct(app, &pool, &found, side, cancel)? } else { found.hits };
+    let results = described(app, &pool, &hits, request.num_images, &Scale { here, length }, cancel)?;
     app.metrics.knn_request(started.elapsed());
     JsonBytes::of(&results)
 }
@@ -209,7 +210,7 @@ fn length(input: &Input) -> f64 {
     }
 }
 
-fn distinct(app: &App, pool: &Pool, found: &Found, side: Side, cancel: &Cancel) -> Result<Vec<Hit>, ApiError> {
+fn distinct(app: &App, pool: &Snapshot, found: &Found, side: Side, cancel: &Cancel) -> Result<Vec<Hit>, ApiError> {
     let started = Instant::now();
     let mut vectors = Vec::new();
     for first in (0..found.hits.len()).step_by(READ_STEP) {
@@ -235,7 +236,7 @@ struct Scale<'a> {
 
 fn described(
     app: &App,
-    pool: &Pool,
+    pool: &Snapshot,
     hits: &[Hit],
     with_metadata: usize,
     scale: &Scale<'_>,
@@ -269,7 +270,7 @@ fn records(app: &App, request: &MetadataRequest, here: &str, cancel: &Cancel) ->
     let started = Instant::now();
     let rows: Vec<RowId> = request.ids.iter().copied().map(RowId).collect();
     let mut budget = app.limits().answer_bytes;
-    let columns = read(app, pool, &rows, here, &mut budget, cancel)?;
+    let columns = read(app, &pool, &rows, here, &mut budget, cancel)?;
     app.metrics.metadata(started.elapsed());
     let one = |(id, columns): (&u64, Option<Map<String, Json>>)| {
         let missing = || ApiError::not_found("pair_not_found", format!("there is no row {id} in this index"));
@@ -281,7 +282,7 @@ fn records(app: &App, request: &MetadataRequest, here: &str, cancel: &Cancel) ->
 /// The columns of each row. When the pictures have used up the budget, rows come without `image`; their `url` stays.
 fn read(
     app: &App,
-    pool: &Pool,
+    pool: &Snapshot,
     rows: &[RowId],
     here: &str,
     budget: &mut usize,
@@ -298,7 +299,7 @@ fn read(
     Ok(columns)
 }
 
-fn row_columns(app: &App, pool: &Pool, record: Record, here: &str, budget: &mut usize) -> Map<String, Json> {
+fn row_columns(app: &App, pool: &Snapshot, record: Record, here: &str, budget: &mut usize) -> Map<String, Json> {
     let wanted = &app.options.clip_retrieval_columns;
     let mut columns = Map::new();
     for name in wanted {

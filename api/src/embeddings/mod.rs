@@ -15,9 +15,10 @@ use utoipa::ToSchema;
 
 use crate::{
     Limits,
-    app::{App, Pool},
+    app::App,
     body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
+    refresh::Pool,
 };
 use lane::Lane;
 
@@ -37,7 +38,7 @@ impl Model {
     pub(crate) fn of(pools: &[Pool]) -> Vec<Self> {
         let mut models: Vec<Self> = Vec::new();
         for pool in pools {
-            let encoder = pool.retriever.shared_encoder();
+            let encoder = pool.snapshot().retriever.shared_encoder();
             match models.iter_mut().find(|m| m.encoder.fingerprint() == encoder.fingerprint()) {
                 Some(model) => model.pools.push(pool.name.clone()),
                 None => {

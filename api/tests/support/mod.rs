@@ -14,7 +14,7 @@ use std::{
 };
 
 use anchorite_anchors::Retriever;
-use anchorite_api::{App, Drained, Limits, Options, Server};
+use anchorite_api::{App, Drained, Keys, Limits, Options, Scope, Server, Tls, key_line};
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{
     Answer, Cancel, ContentHash, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
@@ -231,13 +231,59 @@ pub fn start_with<E: Encode + 'static>(encoder: &Arc<E>, limits: Limits) -> Test
 }
 
 pub fn start_pools(pools: Vec<(String, Retriever)>, limits: Limits) -> TestServer {
-    let app = Arc::new(App::new(pools, Options { limits, ..Options::default() }).expect("a server"));
+    start_app(App::new(pools, Options { limits, ..Options::default() }).expect("a server"))
+}
+
+pub fn start_app(app: App) -> TestServer {
+    start_on(app, |server| server)
+}
+
+pub fn start_tls(app: App, tls: Tls) -> TestServer {
+    start_on(app, |server| server.with_tls(tls))
+}
+
+pub const SECRETS: [(Scope, &str); 3] =
+    [(Scope::Read, "reading secret"), (Scope::Write, "writing secret"), (Scope::Admin, "ruling secret")];
+
+fn fruit_app(options: Options) -> App {
+    let retriever = Retriever::new(Arc::new(FakeEncoder::new(DIM)), store(&fruit())).expect("they match");
+    App::new(vec![("fruit".to_owned(), retriever)], options).expect("a server")
+}
+
+/// The pool `fruit` behind [`SECRETS`].
+pub fn start_keyed() -> TestServer {
+    let lines: Vec<String> = SECRETS.map(|(scope, secret)| key_line(&format!("{scope}-key"), scope, secret)).into();
+    let keys = Keys::parse(&format!("# keys\n\n{}\n", lines.join("\n"))).expect("keys");
+    start_app(fruit_app(Options { keys: Some(keys), ..Options::default() }))
+}
+
+/// The pool `fruit`, whose next generation is damaged.
+pub fn start_unreloadable() -> TestServer {
+    let damaged = || StoreError::Corrupt { file: "secret/manifest".to_owned(), offset: 7, reason: "a test says so".to_owned() };
+    let limits = Limits { refresh: Some(std::time::Duration::from_millis(20)), ..Limits::default() };
+    let app = fruit_app(Options { limits, ..Options::default() });
+    start_app(app.refreshing("fruit", Box::new(move |_| Err(damaged()))).expect("there is such a pool"))
+}
+
+/// Three rows of `fruit` in generation 1, all of it in generation 2.
+pub fn generations() -> [Arc<dyn PairStore>; 2] {
+    let pairs = fruit();
+    let mut grown = MemoryStore::new(Spec { encoder: FakeEncoder::new(DIM).fingerprint().to_owned(), dim: DIM });
+    for part in [&pairs[..3], &pairs[3..]] {
+        grown.append(part).expect("appends");
+        grown.commit(&Cancel::default()).expect("commits");
+    }
+    [store(&pairs[..3]), Arc::new(grown)]
+}
+
+fn start_on(app: App, with: impl FnOnce(Server) -> Server + Send + 'static) -> TestServer {
+    let app = Arc::new(app);
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
     let (tell, told) = mpsc::channel();
     let thread = std::thread::spawn(move || {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().expect("a runtime");
         runtime.block_on(async move {
-            let server = Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds");
+            let server = with(Server::bind("127.0.0.1:0".parse().expect("an address")).await.expect("binds"));
             tell.send(server.local_addr()).expect("the test waits");
             let drained = server.serve(app, async { stopped.await.unwrap_or_default() });
             drained.await

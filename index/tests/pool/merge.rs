@@ -107,7 +107,7 @@ fn a_cancelled_compaction_leaves_the_pool_as_it_was_and_can_be_done_later() {
     let cancel = Cancel::default();
     let raised = writer.compact(&cancel, &mut |at| {
         if at.done > 0 {
-            cancel.cancel()
+            cancel.cancel();
         }
     });
     assert!(matches!(raised, Err(StoreError::Cancelled)));

@@ -7,7 +7,7 @@ use crate::{
     support::{image_pair, one_thread, spec},
 };
 use anchorite_index::{
-    Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, RowId, Side,
+    Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side,
     filter::Column,
     memory::MemoryStore,
     pool::{MergePolicy, OpenOptions, Pool, PoolWriter, Verify, WriterOptions},
@@ -75,12 +75,10 @@ fn open(dir: &Path) -> PoolWriter {
 }
 
 /// Records without their row numbers, which are a generation's own.
-fn contents(
-    store: &dyn PairStore,
-) -> Vec<(Key, ContentHash, Option<String>, Option<Vec<u8>>, Option<Vec<f32>>, Option<Vec<f32>>)> {
+fn contents(store: &dyn PairStore) -> Vec<Record> {
     let all: Vec<RowId> = (0..store.status().positions).map(RowId).collect();
     let records = store.get(&all, Parts { picture: true, vectors: true }).unwrap();
-    records.into_iter().flatten().map(|r| (r.key, r.content, r.caption, r.picture, r.image, r.text)).collect()
+    records.into_iter().flatten().map(|record| Record { row: RowId(0), ..record }).collect()
 }
 
 fn answers(store: &dyn PairStore, effort: Effort) -> Vec<Vec<(Key, f32)>> {

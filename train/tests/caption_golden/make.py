@@ -75,18 +75,20 @@ def export(module, args, path, inputs, outputs, axes):
 
 
 names = [f"{i}.{kind}" for i in range(LAYERS) for kind in ("key", "value")]
-hidden = Encoder()(pixels)
+hidden = Encoder().eval()(pixels)
 ids = torch.randint(0, VOCABULARY, (5, 3))
 folder = HERE / "vit-gpt2" / "onnx"
-export(Encoder(), (pixels,), folder / "encoder_model.onnx", ["pixel_values"], ["last_hidden_state"], {"pixel_values": {0: "b"}, "last_hidden_state": {0: "b"}})
+export(Encoder().eval(), (pixels,), folder / "encoder_model.onnx", ["pixel_values"], ["last_hidden_state"], {"pixel_values": {0: "b"}, "last_hidden_state": {0: "b"}})
 axes = {"input_ids": {0: "b", 1: "s"}, "encoder_hidden_states": {0: "b", 1: "e"}, "logits": {0: "b", 1: "s"}}
 axes |= {f"present.{n}": {0: "b", 2: "t"} for n in names}
-export(Decoder(), (ids, hidden), folder / "decoder_model.onnx", ["input_ids", "encoder_hidden_states"], ["logits"] + [f"present.{n}" for n in names], axes)
-first = Decoder()(ids, hidden)
+export(Decoder().eval(), (ids, hidden), folder / "decoder_model.onnx", ["input_ids", "encoder_hidden_states"], ["logits"] + [f"present.{n}" for n in names], axes)
+first = Decoder().eval()(ids, hidden)
 axes |= {f"past_key_values.{n}": {0: "b", 2: "p"} for n in names}
-export(DecoderWithPast(), (ids[:, :1], hidden, *first[1:]), folder / "decoder_with_past_model.onnx",
+export(DecoderWithPast().eval(), (ids[:, :1], hidden, *first[1:]), folder / "decoder_with_past_model.onnx",
        ["input_ids", "encoder_hidden_states"] + [f"past_key_values.{n}" for n in names], ["logits"] + [f"present.{n}" for n in names], axes)
 
+# An exporter puts the mode back that it found.
+model.eval()
 generated = {}
 for name, options in {
     "greedy": dict(num_beams=1), "beam3": dict(num_beams=3), "beam4_n2": dict(num_beams=4, num_return_sequences=2),
@@ -100,3 +102,14 @@ for name, options in {
 json.dump({"pixels": [round(float(v), 6) for v in pixels.flatten()], "shape": list(pixels.shape), "bos": BOS, "eos": EOS,
            "max_new_tokens": 14, "generated": generated}, open(HERE / "golden.json", "w"))
 (HERE / "vit-gpt2" / "config.json").write_text(json.dumps({"model_type": "vision-encoder-decoder", "decoder_start_token_id": BOS, "eos_token_id": EOS, "pad_token_id": EOS}) + "\n")
+
+# A tokenizer of one word a token, and preprocessing to the graph's size, so that the folder opens.
+from tokenizers import Tokenizer, models, pre_tokenizers
+words = {f"w{i}": i for i in range(BOS)} | {"<s>": BOS, "</s>": EOS}
+tokenizer = Tokenizer(models.WordLevel(words, unk_token="w0"))
+tokenizer.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+tokenizer.add_special_tokens(["<s>", "</s>"])
+tokenizer.save(str(HERE / "vit-gpt2" / "tokenizer.json"))
+(HERE / "vit-gpt2" / "preprocessor_config.json").write_text(json.dumps({
+    "image_processor_type": "ViTImageProcessor", "do_resize": True, "size": {"height": IMAGE, "width": IMAGE}, "resample": 2, "do_rescale": True,
+    "rescale_factor": 1 / 255, "do_normalize": True, "image_mean": [0.5] * 3, "image_std": [0.5] * 3}) + "\n")

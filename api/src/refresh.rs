@@ -1,0 +1,101 @@
+//! New generations of a pool, taken without dropping a request: whoever asks holds the generation that was there when it asked.
+//!
+//! ```text
+//!   every Limits::refresh, or POST .../reload ─► Refresh(present generation) ─► newer store? ─► Retriever over it ─► swap
+//! ```
+
+use std::{
+    fmt,
+    sync::{Arc, PoisonError, RwLock},
+};
+
+use anchorite_anchors::Retriever;
+use anchorite_index::{PairStore, StoreError};
+
+use crate::app::App;
+
+/// Opens the newest generation; none when it is still the one given. The server calls it now and then, so that "none" should be cheap.
+pub type Refresh = Box<dyn Fn(u64) -> Result<Option<Arc<dyn PairStore>>, StoreError> + Send + Sync>;
+
+/// A served pool.
+pub(crate) struct Pool {
+    pub(crate) name: String,
+    current: RwLock<Retriever>,
+    refresh: Option<Refresh>,
+}
+
+/// One generation of a pool.
+pub(crate) struct Snapshot {
+    pub(crate) name: String,
+    pub(crate) retriever: Retriever,
+}
+
+impl fmt::Debug for Pool {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pool").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+impl Pool {
+    pub(crate) fn new(name: String, retriever: Retriever) -> Self {
+        Self { name, current: RwLock::new(retriever), refresh: None }
+    }
+
+    pub(crate) fn refresh_with(&mut self, refresh: Refresh) {
+        self.refresh = Some(refresh);
+    }
+
+    /// The generation of this moment. Taken once a request, so that the request sees one.
+    pub(crate) fn snapshot(&self) -> Snapshot {
+        // A thread that panicked while holding this lock cannot have left half a value behind.
+        let retriever = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
+        Snapshot { name: self.name.clone(), retriever }
+    }
+
+    /// Takes the newest generation, if there is a newer one; the generation that answers from now on. Blocks.
+    pub(crate) fn reload(&self) -> Result<Reloaded, StoreError> {
+        let present = self.snapshot().retriever;
+        let generation = present.store().status().generation;
+        let newer = match &self.refresh {
+            Some(refresh) => refresh(generation)?,
+            None => None,
+        };
+        let Some(store) = newer else { return Ok(Reloaded { generation, changed: false }) };
+        let next = present.over(store)?;
+        let generation = next.store().status().generation;
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
+        tracing::info!(pool = self.name, generation, "a new generation answers");
+        Ok(Reloaded { generation, changed: true })
+    }
+}
+
+/// What [`Pool::reload`] did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Reloaded {
+    pub(crate) generation: u64,
+    pub(crate) changed: bool,
+}
+
+/// Looks for new generations until it is dropped. A pool that fails goes on with the generation it has.
+pub(crate) async fn watch(app: Arc<App>) {
+    let Some(period) = app.limits().refresh else { return };
+    loop {
+        tokio::time::sleep(period).await;
+        let app = Arc::clone(&app);
+        let look = move || {
+            for pool in &app.pools {
+                if let Err(error) = pool.reload() {
+                    app.metrics.error("refresh_failed");
+                    tracing::warn!(
+                        pool = pool.name,
+                        error = &error as &dyn std::error::Error,
+                        "the new generation cannot be opened"
+                    );
+                }
+            }
+        };
+        if tokio::task::spawn_blocking(look).await.is_err() {
+            tracing::error!("looking for new generations panicked");
+        }
+    }
+}

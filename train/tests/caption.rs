@@ -1,0 +1,163 @@
+//! Promise: captions are token for token what transformers generates with the same weights, in any batching and with or without a cache; a
+//! nucleus depends on seed, picture and number alone.
+#![expect(clippy::unwrap_used, reason = "tests")]
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
+
+use anchorite_encoder::{
+    Pixels,
+    runtime::{self, RuntimeOptions},
+    session::Engine,
+};
+use anchorite_index::Cancel;
+use anchorite_train::caption::{CaptionError, Captioner, Decoding, Method};
+use serde_json::Value;
+
+fn engine() -> Engine {
+    let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ()).expect("ONNX Runtime is found or can be fetched");
+    Engine::cpu(runtime.environment().clone())
+}
+
+fn golden() -> Value {
+    serde_json::from_str(include_str!("caption_golden/golden.json")).unwrap()
+}
+
+fn pictures(golden: &Value) -> Vec<Pixels> {
+    let side = golden["shape"][2].as_u64().unwrap() as usize;
+    let values: Vec<f32> = golden["pixels"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap() as f32).collect();
+    values.chunks(3 * side * side).map(|v| Pixels { values: v.to_vec(), height: side, width: side }).collect()
+}
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/caption_golden/vit-gpt2")
+}
+
+/// The folder without the decoder that goes on from a cache.
+fn without_cache(to: &Path) -> PathBuf {
+    fs::create_dir_all(to.join("onnx")).unwrap();
+    for entry in fs::read_dir(folder()).unwrap().chain(fs::read_dir(folder().join("onnx")).unwrap()) {
+        let path = entry.unwrap().path();
+        if path.is_file() && !path.ends_with("decoder_with_past_model.onnx") {
+            fs::copy(&path, to.join(path.strip_prefix(folder()).unwrap())).unwrap();
+        }
+    }
+    to.to_owned()
+}
+
+fn beams(beams: usize) -> Method {
+    Method::Beam { beams, early_stopping: false, length_penalty: 1.0 }
+}
+
+fn decodings() -> Vec<(&'static str, Decoding)> {
+    let base = Decoding { max_new_tokens: 14, ..Decoding::default() };
+    vec![
+        ("greedy", base),
+        ("beam3", Decoding { method: beams(3), ..base }),
+        ("beam4_n2", Decoding { method: beams(4), captions: 2, ..base }),
+        ("beam4_penalty", Decoding { method: Method::Beam { beams: 4, early_stopping: false, length_penalty: 2.0 }, ..base }),
+        ("beam3_early", Decoding { method: Method::Beam { beams: 3, early_stopping: true, length_penalty: 1.0 }, ..base }),
+        ("greedy_repetition", Decoding { repetition_penalty: 1.5, ..base }),
+        ("greedy_ngram", Decoding { no_repeat_ngram: 2, ..base }),
+        ("beam3_ngram", Decoding { method: beams(3), no_repeat_ngram: 2, ..base }),
+    ]
+}
+
+/// What transformers gave: the prompt and what is after the end cut off.
+fn expected(golden: &Value, name: &str) -> Vec<Vec<u32>> {
+    let end = golden["eos"].as_u64().unwrap();
+    let row = |row: &Value| {
+        let ids: Vec<u64> = row.as_array().unwrap().iter().skip(1).map(|v| v.as_u64().unwrap()).collect();
+        let length = ids.iter().position(|&id| id == end).map_or(ids.len(), |at| at + 1);
+        ids[..length].iter().map(|&id| id as u32).collect()
+    };
+    golden["generated"][name].as_array().unwrap().iter().map(row).collect()
+}
+
+fn ids(captioner: &mut Captioner, pictures: &[Pixels], decoding: &Decoding) -> Vec<Vec<u32>> {
+    let names: Vec<u64> = pictures.iter().map(|p| u64::from(p.values[0].to_bits())).collect();
+    let all = captioner.ids(pictures, &names, decoding, &Cancel::default()).unwrap();
+    all.into_iter().flatten().map(|g| g.ids).collect()
+}
+
+#[test]
+fn every_strategy_gives_transformers_tokens_with_and_without_a_cache_and_in_any_batch() {
+    let (golden, temporary) = (golden(), tempfile::tempdir().unwrap());
+    let pictures = pictures(&golden);
+    let plain = without_cache(temporary.path());
+    for folder in [folder(), plain] {
+        let mut captioner = Captioner::open(&engine(), &folder, 1).unwrap();
+        for (name, decoding) in decodings() {
+            let expected = expected(&golden, name);
+            assert_eq!(ids(&mut captioner, &pictures, &decoding), expected, "{name} in {}", folder.display());
+            let alone: Vec<Vec<u32>> =
+                pictures.iter().flat_map(|p| ids(&mut captioner, std::slice::from_ref(p), &decoding)).collect();
+            assert_eq!(alone, expected, "{name}, one picture at a time");
+        }
+    }
+}
+
+#[test]
+fn a_nucleus_depends_on_seed_picture_and_number_alone() {
+    let pictures = pictures(&golden());
+    let mut captioner = Captioner::open(&engine(), &folder(), 1).unwrap();
+    let drawn = |seed| Decoding {
+        method: Method::Nucleus { top_p: 0.95, temperature: 2.0, seed },
+        captions: 3,
+        max_new_tokens: 14,
+        ..Decoding::default()
+    };
+    let together = ids(&mut captioner, &pictures, &drawn(1));
+    let alone: Vec<Vec<u32>> = pictures.iter().flat_map(|p| ids(&mut captioner, std::slice::from_ref(p), &drawn(1))).collect();
+    assert_eq!(together, alone);
+    assert_ne!(together, ids(&mut captioner, &pictures, &drawn(2)));
+    assert_ne!(together[0], together[1]);
+    // A nucleus of almost nothing is greedy.
+    let narrow = Decoding {
+        method: Method::Nucleus { top_p: 1e-6, temperature: 1.0, seed: 0 },
+        max_new_tokens: 14,
+        ..Decoding::default()
+    };
+    assert_eq!(ids(&mut captioner, &pictures, &narrow), expected(&golden(), "greedy"));
+}
+
+#[test]
+fn captions_are_words_without_special_tokens() {
+    let golden = golden();
+    let mut captioner = Captioner::open(&engine(), &folder(), 1).unwrap();
+    let decoding = Decoding { max_new_tokens: 14, ..Decoding::default() };
+    let captions = captioner.captions(&pictures(&golden), &[0; 5], &decoding, &Cancel::default()).unwrap();
+    let end = golden["eos"].as_u64().unwrap() as u32;
+    for (caption, ids) in captions.iter().zip(expected(&golden, "greedy")) {
+        let words: Vec<String> = ids.iter().filter(|&&id| id != end && id != end - 1).map(|id| format!("w{id}")).collect();
+        assert_eq!(caption[0].text, words.join(" "));
+    }
+}
+
+#[test]
+fn what_is_missing_or_senseless_is_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = without_cache(temporary.path());
+    let refused = |part: &str| {
+        let error = Captioner::open(&engine(), &folder, 1).unwrap_err().to_string();
+        assert!(error.contains(part), "{part:?} not in {error:?}");
+    };
+    fs::write(folder.join("config.json"), "{}").unwrap();
+    refused("decoder_start_token_id");
+    fs::remove_file(folder.join("tokenizer.json")).unwrap();
+    refused("tokenizer.json");
+    fs::write(folder.join("onnx/decoder_model.onnx"), b"no model").unwrap();
+    refused("decoder_model.onnx");
+    fs::remove_file(folder.join("onnx/encoder_model.onnx")).unwrap();
+    refused("encoder_model.onnx");
+    let wrong = [
+        Decoding { captions: 2, ..Decoding::default() },
+        Decoding { method: beams(0), ..Decoding::default() },
+        Decoding { method: beams(2), captions: 3, ..Decoding::default() },
+        Decoding { method: Method::Nucleus { top_p: 0.0, temperature: 1.0, seed: 0 }, ..Decoding::default() },
+        Decoding { max_new_tokens: 0, ..Decoding::default() },
+    ];
+    assert!(wrong.iter().all(|d| matches!(d.checked(), Err(CaptionError::Setting { .. }))));
+}
