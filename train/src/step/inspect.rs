@@ -73,7 +73,16 @@ fn report(side: Side, tower: &Tower, sizes: InputSizes, rows: usize, limits: &Li
         Err(error) => (None, Vec::new(), Some(error.to_string())),
     };
     let opset = tower.model.opsets.get("").copied().unwrap_or(0);
-    TowerReport { tower: side.name(), producer: tower.model.producer.clone(), opset, operators, unknown, problem, estimate, frozen }
+    TowerReport {
+        tower: side.name(),
+        producer: tower.model.producer.clone(),
+        opset,
+        operators,
+        unknown,
+        problem,
+        estimate,
+        frozen,
+    }
 }
 
 fn training(
