@@ -29,8 +29,8 @@ mod parity;
 mod peers;
 mod process;
 mod results;
-mod train;
 mod scale;
+mod train;
 
 use std::path::PathBuf;
 
@@ -92,6 +92,7 @@ fn main() -> Result<()> {
     }
     if let Some(case) = &args.train_case {
         return train::child(&args.cache, case);
+    }
     if let Some(dir) = &args.scale_child {
         return scale::in_child(dir);
     }

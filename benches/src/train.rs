@@ -123,7 +123,8 @@ fn against(cache: &Path, python: &Python, (case, batch): (&str, usize), steps: u
     let data = format!("{case}, batch {batch}, {THREADS} threads, median of {steps} steps in turns");
     for (field, unit) in [("wall", "s/step"), ("cpu", "CPU s/step")] {
         let (x, y) = (median(&a[1..], field)?, median(&b[1..], field)?);
-        let figure = Figure::new(format!("training step, {case}, {field}"), x, unit, &data).against("PyTorch eager, fused AdamW", y);
+        let figure =
+            Figure::new(format!("training step, {case}, {field}"), x, unit, &data).against("PyTorch eager, fused AdamW", y);
         sheet.add(if field == "wall" { figure.goal("<= 1.05", x <= 1.05 * y) } else { figure });
     }
     let (x, y) = (ours.end()?, theirs.end()?);

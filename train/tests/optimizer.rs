@@ -49,13 +49,15 @@ fn the_fused_loop_is_adamw() {
         for (p, [value, first, second]) in ours.iter_mut().zip(&mut slow) {
             let g = gradient(step, p.value.len());
             update(&u, decays(&p.shape), &mut p.value, [&mut p.first, &mut p.second], &g);
-            for i in 0..g.len() {
-                let g = 0.5 * f64::from(g[i]);
-                first[i] = 0.9 * first[i] + 0.1 * g;
-                second[i] = 0.999 * second[i] + 0.001 * g * g;
-                let corrected = [first[i] / (1.0 - 0.9_f64.powi(step as i32)), second[i] / (1.0 - 0.999_f64.powi(step as i32))];
+            let states = value.iter_mut().zip(first.iter_mut()).zip(second.iter_mut());
+            for (((value, first), second), g) in states.zip(&g) {
+                let g = 0.5 * f64::from(*g);
+                *first = 0.9 * *first + 0.1 * g;
+                *second = 0.999 * *second + 0.001 * g * g;
+                let power = step as i32;
+                let corrected = [*first / (1.0 - 0.9_f64.powi(power)), *second / (1.0 - 0.999_f64.powi(power))];
                 let decay = if decays(&p.shape) { 0.2 } else { 0.0 };
-                value[i] -= rate * decay * value[i] + rate * corrected[0] / (corrected[1].sqrt() + 1e-6);
+                *value -= rate * decay * *value + rate * corrected[0] / (corrected[1].sqrt() + 1e-6);
             }
         }
     }

@@ -97,18 +97,24 @@ fn prefix(unit: usize) -> String {
     format!("loss{unit}/")
 }
 
+/// A direct graph before it is compiled; names as in [`DirectSession`].
+struct Built {
+    program: Program,
+    per_pair: Vec<String>,
+    gradients: Vec<(String, String)>,
+}
+
 impl Recipe<'_> {
     fn compile(&self, machine: &Machine, work: &Work<'_>) -> Result<DirectSession, TrainError> {
         let name = "whole step".to_owned();
-        let (program, per_pair, gradients) = self.build(work).map_err(graph_error(&name))?;
+        let Built { program, per_pair, gradients } = self.build(work).map_err(graph_error(&name))?;
         let outputs: Vec<&str> =
             per_pair.iter().map(String::as_str).chain(gradients.iter().map(|(_, name)| name.as_str())).collect();
         let compiled = Compiled::new(machine, name.clone(), program, &outputs)?;
         Ok(DirectSession { compiled, per_pair, gradients })
     }
 
-    #[expect(clippy::type_complexity, reason = "three parts of one session, taken apart at once")]
-    fn build(&self, work: &Work<'_>) -> Result<(Program, Vec<String>, Vec<(String, String)>), ProgramError> {
+    fn build(&self, work: &Work<'_>) -> Result<Built, ProgramError> {
         let mut p = self.towers[0].program(self.rows[0], self.sizes)?;
         if self.sides.contains(&Side::Text) {
             p.absorb(&self.towers[1].program(self.rows[1], self.sizes)?, "")?;
@@ -132,11 +138,11 @@ impl Recipe<'_> {
                 None => sum,
             });
         }
-        let Some(total) = total else { return Ok((p, per_pair, Vec::new())) };
+        let Some(total) = total else { return Ok(Built { program: p, per_pair, gradients: Vec::new() }) };
         let towers = self.sides.iter().flat_map(|side| self.towers[*side as usize].trained.iter().map(String::as_str));
         let of: Vec<&str> = towers.chain(self.trained.iter().copied()).collect();
         let gradients = p.gradients(&[(&total, "one")], &of)?.into_iter().collect();
-        Ok((p, per_pair, gradients))
+        Ok(Built { program: p, per_pair, gradients })
     }
 }
 
