@@ -56,8 +56,6 @@ enum Name {
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
-    /// Filtered search: recall and latency at each selectivity.
-    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -104,7 +102,6 @@ fn main() -> Result<()> {
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
-        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(
