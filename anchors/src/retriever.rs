@@ -98,6 +98,7 @@ impl Retriever {
             vector: vector.expect("each kind of input was filled above, or the call had failed"),
             k: ask.k,
             effort: ask.effort,
+            asked: modality(ask),
             filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
@@ -261,6 +262,16 @@ impl Retriever {
             None => record.image.or(record.text),
         };
         vector.ok_or(AskError::NoVector { row, side: from.unwrap_or(Side::Image) })
+    }
+}
+
+/// Which tower the question's vector comes from, where that is known.
+fn modality(ask: &Ask) -> Option<Side> {
+    match ask.input {
+        Input::Text(_) => Some(Side::Text),
+        Input::Picture(_) => Some(Side::Image),
+        Input::Row(_) | Input::Key(_) => ask.from,
+        Input::Embedding(_) => None,
     }
 }
 

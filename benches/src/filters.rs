@@ -5,12 +5,7 @@
 //! independent of any query. A filter on the latter picks a region; queries are the tenth that point into it most (near) or least
 //! (far). The truth is the exact search with the same filter. Times are CPU time of this thread, since the machine may be busy.
 
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    sync::Arc,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, path::Path, sync::Arc, time::Duration};
 
 use anchorite_index::{
     Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Query, RowId, Side, SourceRef, Spec, Value,
@@ -36,21 +31,20 @@ const STEPS: usize = 1_000;
 
 /// All figures of this benchmark.
 pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
-    let (n, asked) = if quick { (20_000, 2_000) } else { (100_000, 5_000) };
+    let (n, asked) = if quick { (20_000, 2_000) } else { (100_000, 2_000) };
     let world = World::new(SEED);
     let base = world.images(n, 1);
-    let direction = &world.images(1, 9);
-    let dir = std::path::absolute(cache)?.join(format!("filters-{n}"));
-    let pool = pool(&dir, &base, direction)?;
+    let direction = &direction(&world);
+    let pool = pool_of(&std::path::absolute(cache)?, &world, &base)?;
     let mut sheet = Sheet::default();
-    for (name, vectors) in [("image", world.images(asked, 2)), ("text", world.texts(asked, 3))] {
+    for (asked, vectors) in [(Side::Image, world.images(asked, 2)), (Side::Text, world.texts(asked, 3))] {
         let questions = questions(&vectors, direction);
         for (kind, field, questions) in
             [("random", "random", &questions.any), ("near", "along", &questions.near), ("far", "along", &questions.far)]
         {
             for share in SHARES {
-                let data = format!("{n} x {DIM} CLIP-like, {name} queries, {kind} filter, {} queries", questions.len());
-                measure(&pool, (field, share), questions, &data, &mut sheet)?;
+                let data = format!("{n} x {DIM} CLIP-like, {asked} queries, {kind} filter, {} queries", questions.len());
+                measure(&pool, (field, share), (asked, questions), &data, &mut sheet)?;
             }
         }
     }
@@ -71,8 +65,15 @@ fn questions(vectors: &[f32], direction: &[f32]) -> Questions {
     Questions { any, near: all[..tenth].to_vec(), far: all[all.len() - tenth..].to_vec() }
 }
 
-/// The pool, made once.
-fn pool(dir: &Path, base: &[f32], direction: &[f32]) -> Result<Pool> {
+/// What the region of a filter lies along.
+fn direction(world: &World) -> Vec<f32> {
+    world.images(1, 9)
+}
+
+/// The pool of these vectors in a folder of its own, made once.
+pub(crate) fn pool_of(cache: &Path, world: &World, base: &[f32]) -> Result<Pool> {
+    let dir = &cache.join(format!("filters-{}", base.len() / DIM));
+    let direction = &direction(world);
     if let Ok(pool) = Pool::open(dir, &OpenOptions::default())
         && pool.status().rows == (base.len() / DIM) as u64
     {
@@ -111,15 +112,19 @@ fn pair(row: usize, vector: &[f32], place: usize) -> Result<Pair> {
     })
 }
 
-fn measure(pool: &Pool, (field, share): (&str, usize), questions: &[Vec<f32>], data: &str, sheet: &mut Sheet) -> Result<()> {
+fn measure(
+    pool: &Pool,
+    (field, share): (&str, usize),
+    (asked, questions): (Side, &[Vec<f32>]),
+    data: &str,
+    sheet: &mut Sheet,
+) -> Result<()> {
     let filter: Filter = json!({ "range": { "field": field, "lt": share } }).try_into()?;
     let filter = Arc::new(filter);
-    let start = Instant::now();
-    let (truth, exact) = ask(pool, questions, &filter, Effort::Exact)?;
-    let first = start.elapsed();
+    let (truth, exact) = ask(pool, (asked, questions), &filter, Effort::Exact)?;
     let percent = share as f64 / 10.0;
     for effort in [Effort::Fast, Effort::Normal, Effort::High] {
-        let (found, took) = ask(pool, questions, &filter, effort)?;
+        let (found, took) = ask(pool, (asked, questions), &filter, effort)?;
         let name = format!("recall@10, {effort:?}, {percent} % of pairs match");
         let recall = Figure::new(name, overlap(&found, &truth), "", data).against("exact", 1.0);
         let met = recall.value >= 0.95;
@@ -127,7 +132,6 @@ fn measure(pool: &Pool, (field, share): (&str, usize), questions: &[Vec<f32>], d
         let name = format!("CPU time a query, {effort:?}, {percent} % of pairs match");
         sheet.add(Figure::new(name, micros(took, questions.len()), "us", data).against("exact", micros(exact, questions.len())));
     }
-    let _ = first;
     Ok(())
 }
 
@@ -136,9 +140,18 @@ fn micros(took: Duration, questions: usize) -> f64 {
 }
 
 /// The rows found for each question, asked one at a time on this thread, and the CPU time of the best of three rounds.
-fn ask(pool: &Pool, questions: &[Vec<f32>], filter: &Arc<Filter>, effort: Effort) -> Result<(Vec<Vec<RowId>>, Duration)> {
+fn ask(
+    pool: &Pool,
+    (asked, questions): (Side, &[Vec<f32>]),
+    filter: &Arc<Filter>,
+    effort: Effort,
+) -> Result<(Vec<Vec<RowId>>, Duration)> {
     let cancel = Cancel::default();
-    let query = |v: &Vec<f32>| Query { filter: Some(Arc::clone(filter)), ..Query::new(Side::Image, v.clone(), K, effort) };
+    let query = |v: &Vec<f32>| Query {
+        asked: Some(asked),
+        filter: Some(Arc::clone(filter)),
+        ..Query::new(Side::Image, v.clone(), K, effort)
+    };
     let queries: Vec<Query> = questions.iter().map(query).collect();
     // Evaluates the filter, which is kept.
     pool.search(&queries[..1], &cancel)?;

@@ -13,14 +13,15 @@
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `train.rs` | training steps against PyTorch eager |
+//! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `ingest.rs` | filling a pool against open_clip on torch's DataLoader |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
-//! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
 mod demo;
+mod exact;
 mod figure;
 mod filters;
 mod index;
@@ -48,6 +49,10 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Exact search of many queries: against the machine's matrix product.
+    Exact,
+    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
+    Ingest,
     /// Training steps against PyTorch: time and memory.
     Train,
     /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
@@ -98,6 +103,8 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Exact => exact::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,

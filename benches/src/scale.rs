@@ -95,7 +95,7 @@ fn measure(cache: &Path, world: &World, n: usize, sheet: &mut Sheet) -> Result<P
 
 fn questions(world: &World) -> Vec<Query> {
     let asked = world.images(QUESTIONS, 2);
-    let query = |v: &[f32]| Query { side: Side::Image, vector: v.to_vec(), k: 10, effort: Effort::Normal, filter: None };
+    let query = |v: &[f32]| Query { asked: Some(Side::Image), ..Query::new(Side::Image, v.to_vec(), 10, Effort::Normal) };
     asked.chunks_exact(DIM).map(query).collect()
 }
 

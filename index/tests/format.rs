@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use anchorite_index::{
     ContentHash, Key, Pair, Side, SourceRef, Spec, StoreError, Value,
     format::{
+        effort::{EFFORT_BYTES, EffortTable, Measured, Width},
         header::{FileId, FileKind, HEADER_BYTES, Header, Section},
         manifest::{DeadCounts, FileEntry, Manifest, SegmentEntry, file_name, generation_of},
         pairs,
@@ -35,6 +36,28 @@ fn manifest() -> Manifest {
             files: vec![file(FileKind::Pairs, None), file(FileKind::Vectors, image), file(FileKind::Graph, image), dead],
         }],
     }
+}
+
+#[test]
+fn a_table_of_efforts_has_these_bytes() {
+    let width = |ef, recall| Width { ef, recall };
+    let image = Measured { queries: 256, widths: [width(16, 0.5), width(64, 0.75), width(0, 1.0)] };
+    let table = EffortTable::new([Some(image), None]);
+    let bytes = table.encode();
+    let measured = "00010000100000000000003f400000000000403f000000000000803f";
+    assert_eq!(hex(&bytes), format!("{measured}ffffffff{}", "0".repeat(48)));
+    assert_eq!(bytes.len() as u64, EFFORT_BYTES);
+    assert_eq!(EffortTable::decode(&bytes, 0).unwrap(), table);
+    for cut in 0..bytes.len() {
+        assert!(EffortTable::decode(&bytes[..cut], 0).is_err());
+    }
+    assert!(EffortTable::decode(&[&bytes[..], &[0]].concat(), 0).is_err());
+    let mut wide = bytes.clone();
+    wide[6] = 0xff;
+    assert_eq!(EffortTable::decode(&wide, 1_000).unwrap_err().offset, 1_004);
+    let mut beyond = bytes;
+    beyond[11] = 0x40;
+    assert!(EffortTable::decode(&beyond, 0).unwrap_err().reason.contains("recall"));
 }
 
 #[test]

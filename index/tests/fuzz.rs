@@ -196,7 +196,7 @@ fn small_pool(dir: &Path) {
 /// Asks the pool everything. Errors are fine.
 fn ask(dir: &Path) -> Result<(), StoreError> {
     let pool = Pool::open(dir, &OpenOptions::default())?;
-    let query = |side, effort| Query { side, vector: vec![0.5; DIM], k: 5, effort, filter: None };
+    let query = |side, effort| Query::new(side, vec![0.5; DIM], 5, effort);
     for effort in [Effort::Fast, Effort::Exact] {
         for side in Side::ALL {
             let _ = pool.search(&[query(side, effort)], &Cancel::default());

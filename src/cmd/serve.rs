@@ -11,7 +11,10 @@ use std::{
 use anchorite::{
     anchors::Retriever,
     api::{App, Keys, Options, Refresh, Server, Tls},
-    index::{OpenOptions, PairStore, Pool},
+    index::{
+        PairStore,
+        pool::{OpenOptions, Pool},
+    },
 };
 use anyhow::{Context, Result, bail};
 

@@ -173,8 +173,9 @@ fn captions_come_from_a_captioner_or_a_pool_and_are_not_made_twice() {
     let at = |name: &str| text(folder.path().join(name));
     prepare(folder.path());
     let captioner = concat!(env!("CARGO_MANIFEST_DIR"), "/train/tests/caption_golden/vit-gpt2");
-    let ask = ["caption", "--images", &at("id.parquet"), "--captioner", captioner, "--method", "beam", "--beams", "3", "-n", "2"];
-    let ask = [&ask[..], &["--max-repetition", "1", "--min-words", "0", "-o", &at("captions.jsonl")]].concat();
+    let (images, captions) = (at("id.parquet"), at("captions.jsonl"));
+    let ask = ["caption", "--images", &images, "--captioner", captioner, "--method", "beam", "--beams", "3", "-n", "2"];
+    let ask = [&ask[..], &["--max-repetition", "1", "--min-words", "0", "-o", &captions]].concat();
     let first = run(&ask).with(0);
     assert!(first.stdout.contains("40 captions"), "{}", first.stdout);
     let lines = fs::read_to_string(at("captions.jsonl")).unwrap();

@@ -132,6 +132,7 @@ unsafe fn block512<const R: usize, const Q: usize>(tile: Tile) -> Block<R, Q> {
 /// # Safety
 /// AVX2 and FMA are there; otherwise as [`block512`].
 #[target_feature(enable = "avx2,fma")]
+#[expect(clippy::needless_range_loop, reason = "one index runs over memory and registers alike")]
 unsafe fn block256<const R: usize, const Q: usize>(tile: Tile) -> Block<R, Q> {
     let mut sums = [[[_mm256_setzero_ps(); 2]; Q]; R];
     let mut at = 0;

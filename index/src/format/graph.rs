@@ -5,6 +5,7 @@
 
 use super::{
     bytes::{Damage, FieldReader, PutFields},
+    effort::EFFORT_BYTES,
     header::{Header, NUMBERS, Section},
 };
 use crate::limits::Limits;
@@ -17,6 +18,9 @@ pub const LEVELS: u32 = 17;
 pub const UPPER_NODES: u32 = 18;
 /// Tag: `m` u32 per entry of [`UPPER_NODES`].
 pub const UPPER_LINKS: u32 = 19;
+
+/// Tag: the table of efforts ([`super::effort`]); absent where nothing was measured.
+pub const EFFORTS: u32 = 20;
 
 /// No link.
 pub const NONE: u32 = u32::MAX;
@@ -57,6 +61,8 @@ pub struct GraphLayout {
     pub upper_nodes: Section,
     /// Links of the upper levels.
     pub upper_links: Section,
+    /// Beam widths by effort.
+    pub efforts: Option<Section>,
 }
 
 impl GraphLayout {
@@ -111,6 +117,10 @@ impl GraphLayout {
             levels,
             upper_nodes: header.section(UPPER_NODES, None)?,
             upper_links: header.section(UPPER_LINKS, None)?,
+            efforts: match header.section(EFFORTS, None) {
+                Ok(_) => Some(header.section(EFFORTS, Some(EFFORT_BYTES))?),
+                Err(_) => None,
+            },
         })
     }
 

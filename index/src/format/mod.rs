@@ -8,11 +8,13 @@
 //! | `manifest` | the file that names the live segments |
 //! | `vectors` | f16 rows, 7-bit rows, scales, row numbers |
 //! | `graph` | adjacency |
+//! | `effort` | beam widths that keep each effort's promise |
 //! | `pairs` | records |
 //! | `dead` | deleted and replaced rows |
 
 pub mod bytes;
 pub mod dead;
+pub mod effort;
 pub mod graph;
 pub mod header;
 pub mod manifest;

@@ -34,10 +34,11 @@ mod union;
 mod warm;
 mod writer;
 
+pub use crate::format::effort::MAX_EF;
 pub use copy::{Copied, copy};
 pub use generations::DamagedManifest;
 pub use merge::{Compacted, Compacting, MergePolicy};
-pub use reader::{MAX_EF, OpenOptions, Pool, Verify, beam_width};
+pub use reader::{OpenOptions, Pool, Verify};
 pub use repair::{RepairReport, repair};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, SegmentInfo, VerifyReport, inspect, verify};
 pub use union::{Merged, OnConflict};

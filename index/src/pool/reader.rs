@@ -8,6 +8,7 @@ use std::{
 
 use rayon::prelude::*;
 
+use super::MAX_EF;
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
     Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
@@ -16,7 +17,7 @@ use crate::{
     format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
-    segment::{PreparedQuery, Segment, Selection, check_file, exact},
+    segment::{Beam, PreparedQuery, Segment, Selection, check_file, exact},
     topk::{self, Scored},
 };
 
@@ -44,9 +45,6 @@ impl Default for OpenOptions {
         Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious }
     }
 }
-
-/// Widest beam that [`Pool::search_ef`] takes; wider ones cost more than comparing every row of most segments.
-pub const MAX_EF: usize = 65_536;
 
 /// One generation of a pool, mapped. A later commit does not change it: open the folder again to see that.
 #[derive(Debug)]
@@ -165,7 +163,7 @@ impl Pool {
             return Err(StoreError::Parameter { name: "ef", value: ef as u64, min: 1, max: MAX_EF as u64 });
         }
         let mut prepared = self.prepare(query)?;
-        prepared.ef = ef.max(query.k);
+        prepared.beam = Beam::Width(ef);
         let selection = self.selection(query, cancel)?;
         self.search_graph((query.side, selection.as_deref()), &prepared, cancel)
     }
@@ -209,7 +207,7 @@ impl Pool {
         if self.side_rows(query.side) == 0 && self.rows() > 0 {
             return Err(StoreError::NoSide { side: query.side });
         }
-        Ok(PreparedQuery::new(unit, dim, query.k, beam_width(query.effort, query.k)))
+        Ok(PreparedQuery::new(unit, dim, query.k, Beam::Promise(query.effort, query.asked)))
     }
 
     /// The rows that the query's filter selects; `None` without one. Kept for the next query with an equal filter.
@@ -390,27 +388,4 @@ fn unit_length(vector: &[f32], dim: usize) -> Result<Vec<f32>, StoreError> {
         return Err(StoreError::Length { length: length as f32 });
     }
     Ok(vector.iter().map(|&v| (f64::from(v) / length) as f32).collect())
-}
-
-/// Beam width (`ef`) of an effort; 0 means that every row is compared.
-///
-/// Measured recall@10 on 100,000 CLIP-like vectors of 512 values (the seeded generator of the benches), default
-/// [`BuildParams`](crate::BuildParams):
-///
-/// | | `Fast` | `Normal` | `High` |
-/// | --- | --- | --- | --- |
-/// | image queries against images | 0.972 | 0.994 | 0.999 |
-/// | text queries against images | 0.918 | 0.977 | 0.997 |
-///
-/// A query does not say from which tower it came. Text against images needs a beam about four times as wide as images against
-/// images for the same recall: ask with the next higher effort. A large `k` widens the beam by a quarter of `k`, at most 1,000, beyond `k`.
-#[must_use]
-pub fn beam_width(effort: Effort, k: usize) -> usize {
-    let least = match effort {
-        Effort::Fast => 24,
-        Effort::Normal => 64,
-        Effort::High => 256,
-        Effort::Exact => return 0,
-    };
-    least.max(k + (k / 4).min(1_000))
 }

@@ -17,7 +17,7 @@ use crate::{
         manifest::{Manifest, SegmentEntry},
     },
     hnsw::Plan,
-    segment::{check_file, rebuild_graph},
+    segment::{build_graph, check_file},
 };
 
 /// What [`repair`] found and did.
@@ -58,7 +58,7 @@ pub fn repair(dir: impl AsRef<Path>, options: &WriterOptions, cancel: &Cancel) -
         let (sides, lost) = damage(dir, segment, dim);
         beyond.extend(lost);
         for side in sides {
-            let file = rebuild_graph(&disk, segment, side, highest + 1, (dim, &plan))?;
+            let file = build_graph(&disk, segment, side, highest + 1, (dim, &plan))?;
             rebuilt.push(file.id.name());
             segment.files.retain(|other| other.id.kind != FileKind::Graph || other.id.side != Some(side));
             segment.files.push(file);

@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     PairStore, Side, StoreError,
-    format::{header::FileKind, manifest::SegmentEntry},
+    format::{effort::EffortTable, header::FileKind, manifest::SegmentEntry},
     segment::check_file,
 };
 
@@ -22,7 +22,7 @@ pub struct BytesOfKind {
 }
 
 /// One graph.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct GraphInfo {
     /// Segment number.
     pub segment: u64,
@@ -40,6 +40,8 @@ pub struct GraphInfo {
     pub orphans_repaired: u64,
     /// Nodes whose stored row equals that of a node before them.
     pub duplicates: u64,
+    /// Beam width and recall of each effort, by the modality of the query.
+    pub efforts: EffortTable,
 }
 
 /// One segment.
@@ -62,7 +64,7 @@ impl SegmentInfo {
 }
 
 /// What a pool is made of.
-#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+#[derive(Clone, Debug, PartialEq, serde::Serialize)]
 pub struct PoolInfo {
     /// Generation in use.
     pub generation: u64,
@@ -128,6 +130,7 @@ impl Pool {
                         links: facts.links,
                         orphans_repaired: facts.orphans_repaired,
                         duplicates: facts.duplicates,
+                        efforts: segment.efforts(side).unwrap_or_default(),
                     });
                 }
             }

@@ -10,6 +10,7 @@ use crate::{
     filter::{ColumnRef, ValueRef},
     format::{
         bytes::Damage,
+        effort::EffortTable,
         graph::{GraphFacts, GraphLayout},
         header::{HEADER_BYTES, Header, Section},
         manifest::FileEntry,
@@ -279,6 +280,7 @@ pub(super) struct GraphFile {
     map: Map,
     layout: GraphLayout,
     levels: Vec<usize>,
+    efforts: EffortTable,
 }
 
 impl GraphFile {
@@ -290,11 +292,25 @@ impl GraphFile {
             return Err(corrupt(Damage::new(32, format!("{} nodes, the vectors file has {nodes}", layout.nodes))));
         }
         let levels = layout.level_counts(map.slice(&range(&layout.levels))).map_err(corrupt)?;
-        Ok(Self { map, layout, levels })
+        // Small, and no answer would show that it is wrong: so it is the one section whose checksum is tested here.
+        let table = |s: &Section| {
+            let bytes = map.slice(&range(s));
+            if crc32c::crc32c(bytes) != s.crc {
+                return Err(corrupt(Damage::new(s.offset, "the checksum of the table of efforts differs")));
+            }
+            EffortTable::decode(bytes, s.offset).map_err(corrupt)
+        };
+        let efforts = layout.efforts.as_ref().map(table).transpose()?.unwrap_or_default();
+        Ok(Self { map, layout, levels, efforts })
     }
 
     pub(super) fn facts(&self) -> GraphFacts {
         self.layout.facts
+    }
+
+    /// What each effort means here; empty where it was not measured.
+    pub(super) fn efforts(&self) -> &EffortTable {
+        &self.efforts
     }
 
     pub(super) fn corrupt(&self, damage: Damage) -> StoreError {

@@ -6,11 +6,13 @@
 //! | `reader` | records of one segment |
 //! | `hits`, `scan` | hits: by the graph of one segment; by comparing every row, of several |
 //! | `select` | which rows, and which nodes, a filtered search may find |
+//! | `calibrate` | which beam width keeps each effort's promise on a new graph |
 //! | `writer` | pairs in, files out |
 //! | `copy` | rows one by one, for merging |
 //! | `dead` | which rows are dead |
 //! | `check` | every checksum and every value |
 
+mod calibrate;
 mod check;
 mod copy;
 mod dead;
@@ -24,8 +26,8 @@ mod writer;
 pub(crate) use check::check_file;
 pub(crate) use copy::Source;
 pub(crate) use dead::RowsBySegment;
-pub(crate) use hits::PreparedQuery;
+pub(crate) use hits::{Beam, PreparedQuery};
 pub(crate) use reader::Segment;
 pub(crate) use scan::exact;
 pub(crate) use select::Selection;
-pub(crate) use writer::{Pending, Sealed, rebuild_graph};
+pub(crate) use writer::{Pending, Sealed, build_graph};

@@ -12,6 +12,7 @@ use crate::{
     disk::Disk,
     format::{
         bytes::Damage,
+        effort::EffortTable,
         graph::GraphFacts,
         header::{FileId, FileKind},
         manifest::{FileEntry, SegmentEntry, side_index},
@@ -76,6 +77,11 @@ impl Segment {
     /// Pool rows of this segment.
     pub(crate) fn contains(&self, row: RowId) -> bool {
         row.0 >= self.first_row && row.0 - self.first_row < self.rows
+    }
+
+    /// What each effort means on the graph of a side.
+    pub(crate) fn efforts(&self, side: Side) -> Option<EffortTable> {
+        self.side(side).map(|files| *files.graph.efforts())
     }
 
     pub(crate) fn facts(&self, side: Side) -> Option<GraphFacts> {

@@ -58,17 +58,28 @@ impl Segment {
             None => nodes.collect(),
             Some(allowed) => allowed.set.iter_in(nodes).collect(),
         };
-        for tile in nodes.chunks(TILE) {
-            best.compare(vectors, tile, asked, cpu);
-            for (&node, scores) in tile.iter().zip(best.scores.chunks_exact(asked.queries.len())) {
-                let row = self.row_of(vectors, node)?;
-                for (&score, top) in scores.iter().zip(&mut best.tops) {
-                    top.push(finite(score, vectors, node)?, row);
-                }
-            }
-        }
-        Ok(())
+        best.scan(vectors, &nodes, asked, (cpu, &|node| self.row_of(vectors, node)))
     }
+}
+
+/// The nodes nearest to each query, by number, every one compared, on all cores.
+pub(super) fn nearest(
+    vectors: &VectorsFile,
+    queries: &[PreparedQuery],
+    (cpu, cancel): (Cpu, &Cancel),
+) -> Result<Vec<Vec<Scored>>, StoreError> {
+    let asked = Asked::new(queries);
+    let ranges: Vec<Range<usize>> = ranges(vectors.nodes()).collect();
+    let parts = ranges.par_iter().map(|range| {
+        if cancel.is_cancelled() {
+            return Err(StoreError::Cancelled);
+        }
+        let mut best = Best::new(queries);
+        best.scan(vectors, &range.clone().collect::<Vec<_>>(), &asked, (cpu, &|node| Ok(node as u64)))?;
+        Ok(best)
+    });
+    let best = parts.try_reduce(|| Best::new(queries), |a, b| Ok(a.merge(b)))?;
+    Ok(best.tops.into_iter().map(TopK::into_sorted).collect())
 }
 
 /// Queries of one pass, also one behind the other as the tile kernel takes them.
@@ -95,6 +106,26 @@ struct Best {
 impl Best {
     fn new(queries: &[PreparedQuery]) -> Self {
         Self { tops: queries.iter().map(|query| TopK::new(query.k)).collect(), rows: Vec::new(), scores: Vec::new() }
+    }
+
+    /// Compares nodes with every query; `row` is what a node counts as.
+    fn scan(
+        &mut self,
+        vectors: &VectorsFile,
+        nodes: &[usize],
+        asked: &Asked<'_>,
+        (cpu, row): (Cpu, &dyn Fn(usize) -> Result<u64, StoreError>),
+    ) -> Result<(), StoreError> {
+        for tile in nodes.chunks(TILE) {
+            self.compare(vectors, tile, asked, cpu);
+            for (&node, scores) in tile.iter().zip(self.scores.chunks_exact(asked.queries.len())) {
+                let row = row(node)?;
+                for (&score, top) in scores.iter().zip(&mut self.tops) {
+                    top.push(finite(score, vectors, node)?, row);
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Leaves the scores of a tile's nodes in `self.scores`.

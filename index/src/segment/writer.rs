@@ -5,17 +5,22 @@ use std::{
     collections::HashMap,
     fs::File,
     io::{BufReader, Read, Seek, SeekFrom},
+    time::Instant,
 };
 
 use half::f16;
 
-use super::files::{PairsFile, VectorsFile};
+use super::{
+    calibrate::Calibration,
+    files::{PairsFile, VectorsFile},
+};
 use crate::{
     ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
-        graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
+        effort::EffortTable,
+        graph::{EFFORTS, GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
         header::{FileId, FileKind, HEADER_BYTES},
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
@@ -217,36 +222,40 @@ impl Sealed {
     pub(crate) fn build_graphs(&mut self, disk: &Disk, plan: &Plan) -> Result<(), StoreError> {
         for side in Side::ALL {
             let there = self.entry.file(FileKind::Graph, Some(side)).is_some();
-            if let (false, Some(vectors)) = (there, self.entry.file(FileKind::Vectors, Some(side)).copied()) {
-                let file = self.build_graph(disk, plan, side, &vectors)?;
+            if !there && self.entry.side_rows(side) > 0 {
+                let file = build_graph(disk, &self.entry, side, 0, (self.dim, plan))?;
                 self.entry.files.push(file);
             }
         }
         Ok(())
     }
-
-    fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
-        let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
-        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
-        write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built)
-    }
 }
 
-/// Builds the graph of one side of a published segment from its vectors; the file has the revision `generation`.
-pub(crate) fn rebuild_graph(
+/// Builds and calibrates the graph of one side of a segment from its vectors. The file has the revision `generation`: 0 when it is
+/// written with its segment.
+pub(crate) fn build_graph(
     disk: &Disk,
     segment: &SegmentEntry,
     side: Side,
     generation: u64,
     (dim, plan): (usize, &Plan),
 ) -> Result<FileEntry, StoreError> {
-    let vectors = segment.file(FileKind::Vectors, Some(side)).ok_or_else(|| segment.missing("vectors"))?;
-    let vectors = VectorsFile::open(disk.dir(), vectors, segment.side_rows(side), dim)?;
+    let open = |of: Side| -> Result<Option<VectorsFile>, StoreError> {
+        let file = segment.file(FileKind::Vectors, Some(of));
+        file.map(|file| VectorsFile::open(disk.dir(), file, segment.side_rows(of), dim)).transpose()
+    };
+    let asked = [open(Side::Image)?, open(Side::Text)?];
+    let vectors = asked[side_index(side)].as_ref().ok_or_else(|| segment.missing("vectors"))?;
     let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
-    write_graph(disk, FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) }, &built)
+    let started = Instant::now();
+    let job = Calibration { side, graph: built.view(), vectors, cancel: &plan.cancel };
+    let efforts = job.run([asked[0].as_ref(), asked[1].as_ref()])?;
+    tracing::info!(segment = segment.id, %side, seconds = started.elapsed().as_secs_f64(), "calibrated");
+    let id = FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) };
+    write_graph(disk, id, &built, &efforts)
 }
 
-fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, StoreError> {
+fn write_graph(disk: &Disk, id: FileId, built: &Built, efforts: &EffortTable) -> Result<FileEntry, StoreError> {
     let mut file = disk.create(id)?;
     file.begin(LEVEL0)?;
     file.put(bytemuck::cast_slice(&built.level0))?;
@@ -260,5 +269,7 @@ fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, Stor
     for level in &built.upper {
         file.put(bytemuck::cast_slice(&level.links))?;
     }
+    file.begin(EFFORTS)?;
+    file.put(&efforts.encode())?;
     file.finish(GraphLayout::numbers(built.level0.len() / built.width, built.entry, &built.facts))
 }

@@ -82,7 +82,7 @@ fn contents(store: &dyn PairStore) -> Vec<Record> {
 }
 
 fn answers(store: &dyn PairStore, effort: Effort) -> Vec<Vec<(Key, f32)>> {
-    let query = |n: usize| Query { side: Side::Image, vector: vector(n * 5 + 1), k: 7, effort, filter: None };
+    let query = |n: usize| Query::new(Side::Image, vector(n * 5 + 1), 7, effort);
     let found = store.search(&[0, 1, 2].map(query), &Cancel::default()).unwrap();
     let named = |answer: &Answer| {
         let rows: Vec<RowId> = answer.hits.iter().map(|hit| hit.row).collect();

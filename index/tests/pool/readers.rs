@@ -27,7 +27,7 @@ fn look(pool: &Pool, query: &[f32]) -> Seen {
         pool.get(rows, Parts::default()).unwrap().into_iter().flatten().map(|record| record.key).collect()
     };
     let all: Vec<RowId> = (0..pool.status().positions).map(RowId).collect();
-    let asked = Query { side: Side::Image, vector: query.to_vec(), k: 9, effort: Effort::Exact, filter: None };
+    let asked = Query::new(Side::Image, query.to_vec(), 9, Effort::Exact);
     let hits: Vec<RowId> = pool.search(&[asked], &Cancel::default()).unwrap()[0].hits.iter().map(|hit| hit.row).collect();
     (keys(&all), keys(&hits))
 }

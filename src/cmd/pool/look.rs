@@ -1,7 +1,8 @@
 //! `pool info|verify|warm`.
 
 use anchorite::index::{
-    StoreError,
+    Effort, StoreError,
+    format::effort::{MEASURED, Measured, Width},
     pool::{Memory, Pool, PoolInfo, VerifyReport, repair, verify as check},
 };
 use anyhow::{Context, Result, bail};
@@ -49,6 +50,16 @@ pub(super) fn info(which: &Which) -> Result<Exit> {
     Ok(Exit::Done)
 }
 
+/// Beam width and promised recall of each effort.
+fn widths(measured: &Measured) -> String {
+    let one = |(effort, width): (&Effort, &Width)| match width.ef {
+        0 => format!("{effort:?} compares every row"),
+        ef => format!("{effort:?} ef {ef} (recall@10 {:.3})", width.recall),
+    };
+    let all: Vec<String> = MEASURED.iter().zip(&measured.widths).map(one).collect();
+    format!("{}, from {} queries", all.join(", "), measured.queries).to_lowercase()
+}
+
 fn describe(info: &PoolInfo) {
     line(&format!("generation  {}", info.generation));
     let model = if info.model.is_empty() { String::new() } else { format!("{}, ", info.model) };
@@ -76,6 +87,11 @@ fn describe(info: &PoolInfo) {
             graph.ef_construction,
             graph.orphans_repaired
         ));
+        for (asked, measured) in [("image", graph.efforts.image), ("text", graph.efforts.text)] {
+            if let Some(measured) = measured {
+                line(&format!("  asked by {asked:<5} {}", widths(&measured)));
+            }
+        }
     }
     for damaged in &info.damaged_manifests {
         line(&format!("damaged     {damaged}"));

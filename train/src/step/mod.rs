@@ -26,6 +26,7 @@
 //! | `cached` | gradients chunk by chunk |
 //! | `direct` | gradients in one run, for batches that fit |
 //! | `sessions` | graphs made so far, by their shape |
+//! | `embeddings` | what the towers make of pairs as they are now |
 //! | `state` | what a checkpoint holds; export |
 //! | `estimate` | parameters and memory ahead of time |
 //! | `inspect` | whether a tower can be trained, without a runtime |
@@ -40,6 +41,7 @@ mod batch;
 mod cached;
 mod compiled;
 mod direct;
+mod embeddings;
 mod error;
 mod estimate;
 mod graphs;

@@ -305,26 +305,6 @@ impl Trainer {
         Ok((fill(&self.shells[0])?, fill(&self.shells[1])?))
     }
 
-    /// What cosines are multiplied with now.
-    #[must_use]
-    pub fn logit_scale(&self) -> f64 {
-        f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp()
-    }
-
-    /// Embeddings of all pictures and captions as the towers are now, `[rows, values]` each, streams one after another; not brought to
-    /// unit length.
-    ///
-    /// # Errors
-    /// [`StepError`].
-    pub fn embeddings(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<[Vec<f32>; 2], StepError> {
-        for (i, stream) in streams.iter().enumerate() {
-            stream.check(i, self.sizes, true)?;
-        }
-        let rows = Side::BOTH.map(|side| Rows::of(side, streams));
-        let work = Work { streams, rows: &rows, units: &[], cancel };
-        Ok([self.embed(Side::Vision, &work)?, self.embed(Side::Text, &work)?])
-    }
-
     fn try_accumulate(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<(), StepError> {
         let captions = self.plan.objective != Objective::Classifier;
         if streams.is_empty() {
