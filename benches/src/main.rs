@@ -53,6 +53,8 @@ enum Name {
     Ingest,
     /// Training steps against PyTorch: time and memory.
     Train,
+    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
+    Ingest,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
@@ -102,6 +104,7 @@ fn main() -> Result<()> {
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
     };

@@ -399,10 +399,8 @@ impl RunConfig {
 
     fn check_anchors(&self) -> Result<(), RunError> {
         let Some(anchors) = &self.anchors else { return Ok(()) };
-        let source = match (&anchors.manifest, &anchors.pool, &anchors.server) {
-            (Some(_), Some(_), None) | (None, Some(_), None) | (None, None, Some(_)) => true,
-            _ => false,
-        };
+        let sources = (&anchors.manifest, &anchors.pool, &anchors.server);
+        let source = matches!(sources, (Some(_), Some(_), None) | (None, Some(_), None) | (None, None, Some(_)));
         require(source, "anchors", "has a manifest with its pool, or a pool, or a server")?;
         require(anchors.batch.is_none_or(|n| n >= 2), "anchors.batch", "is at least 2")?;
         require(weight(anchors.weight), "anchors.weight", WEIGHT)?;

@@ -64,7 +64,7 @@ pub enum RunError {
         /// Where it was saved.
         path: PathBuf,
         /// What failed.
-        source: DataError,
+        source: Box<DataError>,
     },
     /// A step failed: NaN, memory, the runtime.
     #[error("{source}{}", last.as_ref().map(|p| format!("\nthe last checkpoint is {}", p.display())).unwrap_or_default())]
@@ -72,7 +72,7 @@ pub enum RunError {
         /// The step that failed, counted from 1.
         step: u64,
         /// What the step says.
-        source: StepError,
+        source: Box<StepError>,
         /// Where the run can go on.
         last: Option<PathBuf>,
     },
