@@ -42,7 +42,13 @@ pub struct Prefetch<T> {
 impl<T: Send + 'static> Prefetch<T> {
     /// Starts `workers` threads (at least one) that make items `first..end`, up to `ahead` of the caller.
     #[must_use]
-    pub fn start(range: std::ops::Range<u64>, workers: usize, ahead: usize, make: Arc<Make<T>>) -> Self {
+    pub fn start(
+        range: std::ops::Range<u64>,
+        workers: usize,
+        ahead: usize,
+        make: impl Fn(u64) -> Result<T, DataError> + Send + Sync + 'static,
+    ) -> Self {
+        let make: Arc<Make<T>> = Arc::new(make);
         // Neither channel needs a bound: there are never more orders than `ahead`.
         let (orders, incoming) = unbounded();
         let (outgoing, made) = unbounded();
@@ -116,10 +122,10 @@ mod tests {
     fn items_come_in_order_and_no_more_than_asked_are_made_ahead() {
         let made = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&made);
-        let make = Arc::new(move |n: u64| {
+        let make = move |n: u64| {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(n * n)
-        });
+        };
         let mut prefetch = Prefetch::start(5..40, 3, 4, make);
         for n in 5..40 {
             assert_eq!(prefetch.take().unwrap().unwrap().item, n * n);
@@ -130,7 +136,7 @@ mod tests {
 
     #[test]
     fn a_panic_is_an_error_and_no_endless_wait() {
-        let make = Arc::new(|n: u64| if n == 1 { panic!("a defect") } else { Ok(n) });
+        let make = |n: u64| if n == 1 { panic!("a defect") } else { Ok(n) };
         let mut prefetch = Prefetch::start(0..3, 2, 2, make);
         assert_eq!(prefetch.take().unwrap().unwrap().item, 0);
         assert!(matches!(prefetch.take(), Err(DataError::Panicked { number: 1 })));
@@ -138,7 +144,7 @@ mod tests {
 
     #[test]
     fn an_error_comes_in_its_place() {
-        let make = Arc::new(|n: u64| if n == 3 { Err(DataError::Cancelled) } else { Ok(n) });
+        let make = |n: u64| if n == 3 { Err(DataError::Cancelled) } else { Ok(n) };
         let mut prefetch = Prefetch::start(0..10, 2, 8, make);
         (0..3).for_each(|n| assert_eq!(prefetch.take().unwrap().unwrap().item, n));
         assert!(matches!(prefetch.take(), Err(DataError::Cancelled)));

@@ -437,9 +437,9 @@ impl Augment {
 /// Sets one field of the table: `a.b.c=value`.
 fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), RunError> {
     let refuse = |reason: &str| RunError::Set { assignment: assignment.to_owned(), reason: reason.to_owned() };
-    let (path, value) = assignment.split_once('=').ok_or_else(|| refuse("give KEY=VALUE, such as schedule.rate=1e-4"))?;
-    let value = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
-    let value = value.unwrap_or_else(|| toml::Value::String(assignment[path.len() + 1..].to_owned()));
+    let (path, word) = assignment.split_once('=').ok_or_else(|| refuse("give KEY=VALUE, such as schedule.rate=1e-4"))?;
+    let value = toml::from_str::<toml::Table>(&format!("v = {word}")).ok().and_then(|mut t| t.remove("v"));
+    let value = value.unwrap_or_else(|| toml::Value::String(word.to_owned()));
     let mut names: Vec<&str> = path.trim().split('.').collect();
     let last = names.pop().filter(|name| !name.is_empty()).ok_or_else(|| refuse("the key is empty"))?;
     let mut at = table;

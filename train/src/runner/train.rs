@@ -101,7 +101,7 @@ pub fn train(job: &Job<'_>, engine: &mut dyn Engine) -> Result<Ended, RunError> 
     let first = start(job, engine, &checkpoints)?;
     let accumulate = config.accumulate as u64;
     let streams = Arc::clone(&job.streams);
-    let make = Arc::new(move |number| streams.batch(number));
+    let make = move |number| streams.batch(number);
     let range = first * accumulate..steps * accumulate;
     let metrics = MetricsWriter::open(&config.output, first, config.log.tensorboard)?;
     let looping = Loop {
