@@ -49,12 +49,8 @@ enum Name {
     Index,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
-    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
-    Ingest,
     /// Training steps against PyTorch: time and memory.
     Train,
-    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
-    Ingest,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
@@ -102,9 +98,7 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
     };

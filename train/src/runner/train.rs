@@ -226,7 +226,7 @@ impl Loop<'_, '_> {
         }
         let state = self.engine.state();
         let saved = self.checkpoints.save(&TrainState { step, ..state });
-        let path = saved.map_err(|source| RunError::Save { step, last: self.last(), source })?;
+        let path = saved.map_err(|source| RunError::Save { step, last: self.last(), source: Box::new(source) })?;
         self.saved = Some(step);
         (self.job.told)(&Told::Saved(&path));
         Ok(path)
