@@ -22,13 +22,17 @@ use crate::{
     body::JsonBytes,
     clip_retrieval, embeddings,
     error::{ApiError, ErrorBody, LegacyErrorBody},
+    filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf, FilterValue},
     finish, health, page, pools, search,
 };
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "anchorite", description = "An anchor index server: image-text pairs by text, picture, embedding or id."),
-    components(schemas(ErrorBody, LegacyErrorBody))
+    // `FilterForm` holds itself, so what it is made of is not found from the routes.
+    components(schemas(
+        ErrorBody, LegacyErrorBody, FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf, FilterValue
+    ))
 )]
 struct Document;
 

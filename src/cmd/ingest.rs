@@ -80,7 +80,7 @@ pub(crate) struct Args {
     #[arg(required_unless_present = "tasks")]
     sources: Vec<PathBuf>,
     /// Take the names of shards from standard input, one a line, and print a JSON line for each when its rows are safe in the pool.
-    #[arg(long, value_name = "-", value_parser = ["-"], conflicts_with_all = ["sources", "dry_run", "part"])]
+    #[arg(long, env = "ANCHORITE_TASKS", value_name = "-", value_parser = ["-"], conflicts_with_all = ["sources", "dry_run", "part"])]
     tasks: Option<String>,
     /// Ingest every n-th file only, beginning with number i (from 0): of n machines, each its part. Pools are put together afterwards.
     #[arg(long = "shard", env = "ANCHORITE_SHARD", value_name = "I/N")]

@@ -186,7 +186,7 @@ fn sources_with_nothing_in_them_are_errors_that_say_so() {
 }
 
 #[test]
-fn the_same_file_again_adds_nothing_and_other_content_under_its_name_is_listed() {
+fn the_same_file_again_adds_nothing_and_a_changed_row_is_replaced_or_listed() {
     let place = Workplace::new();
     let report = place.ingest("good.parquet", &["--json"]).with(0).json();
     assert_eq!((&report["accepted"], &report["already_present"], &report["rejected"]), (&json!(0), &json!(GOOD), &json!(0)));
@@ -194,11 +194,15 @@ fn the_same_file_again_adds_nothing_and_other_content_under_its_name_is_listed()
     let mut changed = samples(GOOD as usize);
     changed[2].caption = "quite another caption".to_owned();
     write_samples(&place.file("good.parquet"), &changed);
-    let report = place.ingest("good.parquet", &["--json"]).with(0).json();
+    let report = place.ingest("good.parquet", &["--json", "--on-change", "reject"]).with(0).json();
     assert_eq!((&report["already_present"], &report["rejected"]), (&json!(GOOD - 1), &json!(1)));
     let rejects = place.rejects();
     assert_eq!((rejects.len(), rejects[0].row, rejects[0].code.as_str()), (1, 2, "key_changed"));
     assert!(rejects[0].message.contains("--key-column") || rejects[0].message.contains("name"), "{}", rejects[0].message);
+    place.keeps(0);
+
+    let report = place.ingest("good.parquet", &["--json", "--read-again"]).with(0).json();
+    assert_eq!((&report["replaced"], &report["rejected"]), (&json!(1), &json!(0)));
     place.keeps(0);
 }
 
