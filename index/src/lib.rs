@@ -11,7 +11,7 @@
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
 //! | `format` | bytes to structs and back |
-//! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
+//! | `distance`, `quantize`, `sketch`, `topk` | kernels, 7-bit rows, one bit per value, the best k |
 //! | `map`, `disk` | the only memory map; the only writes |
 //! | `memory` | the brute-force store that tests compare with |
 //!
@@ -34,6 +34,7 @@ pub mod pool;
 mod quantize;
 mod query;
 mod segment;
+mod sketch;
 mod store;
 mod topk;
 

@@ -8,6 +8,7 @@
 //! | `manifest` | the file that names the live segments |
 //! | `vectors` | f16 rows, 7-bit rows, scales, row numbers |
 //! | `graph` | adjacency |
+//! | `sketches` | one bit per value, beside the adjacency |
 //! | `pairs` | records |
 
 pub mod bytes;
@@ -15,4 +16,5 @@ pub mod graph;
 pub mod header;
 pub mod manifest;
 pub mod pairs;
+pub mod sketches;
 pub mod vectors;

@@ -9,7 +9,7 @@
 //! | `duplicates` | equal rows: one goes in, the others hang below it |
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
-//! | `beam`, `visited`, `search` | greedy descent and beam search |
+//! | `beam`, `visited`, `walk`, `search` | greedy descent and beam search |
 
 mod audit;
 mod beam;
@@ -21,10 +21,11 @@ mod refine;
 mod search;
 mod view;
 mod visited;
+mod walk;
 
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;
 pub use params::{BuildParams, BuildProgress, Builder, Refine, Threads};
-pub(crate) use search::{Outcome, SearchPlan, search};
+pub(crate) use search::{Outcome, SearchPlan, search_many};
 pub(crate) use view::{Fault, FaultPart, GraphView, Level, RowsView};
-pub(crate) use visited::ScratchPool;
+pub(crate) use visited::{Scratch, ScratchPool};

@@ -14,7 +14,7 @@ use crate::{
     format::manifest::{Manifest, SegmentEntry, side_index},
     hnsw::ScratchPool,
     limits::Limits,
-    segment::{PreparedQuery, Segment, check_file, exact},
+    segment::{PreparedQuery, Segment, SegmentAnswer, check_file, exact},
     topk::{self, Scored},
 };
 
@@ -45,6 +45,9 @@ impl Default for OpenOptions {
 
 /// Widest beam that [`Pool::search_ef`] takes; wider ones cost more than comparing every row of most segments.
 pub const MAX_EF: usize = 65_536;
+
+/// Queries that one thread takes at a time. 32: enough to keep its turns full, few enough that threads end together.
+const GRAPH_RUN: usize = 32;
 
 /// One generation of a pool, mapped. A later commit does not change it: open the folder again to see that.
 #[derive(Debug)]
@@ -121,18 +124,35 @@ impl Pool {
         &self.damaged
     }
 
-    /// Graph answer with a beam of `ef`, whatever `query.effort` says. For calibration and benchmarks: which `ef` gives which
-    /// recall depends on the pool, and callers of the seam should not have to know it.
+    /// Graph answers with a beam of `ef`, whatever the queries' effort says, on this thread. For calibration and benchmarks:
+    /// which `ef` gives which recall depends on the pool, and callers of the seam should not have to know it.
     ///
     /// # Errors
     /// As [`PairStore::search`]; [`StoreError::Parameter`] when `ef` is 0 or above [`MAX_EF`].
-    pub fn search_ef(&self, query: &Query, ef: usize, cancel: &Cancel) -> Result<Answer, StoreError> {
+    pub fn search_ef_many(&self, queries: &[Query], ef: usize, cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         if ef == 0 || ef > MAX_EF {
             return Err(StoreError::Parameter { name: "ef", value: ef as u64, min: 1, max: MAX_EF as u64 });
         }
-        let mut prepared = self.prepare(query)?;
-        prepared.ef = ef.max(query.k);
-        self.search_graph(query.side, &prepared, cancel)
+        let mut answers = Vec::with_capacity(queries.len());
+        for run in queries.chunk_by(|a, b| a.side == b.side).flat_map(|run| run.chunks(GRAPH_RUN)) {
+            let prepared = run.iter().map(|query| {
+                let mut prepared = self.prepare(query)?;
+                prepared.ef = ef.max(query.k);
+                Ok(prepared)
+            });
+            let prepared = prepared.collect::<Result<Vec<_>, StoreError>>()?;
+            answers.extend(self.search_graph(run[0].side, &prepared, cancel)?);
+        }
+        Ok(answers)
+    }
+
+    /// As [`Pool::search_ef_many`], one query.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_ef(&self, query: &Query, ef: usize, cancel: &Cancel) -> Result<Answer, StoreError> {
+        let found = self.search_ef_many(std::slice::from_ref(query), ef, cancel)?;
+        Ok(found.into_iter().next().unwrap_or_default())
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
@@ -164,18 +184,33 @@ impl Pool {
         Ok(PreparedQuery::new(unit, dim, query.k, beam_width(query.effort, query.k)))
     }
 
-    /// Graph answer over all segments.
-    fn search_graph(&self, side: Side, query: &PreparedQuery, cancel: &Cancel) -> Result<Answer, StoreError> {
-        let mut hits = Vec::new();
-        let mut degraded = false;
+    /// Graph answers over all segments.
+    fn search_graph(&self, side: Side, queries: &[PreparedQuery], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let mut found: Vec<SegmentAnswer> = queries.iter().map(|_| SegmentAnswer::default()).collect();
         for segment in &self.segments {
-            let answer = segment.search(side, query, &self.scratch, (self.cpu, cancel))?;
-            degraded |= answer.degraded;
-            hits.extend(answer.hits);
+            let answers = segment.search(side, queries, &self.scratch, (self.cpu, cancel))?;
+            for (all, one) in found.iter_mut().zip(answers) {
+                all.degraded |= one.degraded;
+                all.hits.extend(one.hits);
+            }
         }
-        hits.sort_unstable_by(topk::order);
-        hits.truncate(query.k);
-        Ok(Answer { degraded: degraded && (hits.len() as u64) < self.side_rows(side).min(query.k as u64), hits: to_hits(&hits) })
+        let answer = |(query, SegmentAnswer { mut hits, degraded }): (&PreparedQuery, SegmentAnswer)| {
+            hits.sort_unstable_by(topk::order);
+            hits.truncate(query.k);
+            let few = (hits.len() as u64) < self.side_rows(side).min(query.k as u64);
+            Answer { degraded: degraded && few, hits: to_hits(&hits) }
+        };
+        Ok(queries.iter().zip(found).map(answer).collect())
+    }
+
+    /// One query stays on the caller's thread; several share the cores, in runs.
+    fn search_graph_on_cores(&self, side: Side, queries: &[PreparedQuery], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        if queries.len() < 2 {
+            return self.search_graph(side, queries, cancel);
+        }
+        let run = queries.len().div_ceil(rayon::current_num_threads()).min(GRAPH_RUN);
+        let parts = queries.par_chunks(run).map(|run| self.search_graph(side, run, cancel));
+        Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
     /// Exact answers of all queries of one side, in passes of bounded memory.
@@ -218,12 +253,12 @@ impl PairStore for Pool {
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
         let mut by_scan: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
-        let mut by_graph = Vec::new();
+        let mut by_graph: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
         for (place, query) in queries.iter().enumerate() {
             let prepared = self.prepare(query)?;
             match query.effort {
                 Effort::Exact => by_scan[side_index(query.side)].push((place, prepared)),
-                _ => by_graph.push((place, query.side, prepared)),
+                _ => by_graph[side_index(query.side)].push((place, prepared)),
             }
         }
         if cancel.is_cancelled() {
@@ -232,14 +267,11 @@ impl PairStore for Pool {
         for side in Side::ALL {
             self.search_exact(side, &by_scan[side_index(side)], cancel, &mut answers)?;
         }
-        let answer = |(place, side, query): &(usize, Side, PreparedQuery)| Ok((*place, self.search_graph(*side, query, cancel)?));
-        // One query stays on the caller's thread; several share the cores.
-        let found: Vec<(usize, Answer)> = match by_graph.as_slice() {
-            [one] => vec![answer(one)?],
-            many => many.par_iter().map(answer).collect::<Result<_, StoreError>>()?,
-        };
-        for (place, answer) in found {
-            answers[place] = answer;
+        for side in Side::ALL {
+            let (places, queries): (Vec<usize>, Vec<PreparedQuery>) = std::mem::take(&mut by_graph[side_index(side)]).into_iter().unzip();
+            for (place, answer) in places.into_iter().zip(self.search_graph_on_cores(side, &queries, cancel)?) {
+                answers[place] = answer;
+            }
         }
         Ok(answers)
     }
@@ -296,11 +328,17 @@ fn unit_length(vector: &[f32], dim: usize) -> Result<Vec<f32>, StoreError> {
     if let Some(position) = vector.iter().position(|v| !v.is_finite()) {
         return Err(StoreError::NotFinite { position });
     }
-    let length = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    // Eight running sums, so that additions do not wait for each other.
+    let mut sums = [0f64; 8];
+    for values in vector.chunks(8) {
+        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+    }
+    let length = sums.iter().sum::<f64>().sqrt();
     if length < 1e-30 {
         return Err(StoreError::Length { length: length as f32 });
     }
-    Ok(vector.iter().map(|&v| (f64::from(v) / length) as f32).collect())
+    let scale = 1.0 / length;
+    Ok(vector.iter().map(|&v| (f64::from(v) * scale) as f32).collect())
 }
 
 /// Beam width (`ef`) of an effort; 0 means that every row is compared.

@@ -5,6 +5,7 @@ use std::path::Path;
 use super::files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked};
 use crate::{
     StoreError,
+    distance::Cpu,
     format::{
         bytes::Damage,
         graph::NONE,
@@ -42,7 +43,7 @@ fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize
         (FileKind::Vectors, Some(side)) => {
             check_vectors(&VectorsFile::open(dir, file, segment.side_rows(side), dim)?, segment.rows)
         }
-        (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize)?),
+        (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize, dim)?),
         _ => Ok(()),
     }
 }
@@ -70,12 +71,10 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
 }
 
 fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
-    let view = graph.view();
+    let view = graph.view(Cpu::scalar());
     let fault = |fault| graph.fault(fault);
     for node in 0..view.nodes as u32 {
-        for (place, &link) in view.links(node).iter().enumerate().take_while(|(_, link)| **link != NONE) {
-            view.check(node, place, link).map_err(fault)?;
-        }
+        view.checked_links(node).try_for_each(|link| link.map(drop)).map_err(fault)?;
     }
     for level in &view.upper {
         for position in 0..level.nodes.len() {
@@ -88,7 +87,7 @@ fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
 
 /// Whether every node can be reached from the entry on level 0. Links are in range (checked before).
 fn check_reach(graph: &GraphFile) -> Result<(), StoreError> {
-    let view = graph.view();
+    let view = graph.view(Cpu::scalar());
     let mut reached = vec![false; view.nodes];
     let mut open = vec![view.entry];
     reached[view.entry as usize] = true;

@@ -12,11 +12,13 @@ use crate::{
         graph::{GraphFacts, GraphLayout},
         header::{HEADER_BYTES, Header, Section},
         manifest::FileEntry,
+        sketches::{CENTRE, SKETCHES, SketchLayout},
         pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
         vectors::{VectorsLayout, f16_stride, q8_stride},
     },
     hnsw::{GraphView, Level, RowsView},
     map::Map,
+    sketch::{SketchView, Turn},
 };
 
 #[cfg(target_endian = "big")]
@@ -235,10 +237,32 @@ pub(super) struct GraphFile {
     map: Map,
     layout: GraphLayout,
     levels: Vec<usize>,
+    sketches: Option<SketchFacts>,
+}
+
+/// Where sketches lie, and how queries are turned for them.
+#[derive(Debug)]
+struct SketchFacts {
+    layout: SketchLayout,
+    bytes: Section,
+    centre: Section,
+    turn: Turn,
+}
+
+impl SketchFacts {
+    fn of(header: &Header, nodes: usize, dim: usize) -> Result<Option<Self>, Damage> {
+        if !header.sections.iter().any(|section| section.tag == SKETCHES) {
+            return Ok(None);
+        }
+        let layout = SketchLayout::new(dim);
+        let bytes = header.section(SKETCHES, Some((nodes * layout.stride()) as u64))?;
+        let centre = header.section(CENTRE, Some(dim as u64 * 4))?;
+        Ok(Some(Self { layout, bytes, centre, turn: Turn::new(dim) }))
+    }
 }
 
 impl GraphFile {
-    pub(super) fn open(dir: &Path, entry: &FileEntry, nodes: usize) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, entry: &FileEntry, nodes: usize, dim: usize) -> Result<Self, StoreError> {
         let (map, header) = open_checked(dir, entry)?;
         let corrupt = |damage| map.corrupt(damage);
         let layout = GraphLayout::of(&header).map_err(corrupt)?;
@@ -246,7 +270,8 @@ impl GraphFile {
             return Err(corrupt(Damage::new(32, format!("{} nodes, the vectors file has {nodes}", layout.nodes))));
         }
         let levels = layout.level_counts(map.slice(&range(&layout.levels))).map_err(corrupt)?;
-        Ok(Self { map, layout, levels })
+        let sketches = SketchFacts::of(&header, nodes, dim).map_err(corrupt)?;
+        Ok(Self { map, layout, levels, sketches })
     }
 
     pub(super) fn facts(&self) -> GraphFacts {
@@ -257,7 +282,7 @@ impl GraphFile {
         self.map.corrupt(damage)
     }
 
-    pub(super) fn view(&self) -> GraphView<'_> {
+    pub(super) fn view(&self, cpu: Cpu) -> GraphView<'_> {
         let nodes: &[u32] = typed(&self.map, &self.layout.upper_nodes);
         let links: &[u32] = typed(&self.map, &self.layout.upper_links);
         let m = self.layout.facts.m as usize;
@@ -274,6 +299,13 @@ impl GraphFile {
             width: self.layout.width(),
             level0: typed(&self.map, &self.layout.level0),
             upper,
+            sketches: self.sketches.as_ref().map(|sketches| SketchView {
+                cpu,
+                layout: sketches.layout,
+                bytes: self.map.slice(&range(&sketches.bytes)),
+                centre: typed(&self.map, &sketches.centre),
+                turn: &sketches.turn,
+            }),
         }
     }
 

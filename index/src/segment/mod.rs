@@ -13,5 +13,5 @@ mod reader;
 mod writer;
 
 pub(crate) use check::check_file;
-pub(crate) use reader::{PreparedQuery, Segment, exact};
+pub(crate) use reader::{PreparedQuery, Segment, SegmentAnswer, exact};
 pub(crate) use writer::{Pending, Sealed};

@@ -16,7 +16,7 @@ use crate::{
         manifest::{FileEntry, SegmentEntry, side_index},
         vectors::f16_stride,
     },
-    hnsw::{Outcome, ScratchPool, SearchPlan, search},
+    hnsw::{Fault, Outcome, Scratch, ScratchPool, SearchPlan, search_many},
     limits::Limits,
     quantize::QuantizedQuery,
     topk::{Scored, TopK},
@@ -79,7 +79,7 @@ impl Segment {
             }
             let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| missing(name));
             let vectors = VectorsFile::open(dir, file(FileKind::Vectors, "vectors")?, nodes, dim)?;
-            let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes())?;
+            let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes(), dim)?;
             Ok(Some(SideFiles { vectors, graph }))
         };
         let pictures = |file: &FileEntry| PicturesFile::open(dir, file);
@@ -152,56 +152,96 @@ impl Segment {
     pub(crate) fn search(
         &self,
         side: Side,
-        query: &PreparedQuery,
+        queries: &[PreparedQuery],
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<SegmentAnswer, StoreError> {
-        let Some(SideFiles { vectors, graph }) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+    ) -> Result<Vec<SegmentAnswer>, StoreError> {
+        let mut answers: Vec<Option<SegmentAnswer>> = queries.iter().map(|_| None).collect();
+        let Some(SideFiles { vectors, graph }) = self.side(side) else {
+            return Ok(queries.iter().map(|_| SegmentAnswer::default()).collect());
+        };
+        let view = graph.view(cpu);
         // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
-        if vectors.nodes() <= query.ef.saturating_mul(4) {
-            return self.scan(side, query, (cpu, cancel));
-        }
-        let plan = SearchPlan { ef: query.ef, budget: Limits::STANDARD.node_budget(query.ef), cancel };
-        let view = graph.view();
-        let rows = vectors.view(cpu);
-        let wanted = query.k.min(vectors.nodes());
-        let found = scratch.with(|scratch| {
-            let outcome = search(&view, &rows, &query.quantized, plan, scratch).map_err(|fault| graph.fault(fault))?;
-            if outcome == Outcome::Cancelled {
-                return Err(StoreError::Cancelled);
-            }
-            if outcome == Outcome::Done && scratch.beam.len() < wanted {
-                return Ok(None);
-            }
-            // The 7-bit scores order the beam well enough that the best k are among twice as many.
-            let again = scratch.beam.nodes().take(query.k.saturating_mul(2).max(16));
-            let best = self.rerank(vectors, query, cpu, again)?;
-            Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
+        let by_graph = queries.iter().enumerate().filter(|(_, query)| vectors.nodes() > query.ef.saturating_mul(4));
+        let (places, by_graph): (Vec<usize>, Vec<&PreparedQuery>) = by_graph.unzip();
+        let plan = |query: &&'_ PreparedQuery| SearchPlan { ef: query.ef, budget: Limits::STANDARD.node_budget(query.ef), cancel };
+        let asked = by_graph.iter().map(|query| (&query.quantized, plan(query)));
+        let ended = search_many(&view, &vectors.view(cpu), asked, scratch, |nth, outcome, scratch| {
+            answers[places[nth]] = self.found(vectors, by_graph[nth], cpu, (outcome, scratch))?;
+            Ok(())
+        });
+        ended.map_err(|ended| match ended {
+            Ended::Fault(fault) => graph.fault(fault),
+            Ended::Error(error) => error,
         })?;
-        match found {
+        // The rest is small, or its graph is whole and yet this start does not reach enough of it.
+        let scanned = |(query, answer): (&PreparedQuery, Option<SegmentAnswer>)| match answer {
             Some(answer) => Ok(answer),
-            // The graph is whole, yet this start does not reach enough of it.
             None => self.scan(side, query, (cpu, cancel)),
-        }
+        };
+        queries.iter().zip(answers).map(scanned).collect()
     }
 
+    /// The answer of a search that ended; none when it found too few.
+    fn found(
+        &self,
+        vectors: &VectorsFile,
+        query: &PreparedQuery,
+        cpu: Cpu,
+        (outcome, scratch): (Outcome, &Scratch),
+    ) -> Result<Option<SegmentAnswer>, StoreError> {
+        let wanted = query.k.min(vectors.nodes());
+        match outcome {
+            Outcome::Cancelled => return Err(StoreError::Cancelled),
+            Outcome::Done if scratch.beam.len() < wanted => return Ok(None),
+            Outcome::Done | Outcome::Budget => {}
+        }
+        // The 7-bit scores order the beam well enough that the best k are among twice as many.
+        let again = scratch.beam.scored().take(query.k.saturating_mul(2).max(16)).collect();
+        let best = self.rerank(vectors, query, cpu, again)?;
+        Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
+    }
+
+    /// Scores by f16 rows. Behind the first k only those are looked at whose 7-bit score is within [`RERANK_ERRORS`] of the k-th.
     fn rerank(
         &self,
         vectors: &VectorsFile,
         query: &PreparedQuery,
         cpu: Cpu,
-        nodes: impl Iterator<Item = u32>,
+        mut scored: Vec<(f32, u32)>,
     ) -> Result<Vec<Scored>, StoreError> {
         let mut best = TopK::new(query.k);
-        let nodes: Vec<usize> = nodes.map(|node| node as usize).collect();
-        for (i, &node) in nodes.iter().enumerate() {
-            if let Some(&ahead) = nodes.get(i + 2) {
-                cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead)));
+        let rest = scored.split_off(query.k.min(scored.len()));
+        self.rerank_all(vectors, query, cpu, (&scored, &mut best))?;
+        if let Some(kth) = best.kth() {
+            let scales = vectors.view(cpu).scales;
+            let near = |(score, node): &(f32, u32)| {
+                let margin = RERANK_ERRORS * query.quantized.error(scales[*node as usize]);
+                score * query.quantized.unit + margin >= kth
+            };
+            let rest: Vec<(f32, u32)> = rest.into_iter().filter(near).collect();
+            self.rerank_all(vectors, query, cpu, (&rest, &mut best))?;
+        }
+        Ok(best.into_sorted())
+    }
+
+    fn rerank_all(
+        &self,
+        vectors: &VectorsFile,
+        query: &PreparedQuery,
+        cpu: Cpu,
+        (nodes, best): (&[(f32, u32)], &mut TopK),
+    ) -> Result<(), StoreError> {
+        for (i, &(_, node)) in nodes.iter().enumerate() {
+            if let Some(&(_, ahead)) = nodes.get(i + 2) {
+                cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead as usize)));
+                cpu.prefetch_value(&vectors.rows()[ahead as usize]);
             }
+            let node = node as usize;
             let score = finite(cpu.dot_f16(vectors.f16_row(node), &query.padded), vectors, node)?;
             best.push(score, self.row_of(vectors, node)?);
         }
-        Ok(best.into_sorted())
+        Ok(())
     }
 
     /// Every row compared, on this thread.
@@ -260,6 +300,27 @@ impl Segment {
             }
         }
         Ok(())
+    }
+}
+
+/// Standard errors of a 7-bit score within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
+const RERANK_ERRORS: f32 = 4.0;
+
+/// Why a run of searches stopped.
+enum Ended {
+    Fault(Fault),
+    Error(StoreError),
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Error(error)
     }
 }
 

@@ -18,6 +18,7 @@ use crate::{
         graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
         header::{FileId, FileKind, HEADER_BYTES},
         manifest::{FileEntry, SegmentEntry, side_index},
+        sketches::{CENTRE, SKETCHES},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
         vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
@@ -210,7 +211,7 @@ impl Sealed {
 
     fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
         let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
-        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
+        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes(), dim: self.dim }, plan)?;
         write_graph(disk, FileId { segment: self.entry.id, kind: FileKind::Graph, side: Some(side) }, &built)
     }
 }
@@ -228,6 +229,12 @@ fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, Stor
     file.begin(UPPER_LINKS)?;
     for level in &built.upper {
         file.put(bytemuck::cast_slice(&level.links))?;
+    }
+    if let Some(sketches) = &built.sketches {
+        file.begin(SKETCHES)?;
+        file.put(&sketches.bytes)?;
+        file.begin(CENTRE)?;
+        file.put(bytemuck::cast_slice(&sketches.centre))?;
     }
     file.finish(GraphLayout::numbers(built.level0.len() / built.width, built.entry, &built.facts))
 }
