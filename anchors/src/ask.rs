@@ -1,8 +1,8 @@
 //! The question and the answer.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use anchorite_index::{Effort, Hit, Key, Record, RowId, Side};
+use anchorite_index::{Effort, Filter, Hit, Key, Record, RowId, Side};
 
 /// What to look for.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,13 +35,15 @@ pub struct Ask {
     /// Which stored vector of a [`Input::Row`] or [`Input::Key`] is the question. Default: the picture's, or the caption's
     /// where the pair has no picture vector.
     pub from: Option<Side>,
+    /// Which pairs may be found. Default: all. Questions that share it have it evaluated once.
+    pub filter: Option<Arc<Filter>>,
 }
 
 impl Ask {
     /// A question with the defaults.
     #[must_use]
     pub fn new(input: Input) -> Self {
-        Self { input, side: Side::Image, k: 10, effort: Effort::Normal, threshold: None, from: None }
+        Self { input, side: Side::Image, k: 10, effort: Effort::Normal, threshold: None, from: None, filter: None }
     }
 }
 

@@ -10,122 +10,20 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anchorite_index::{Cancel, ContentHash, Hit, Key, PairStore, Parts, Record, RowId, Side, StoreError};
-use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
+use anchorite_index::{Cancel, Hit, Key, PairStore, Parts, Record, RowId, Side, StoreError};
+use rayon::prelude::*;
 
 use crate::{
-    CurateError, Limits,
+    ClassReport, CurateError, Curated, Entry, Limits, ProtectedPair, Report, Sample,
+    draw::{Stratum, apportion, lot},
     exclude::{Excluded, spaced},
     gather::{Gathered, Gatherer},
     policy::{Control, Policy, Select, Shares},
-    protect::{Protected, ProtectedSet},
+    protect::Protected,
     questions::{Questions, plain},
     reason::{End, Match, Reason},
     select::{Asker, Item, Offer, Selection, order_offers, select},
 };
-
-/// One hit that was looked at: an anchor, or what spoke against it.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Entry {
-    /// The query's place among the questions; none for a control.
-    pub query: Option<usize>,
-    /// Place among the query's hits (a control's draws), counted from 0.
-    pub rank: usize,
-    /// Cosine, or the weighted mean of several; none for a control.
-    pub score: Option<f32>,
-    /// The pair's position.
-    pub row: RowId,
-    /// The pair's name.
-    pub key: Key,
-    /// What it was made from.
-    pub content: ContentHash,
-    /// Its caption.
-    pub caption: Option<String>,
-    /// Why it is no anchor; none for an anchor.
-    pub reason: Option<Reason>,
-    /// The reason's particulars: a word, a column, a key, a protected picture.
-    pub detail: Option<String>,
-    /// Anchors of one caption share a number: to each other they are no negatives. None for an anchor alone with its caption.
-    pub group: Option<u32>,
-    /// Whether it is set aside for validation.
-    pub validation: bool,
-}
-
-/// What one class asked for and got.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct ClassReport {
-    /// Its name.
-    pub class: String,
-    /// Its queries.
-    pub queries: u64,
-    /// Its minimum or quota; otherwise `k` for each query, no more than its maximum.
-    pub wanted: u64,
-    /// Its anchors.
-    pub found: u64,
-    /// What is missing.
-    pub shortfall: u64,
-}
-
-/// A pair of the pool that matched a protected picture.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct ProtectedPair {
-    /// The pair.
-    pub key: Key,
-    /// Its position.
-    pub row: RowId,
-    /// What it matched.
-    #[serde(flatten)]
-    pub matched: Match,
-}
-
-/// How much was asked for, found, and dropped for which reason.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct Report {
-    /// Queries asked.
-    pub queries: u64,
-    /// Rows of the query file that are no query.
-    pub queries_rejected: u64,
-    /// Anchors asked for in all.
-    pub requested: u64,
-    /// Anchors.
-    pub found: u64,
-    /// What is missing.
-    pub shortfall: u64,
-    /// Hits fetched for all queries, over-fetching included.
-    pub fetched: u64,
-    /// Distinct pairs among them.
-    pub pairs: u64,
-    /// Hits that a query passed over, by reason.
-    pub dropped: BTreeMap<String, u64>,
-    /// Queries by what ended their list.
-    pub ended: BTreeMap<String, u64>,
-    /// Queries whose search the store cut short.
-    pub degraded: u64,
-    /// By class, where queries have classes.
-    pub classes: Vec<ClassReport>,
-    /// Anchors that share their caption with another.
-    pub in_caption_groups: u64,
-    /// Anchors set aside for validation.
-    pub validation: u64,
-    /// The protected sets.
-    pub protected: Vec<ProtectedSet>,
-    /// Pairs that matched, by set and by how; in an audit they were not dropped.
-    pub matched: BTreeMap<String, BTreeMap<String, u64>>,
-    /// Pairs whose picture the pool did not keep: only their vectors were compared.
-    pub pictures_not_compared: u64,
-    /// The matches, pair and protected picture; at most [`Limits::max_matches`].
-    pub matches: Vec<ProtectedPair>,
-}
-
-/// Anchors and the account of them.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Curated {
-    /// By query, in the order in which each looked at its hits.
-    pub entries: Vec<Entry>,
-    /// The counts.
-    pub report: Report,
-}
 
 /// Carries out `policy` on a pool. `told` hears of queries searched so far, and of how many.
 ///
@@ -138,16 +36,47 @@ pub fn curate(
     protected: &Protected,
     surroundings: Surroundings<'_>,
 ) -> Result<Curated, CurateError> {
-    let policy = policy.clone().checked()?;
-    let classes = Classes::new(&policy, questions)?;
-    let mut work = Work::new(store, &policy, questions, protected, surroundings);
-    let requested = requested(&policy, questions, &classes);
+    carry_out(store, &Job { policy, questions, protected, sample: None }, surroundings)
+}
+
+/// As [`curate`], for training loops: each query is answered by itself, and of what it may have, `sample` draws a few.
+///
+/// # Errors
+/// [`CurateError`]; also for a policy that speaks of the whole set (target, class bounds, percentile, validation).
+pub fn curate_sample(
+    store: &dyn PairStore,
+    policy: &Policy,
+    questions: &Questions,
+    sample: &Sample,
+    surroundings: Surroundings<'_>,
+) -> Result<Curated, CurateError> {
+    sample.check(policy)?;
+    carry_out(store, &Job { policy, questions, protected: &Protected::default(), sample: Some(sample) }, surroundings)
+}
+
+/// What is to be done.
+struct Job<'a> {
+    policy: &'a Policy,
+    questions: &'a Questions,
+    protected: &'a Protected,
+    sample: Option<&'a Sample>,
+}
+
+fn carry_out(store: &dyn PairStore, job: &Job<'_>, surroundings: Surroundings<'_>) -> Result<Curated, CurateError> {
+    let policy = job.policy.clone().checked()?;
+    let classes = Classes::new(&policy, job.questions)?;
+    let mut work = Work::new(store, &policy, job, surroundings);
+    let requested = match job.sample {
+        Some(sample) => sample.k.saturating_mul(job.questions.list.len()),
+        None => requested(&policy, job.questions, &classes),
+    };
     let retrieves = !matches!(policy.control, Control::Random | Control::StratifiedRandom { shares: Shares::Pool, .. });
     let mut round = Round::default();
     if retrieves {
         let askers = classes.of_query.iter().map(|class| asker(*class, None)).collect();
         let gatherer = Gatherer::new(store, &policy, surroundings.limits.query_block);
         round = work.run(&policy.select, askers, &Source::Retrieval(&gatherer))?;
+        work.draw_sample(&mut round);
     }
     if policy.control != Control::None {
         let draw = work.draw(&policy, &round, requested)?;
@@ -157,7 +86,7 @@ pub fn curate(
     Ok(work.account(&policy, &round, &classes, requested))
 }
 
-/// What [`curate`] needs from where it runs.
+/// What a curation needs from where it runs.
 #[derive(Clone, Copy)]
 pub struct Surroundings<'a> {
     /// Bounds.
@@ -237,12 +166,6 @@ fn requested(policy: &Policy, questions: &Questions, classes: &Classes) -> usize
     sum.min(select.target.unwrap_or(usize::MAX))
 }
 
-/// Rows of one stratum in the order in which they are drawn.
-struct Stratum {
-    rows: Vec<RowId>,
-    wanted: usize,
-}
-
 /// Where hits come from.
 enum Source<'a> {
     Retrieval(&'a Gatherer<'a>),
@@ -270,6 +193,7 @@ struct Work<'a> {
     store: &'a dyn PairStore,
     questions: &'a Questions,
     protected: &'a Protected,
+    sample: Option<&'a Sample>,
     surroundings: Surroundings<'a>,
     excluded: Excluded<'a>,
     audit: bool,
@@ -288,8 +212,7 @@ impl<'a> Work<'a> {
     fn new(
         store: &'a dyn PairStore,
         policy: &'a Policy,
-        questions: &'a Questions,
-        protected: &'a Protected,
+        &Job { questions, protected, sample, .. }: &Job<'a>,
         surroundings: Surroundings<'a>,
     ) -> Self {
         let query_images = match policy.protect.nearer_than_queries {
@@ -304,6 +227,7 @@ impl<'a> Work<'a> {
             store,
             questions,
             protected,
+            sample,
             surroundings,
             excluded: Excluded::new(&policy.exclude),
             audit: policy.protect.audit,
@@ -342,7 +266,7 @@ impl<'a> Work<'a> {
                 done += block.len() as u64;
                 (self.surroundings.told)(done, pending.len() as u64);
             }
-            let mut selection = select(rules, &askers, &self.items);
+            let mut selection = self.select(rules, &askers, source);
             let held: usize = askers.iter().map(|a| a.offers.len()).sum();
             let deeper = depth.saturating_mul(4).min(deepest);
             let fits = held.saturating_add(selection.starved.len().saturating_mul(deeper)) <= limits.max_hits;
@@ -357,6 +281,31 @@ impl<'a> Work<'a> {
             pending.clone_from(&selection.starved);
             depth = deeper;
         }
+    }
+
+    /// A set shares its pairs out among the queries; where each query is sampled, each is answered by itself.
+    fn select(&self, rules: &Select, askers: &[Asker], source: &Source<'_>) -> Selection {
+        let listed = self.surroundings.limits.max_listed;
+        if self.sample.is_none() || matches!(source, Source::Draw(_)) {
+            return select(rules, askers, &self.items, listed);
+        }
+        let items = &self.items;
+        let alone = |asker| select(rules, std::slice::from_ref(asker), items, listed);
+        let each: Vec<Selection> = askers.par_iter().map(alone).collect();
+        let mut all = Selection::default();
+        for (place, one) in each.into_iter().enumerate() {
+            all.append(place, one);
+        }
+        all
+    }
+
+    fn draw_sample(&self, round: &mut Round) {
+        let Some(sample) = self.sample else { return };
+        let named = |asker: usize, offer: usize| {
+            let item = round.askers[asker].offers[offer].item;
+            (self.questions.list[asker].id.as_str(), self.facts[item].key.as_str())
+        };
+        sample.draw(&mut round.selection, named);
     }
 
     fn gather(&self, source: &Source<'_>, block: &[usize], depth: usize) -> Result<Vec<Gathered>, StoreError> {
@@ -431,8 +380,9 @@ impl<'a> Work<'a> {
     /// Every row of the pool in the order of a draw, by stratum. The order depends on the seed and the keys, not on positions.
     fn draw(&self, policy: &Policy, retrieved: &Round, requested: usize) -> Result<Vec<Stratum>, CurateError> {
         let mut strata: BTreeMap<Option<String>, Vec<(u64, RowId)>> = BTreeMap::new();
-        let rows = self.store.status().rows;
+        let rows = self.store.status().positions;
         let step = self.surroundings.limits.read_batch.max(1);
+        let seed = self.sample.map_or(policy.seed, Sample::seed);
         for first in (0..rows).step_by(step) {
             if self.surroundings.cancel.is_cancelled() {
                 return Err(StoreError::Cancelled.into());
@@ -440,7 +390,7 @@ impl<'a> Work<'a> {
             let numbers: Vec<RowId> = (first..rows.min(first.saturating_add(step as u64))).map(RowId).collect();
             for record in self.store.get(&numbers, Parts::default())?.into_iter().flatten() {
                 let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(plain);
-                strata.entry(stratum).or_default().push((lot(policy.seed, b"draw", record.key.as_str()), record.row));
+                strata.entry(stratum).or_default().push((lot(seed, b"draw", record.key.as_str()), record.row));
             }
         }
         let weights = match &policy.control {
@@ -479,13 +429,12 @@ impl<'a> Work<'a> {
             fetched: round.askers.iter().map(|a| a.offers.len() as u64).sum(),
             pairs: self.items.len() as u64,
             degraded: round.degraded,
+            dropped: selection.dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
+            unlisted: selection.unlisted,
             protected: self.protected.sets().to_vec(),
             pictures_not_compared: self.not_compared,
             ..Report::default()
         };
-        for reason in selection.decisions.iter().flatten().filter_map(|d| d.reason.as_ref()) {
-            *report.dropped.entry(reason.code().to_owned()).or_insert(0) += 1;
-        }
         if !round.control {
             selection.ends.iter().for_each(|end| *report.ended.entry(end.code().to_owned()).or_insert(0) += 1);
             report.classes = classes.reports(policy);
@@ -496,7 +445,8 @@ impl<'a> Work<'a> {
         }
         self.report_matches(&mut report);
         let entries = self.entries(policy, round, &mut report);
-        Curated { entries, report }
+        let ends = if round.control { Vec::new() } else { selection.ends.clone() };
+        Curated { entries, ends, report }
     }
 
     fn report_matches(&self, report: &mut Report) {
@@ -578,34 +528,4 @@ impl<'a> Work<'a> {
         let name = caption.unwrap_or_else(|| self.facts[item].key.to_string());
         (lot(policy.seed, b"validation", &name) as f64) < policy.validation * 2_f64.powi(64)
     }
-}
-
-impl Stratum {
-    fn first(&self, depth: usize) -> Gathered {
-        let hits = self.rows.iter().take(depth).map(|&row| Hit { row, score: 0.0 }).collect();
-        Gathered { hits, complete: depth >= self.rows.len(), degraded: false }
-    }
-}
-
-/// A number that depends on the seed, the purpose and the name alone.
-fn lot(seed: u64, purpose: &[u8], name: &str) -> u64 {
-    let digest = Sha256::new().chain_update(seed.to_le_bytes()).chain_update(purpose).chain_update(name).finalize();
-    digest.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-/// Shares `total` out in proportion to the weights, by largest remainder; no stratum gets more than it has.
-fn apportion(total: usize, weights: &BTreeMap<Option<String>, usize>) -> BTreeMap<Option<String>, usize> {
-    let sum: u128 = weights.values().map(|&w| w as u128).sum();
-    if sum == 0 {
-        return BTreeMap::new();
-    }
-    let total = (total as u128).min(sum);
-    let mut parts: Vec<(&Option<String>, u128, u128)> =
-        weights.iter().map(|(name, &w)| (name, total * w as u128 / sum, total * w as u128 % sum)).collect();
-    let given: u128 = parts.iter().map(|(_, part, _)| part).sum();
-    // A stable sort: equal remainders go to the first name.
-    parts.sort_by_key(|(_, _, rest)| std::cmp::Reverse(*rest));
-    let extra = usize::try_from(total - given).unwrap_or(usize::MAX);
-    parts.iter_mut().take(extra).for_each(|(_, part, _)| *part += 1);
-    parts.into_iter().map(|(name, part, _)| (name.clone(), usize::try_from(part).unwrap_or(usize::MAX))).collect()
 }

@@ -128,6 +128,7 @@ fn store_code(error: &StoreError) -> &'static str {
         StoreError::NotFinite { .. } | StoreError::Length { .. } => "embedding_values",
         StoreError::K { .. } => "k_out_of_range",
         StoreError::NoSide { .. } => "no_such_side",
+        StoreError::Filter(e) => e.code(),
         StoreError::SpecMismatch { .. } => "encoder_mismatch",
         StoreError::Cancelled => "cancelled",
         StoreError::Corrupt { .. } => "pool_damaged",

@@ -70,7 +70,7 @@ impl<'a> Gatherer<'a> {
         cancel: &Cancel,
     ) -> Result<Vec<Gathered>, StoreError> {
         let vector = |q: &&Question| q.vector(from).expect("a question without this side was refused").to_vec();
-        let queries: Vec<Query> = part.iter().map(|q| Query { side, vector: vector(q), k: depth, effort: self.effort }).collect();
+        let queries: Vec<Query> = part.iter().map(|q| Query::new(side, vector(q), depth, self.effort)).collect();
         let answers = self.store.search(&queries, cancel)?;
         let gathered = |answer: anchorite_index::Answer| Gathered {
             complete: answer.hits.len() < depth && !answer.degraded,

@@ -13,11 +13,12 @@
 //! | `error.rs` | why a question is refused, each with a stable code |
 //! | `recall.rs` | recall@k of known pairs |
 //! | `policy.rs`, `templates.rs` | [`Policy`]: which pairs become anchors, as data |
-//! | `questions.rs` | query files to [`Questions`] |
-//! | `curate.rs` | a policy carried out: [`curate`] |
+//! | `questions.rs` | query files, or queries at hand, to [`Questions`] |
+//! | `curate.rs`, `report.rs` | a policy carried out: [`curate`], and its account |
+//! | `sample.rs`, `draw.rs` | k anchors of each query by seed and epoch: [`curate_sample`], [`Sample`]; seeded draws |
 //! | `gather.rs` | queries to hits, one direction or several fused |
 //! | `exclude.rs`, `protect.rs` | pairs that must not become anchors; [`Protected`] evaluation sets |
-//! | `select.rs`, `diversity.rs` | hits to anchors: a pure function |
+//! | `select.rs`, `cutoffs.rs`, `diversity.rs` | hits to anchors: a pure function |
 //! | `reason.rs` | why a hit is no anchor: [`Reason`] |
 //! | `manifest.rs` | the choice as a parquet file, and checking it later |
 //! | `limits.rs` | [`Limits`] |
@@ -28,7 +29,9 @@
 
 mod ask;
 mod curate;
+mod cutoffs;
 mod diversity;
+mod draw;
 mod error;
 mod exclude;
 mod gather;
@@ -39,17 +42,21 @@ mod protect;
 mod questions;
 mod reason;
 mod recall;
+mod report;
 mod retriever;
+mod sample;
 pub mod select;
 mod templates;
 
 pub use ask::{Anchor, Answers, Ask, Found, Input, Times};
-pub use curate::{ClassReport, Curated, Entry, ProtectedPair, Report, Surroundings, curate};
+pub use curate::{Surroundings, curate, curate_sample};
 pub use error::{AskError, CurateError, PolicyError, RetrieveError};
 pub use limits::Limits;
 pub use policy::Policy;
 pub use protect::{Protected, ProtectedSet, perceptual_distance, perceptual_hash};
-pub use questions::{Question, Questions, read_questions};
+pub use questions::{Given, Question, Questions, encode_questions, read_questions};
 pub use reason::{End, How, Match, Reason};
 pub use recall::recall;
+pub use report::{ClassReport, Curated, Entry, ProtectedPair, Report};
 pub use retriever::Retriever;
+pub use sample::Sample;

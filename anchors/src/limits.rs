@@ -14,6 +14,9 @@ pub struct Limits {
     /// Hits that [`crate::curate`] holds for all queries together, 16 bytes each. Default 64 million; beyond it no query is asked again for
     /// more, and those that wanted more are reported.
     pub max_hits: usize,
+    /// Hits a query passed over that a manifest lists; those beyond are counted by reason. Default 256: a policy that asks for more anchors
+    /// than the pool holds passes over a whole shortlist (up to 10,000) for every query, 13 bytes of manifest each.
+    pub max_listed: usize,
     /// Distinct pairs of the pool that [`crate::curate`] looks at, each with one vector. Default 2,000,000.
     pub max_items: usize,
     /// Hits of a query that diversity may reorder. Default 10,000, the pool's own largest k.
@@ -32,6 +35,7 @@ impl Default for Limits {
             query_block: 512,
             max_queries: 2_000_000,
             max_hits: 64_000_000,
+            max_listed: 256,
             max_items: 2_000_000,
             max_shortlist: 10_000,
             max_protected: 1_000_000,

@@ -400,7 +400,7 @@ impl Coverage {
         cancel: &Cancel,
     ) -> Result<(), ManifestError> {
         let mut there: HashMap<ContentHash, bool> = lost.iter().map(|(anchor, _)| (anchor.content, false)).collect();
-        let rows = if lost.is_empty() { 0 } else { store.status().rows };
+        let rows = if lost.is_empty() { 0 } else { store.status().positions };
         let step = limits.read_batch.max(1);
         for first in (0..rows).step_by(step) {
             alive(cancel)?;

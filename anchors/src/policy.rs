@@ -538,7 +538,7 @@ impl Policy {
     }
 }
 
-fn require(holds: bool, field: &'static str, rule: &'static str) -> Result<(), PolicyError> {
+pub(crate) fn require(holds: bool, field: &'static str, rule: &'static str) -> Result<(), PolicyError> {
     if holds { Ok(()) } else { Err(PolicyError::Value { field, rule }) }
 }
 

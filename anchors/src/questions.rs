@@ -105,6 +105,45 @@ pub fn read_questions(
     reader.finish()
 }
 
+/// A query that is at hand, not in a file: what it is called, and what it asks with.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Given {
+    /// What results call it.
+    pub id: String,
+    /// Its class.
+    pub class: Option<String>,
+    /// Words, for the text tower.
+    pub caption: Option<String>,
+    /// An encoded JPEG, PNG or WebP picture, for the image tower.
+    pub picture: Option<Vec<u8>>,
+    /// Image vector of unit length, where it is known.
+    pub image: Option<Vec<f32>>,
+    /// Text vector of unit length, where it is known.
+    pub text: Option<Vec<f32>>,
+}
+
+/// Encodes queries that are at hand, as far as the policy's directions need it. What cannot be a query is counted and the first named, as in
+/// [`read_questions`]; [`Queries::vectors`](crate::policy::Queries::vectors) is of files and plays no part.
+///
+/// # Errors
+/// As [`read_questions`].
+pub fn encode_questions(
+    given: Vec<Given>,
+    policy: &Policy,
+    encoder: &dyn Encode,
+    limits: &Limits,
+    cancel: &Cancel,
+) -> Result<Questions, CurateError> {
+    let mut policy = policy.clone();
+    policy.queries.vectors = VectorSource::Encode;
+    let mut reader = Reader::new(&policy, encoder, *limits);
+    for Given { id, class, caption, picture, image, text } in given {
+        let picture = picture.filter(|_| reader.needs[0]);
+        reader.add(Draft { id, class, caption, picture, image, text, problem: None }, cancel)?;
+    }
+    reader.finish()
+}
+
 /// A query before it is encoded.
 struct Draft {
     id: String,

@@ -39,6 +39,8 @@ pub enum Reason {
     BelowThreshold,
     /// Its score is below the share that is kept.
     BelowPercentile,
+    /// A candidate that this epoch's draw left out.
+    NotDrawn,
 }
 
 impl Reason {
@@ -55,6 +57,7 @@ impl Reason {
             Self::AlreadyTaken { .. } => "already_taken",
             Self::BelowThreshold => "below_threshold",
             Self::BelowPercentile => "below_percentile",
+            Self::NotDrawn => "not_drawn",
         }
     }
 }

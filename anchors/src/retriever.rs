@@ -45,8 +45,10 @@ impl Retriever {
         if spec.encoder != encoder.fingerprint() || spec.dim != encoder.dim() {
             return Err(StoreError::SpecMismatch {
                 pool: spec.encoder.clone(),
+                pool_model: store.model().unwrap_or_default().to_owned(),
                 pool_dim: spec.dim,
                 encoder: encoder.fingerprint().to_owned(),
+                encoder_model: encoder.name().to_owned(),
                 encoder_dim: encoder.dim(),
             });
         }
@@ -82,6 +84,7 @@ impl Retriever {
             vector: vector.expect("each kind of input was filled above, or the call had failed"),
             k: ask.k,
             effort: ask.effort,
+            filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
         let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };
@@ -237,7 +240,7 @@ impl Retriever {
     }
 
     fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<Vec<f32>, AskError> {
-        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().rows })?;
+        let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().positions })?;
         let vector = match from {
             Some(Side::Image) => record.image,
             Some(Side::Text) => record.text,

@@ -8,14 +8,18 @@
 //! Phases: class minima within `k`; what is left of them beyond `k`; everything else. Scores, thresholds and percentiles end a query's
 //! list; they are not passed over, because what follows scores lower.
 
-use std::{cmp::Ordering, collections::HashMap};
+use std::{
+    cmp::Ordering,
+    collections::{BTreeMap, HashMap},
+};
 
 use anchorite_index::ContentHash;
 use rayon::prelude::*;
 
 use crate::{
+    cutoffs::Cutoffs,
     diversity,
-    policy::{Percentile, PercentileScope, Select},
+    policy::Select,
     reason::{End, Reason},
 };
 
@@ -77,12 +81,28 @@ pub struct Chosen {
 pub struct Selection {
     /// In the order in which they were taken.
     pub chosen: Vec<Chosen>,
-    /// For each query, in the order in which it looked at them.
+    /// For each query, in the order in which it looked at them. Of those passed over, the first; the rest is counted only.
     pub decisions: Vec<Vec<Decision>>,
+    /// Offers passed over, by [`Reason::code`], listed or not.
+    pub dropped: BTreeMap<&'static str, u64>,
+    /// Offers passed over that are not listed.
+    pub unlisted: u64,
     /// Why each query took no more.
     pub ends: Vec<End>,
     /// Queries that ran out of offers although more could follow. While there is one, the rest is provisional.
     pub starved: Vec<usize>,
+}
+
+impl Selection {
+    /// Adds what was selected for one query by itself, as query number `asker`.
+    pub(crate) fn append(&mut self, asker: usize, one: Self) {
+        self.chosen.extend(one.chosen.into_iter().map(|chosen| Chosen { asker, ..chosen }));
+        self.decisions.extend(one.decisions);
+        one.dropped.into_iter().for_each(|(reason, count)| *self.dropped.entry(reason).or_insert(0) += count);
+        self.unlisted += one.unlisted;
+        self.ends.extend(one.ends);
+        self.starved.extend(one.starved.into_iter().map(|_| asker));
+    }
 }
 
 /// The one order of hits: score descending, content ascending, item ascending.
@@ -94,13 +114,10 @@ fn precedes(a: &Offer, b: &Offer, items: &[Item]) -> Ordering {
     b.score.total_cmp(&a.score).then_with(|| items[a.item].content.cmp(&items[b.item].content)).then(a.item.cmp(&b.item))
 }
 
-/// Hits of a query among which percentiles are taken when there is no `k`.
-const PERCENTILE_DEPTH: usize = 100;
-
-/// Selects. Offers must be ordered, and every `item` an index of `items`.
+/// Selects. Offers must be ordered, and every `item` an index of `items`. Each query lists at most `listed` of the offers it passed over.
 #[must_use]
-pub fn select(rules: &Select, askers: &[Asker], items: &[Item]) -> Selection {
-    let mut run = Run::new(rules, askers, items);
+pub fn select(rules: &Select, askers: &[Asker], items: &[Item], listed: usize) -> Selection {
+    let mut run = Run::new(rules, askers, items, listed);
     if rules.class.least() > 0 {
         run.rounds(Phase::Minimum { beyond_k: false });
         run.rounds(Phase::Minimum { beyond_k: true });
@@ -161,13 +178,40 @@ struct Walk {
     /// Set when its list ended: by score, or by running out.
     end: Option<End>,
     starved: bool,
+    log: Log,
+}
+
+/// What a query passed over and took: everything it took, and the first of the rest.
+#[derive(Default)]
+struct Log {
     decisions: Vec<Decision>,
+    /// Passed over and listed.
+    listed: usize,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Log {
+    fn note(&mut self, offer: usize, reason: Option<Reason>, most: usize) {
+        if let Some(reason) = &reason {
+            *self.dropped.entry(reason.code()).or_insert(0) += 1;
+            if self.listed >= most {
+                return;
+            }
+            self.listed += 1;
+        }
+        self.decisions.push(Decision { offer, reason });
+    }
+
+    fn unlisted(&self) -> u64 {
+        self.dropped.values().sum::<u64>() - self.listed as u64
+    }
 }
 
 struct Run<'a> {
     rules: &'a Select,
     askers: &'a [Asker],
     items: &'a [Item],
+    listed: usize,
     cutoffs: Cutoffs,
     walks: Vec<Walk>,
     chosen: Vec<Chosen>,
@@ -179,13 +223,14 @@ struct Run<'a> {
 }
 
 impl<'a> Run<'a> {
-    fn new(rules: &'a Select, askers: &'a [Asker], items: &'a [Item]) -> Self {
+    fn new(rules: &'a Select, askers: &'a [Asker], items: &'a [Item], listed: usize) -> Self {
         let cutoffs = Cutoffs::new(rules, askers, items);
         let walks = askers.iter().map(|asker| Walk::new(rules, asker, items, &cutoffs)).collect();
         Self {
             rules,
             askers,
             items,
+            listed,
             cutoffs,
             walks,
             chosen: Vec::new(),
@@ -251,12 +296,12 @@ impl<'a> Run<'a> {
             let Offer { item, score } = self.askers[asker].offers[offer];
             if let Some(reason) = self.cutoffs.refuses(self.askers[asker].class, score) {
                 walk.end = Some(if reason == Reason::BelowThreshold { End::BelowThreshold } else { End::BelowPercentile });
-                walk.decisions.push(Decision { offer, reason: Some(reason) });
+                walk.log.note(offer, Some(reason), self.listed);
                 return None;
             }
             match self.refusal(item) {
                 None => return Some(offer),
-                Some(reason) => self.walks[asker].pass(offer, Some(reason)),
+                Some(reason) => self.walks[asker].pass(offer, Some(reason), self.listed),
             }
         }
     }
@@ -274,7 +319,7 @@ impl<'a> Run<'a> {
     fn take(&mut self, asker: usize, offer: usize) {
         let item = self.askers[asker].offers[offer].item;
         let twin = self.near_duplicate(item);
-        self.walks[asker].pass(offer, twin.clone());
+        self.walks[asker].pass(offer, twin.clone(), self.listed);
         if twin.is_some() {
             return;
         }
@@ -312,20 +357,20 @@ impl<'a> Run<'a> {
     fn finish(self) -> Selection {
         let ends = (0..self.askers.len()).map(|asker| self.barred(asker, Phase::Fill).unwrap_or(End::Met)).collect();
         let starved = (0..self.askers.len()).filter(|&asker| self.walks[asker].starved || self.cutoffs.starved[asker]).collect();
-        Selection { chosen: self.chosen, decisions: self.walks.into_iter().map(|w| w.decisions).collect(), ends, starved }
+        let mut selection = Selection { chosen: self.chosen, ends, starved, ..Selection::default() };
+        for Walk { log, .. } in self.walks {
+            selection.unlisted += log.unlisted();
+            log.dropped.iter().for_each(|(reason, count)| *selection.dropped.entry(reason).or_insert(0) += count);
+            selection.decisions.push(log.decisions);
+        }
+        selection
     }
 }
 
 impl Walk {
     fn new(rules: &Select, asker: &Asker, items: &[Item], cutoffs: &Cutoffs) -> Self {
-        let mut walk = Self {
-            order: (0..asker.offers.len()).collect(),
-            next: 0,
-            taken: 0,
-            end: None,
-            starved: false,
-            decisions: Vec::new(),
-        };
+        let mut walk =
+            Self { order: (0..asker.offers.len()).collect(), next: 0, taken: 0, end: None, starved: false, log: Log::default() };
         let wanted = rules.diversity.shortlist();
         if wanted > 0 {
             walk.starved = !walk.diversify(rules, asker, items, (wanted, cutoffs));
@@ -362,53 +407,8 @@ impl Walk {
         shortlist.len() == wanted || ended || asker.complete
     }
 
-    fn pass(&mut self, offer: usize, reason: Option<Reason>) {
-        self.decisions.push(Decision { offer, reason });
+    fn pass(&mut self, offer: usize, reason: Option<Reason>, listed: usize) {
+        self.log.note(offer, reason, listed);
         self.next += 1;
-    }
-}
-
-/// Scores below which nothing is taken.
-struct Cutoffs {
-    threshold: Option<f32>,
-    /// By class; the one of `None` is for queries without a class, or for everything.
-    percentiles: HashMap<Option<usize>, f32>,
-    scope: PercentileScope,
-    /// Queries with too few offers to take a percentile of.
-    starved: Vec<bool>,
-}
-
-impl Cutoffs {
-    fn new(rules: &Select, askers: &[Asker], items: &[Item]) -> Self {
-        let scope = rules.percentile.map_or(PercentileScope::All, |p| p.per);
-        let mut cutoffs =
-            Self { threshold: rules.threshold, percentiles: HashMap::new(), scope, starved: vec![false; askers.len()] };
-        let Some(Percentile { keep, .. }) = rules.percentile else { return cutoffs };
-        let depth = rules.k.unwrap_or(PERCENTILE_DEPTH);
-        let mut populations: HashMap<Option<usize>, Vec<f32>> = HashMap::new();
-        for (asker, starved) in askers.iter().zip(&mut cutoffs.starved) {
-            let eligible = asker.offers.iter().filter(|o| items[o.item].refusal.is_none());
-            let scores: Vec<f32> = eligible.take(depth).map(|o| o.score).collect();
-            *starved = scores.len() < depth && !asker.complete;
-            let class = if scope == PercentileScope::Class { asker.class } else { None };
-            populations.entry(class).or_default().extend(scores);
-        }
-        for (class, mut scores) in populations {
-            scores.sort_by(|a, b| b.total_cmp(a));
-            let kept = ((scores.len() as f64 * keep).ceil() as usize).clamp(1, scores.len().max(1));
-            if let Some(cutoff) = scores.get(kept - 1) {
-                cutoffs.percentiles.insert(class, *cutoff);
-            }
-        }
-        cutoffs
-    }
-
-    fn refuses(&self, class: Option<usize>, score: f32) -> Option<Reason> {
-        if self.threshold.is_some_and(|threshold| score < threshold) {
-            return Some(Reason::BelowThreshold);
-        }
-        let class = if self.scope == PercentileScope::Class { class } else { None };
-        let cutoff = self.percentiles.get(&class).copied();
-        cutoff.is_some_and(|cutoff| score < cutoff).then_some(Reason::BelowPercentile)
     }
 }

@@ -219,14 +219,14 @@ proptest! {
 
     #[test]
     fn selection_is_what_the_slow_obvious_one_takes((items, askers) in case(), rules in rules()) {
-        let selection = select(&rules, &askers, &items);
+        let selection = select(&rules, &askers, &items, usize::MAX);
         prop_assert_eq!(taken(&selection), reference(&rules, &askers, &items));
         prop_assert!(selection.starved.is_empty());
     }
 
     #[test]
     fn short_lists_refilled_give_the_same_as_whole_lists((items, askers) in case(), rules in rules(), depth in 1_usize..4) {
-        let whole = select(&rules, &askers, &items);
+        let whole = select(&rules, &askers, &items, usize::MAX);
         let cut = |asker: &Asker, depth: usize| Asker {
             offers: asker.offers.iter().take(depth).copied().collect(),
             complete: depth >= asker.offers.len(),
@@ -235,7 +235,7 @@ proptest! {
         let mut depths = vec![depth; askers.len()];
         let refilled = loop {
             let partial: Vec<Asker> = askers.iter().zip(&depths).map(|(a, d)| cut(a, *d)).collect();
-            let selection = select(&rules, &partial, &items);
+            let selection = select(&rules, &partial, &items, usize::MAX);
             if selection.starved.is_empty() {
                 break selection;
             }
@@ -248,7 +248,7 @@ proptest! {
 
     #[test]
     fn bounds_hold_and_every_offer_is_decided_once((items, askers) in case(), rules in rules()) {
-        let selection = select(&rules, &askers, &items);
+        let selection = select(&rules, &askers, &items, usize::MAX);
         prop_assert!(rules.target.is_none_or(|t| selection.chosen.len() <= t));
         for (a, asker) in askers.iter().enumerate() {
             let decided: Vec<usize> = selection.decisions[a].iter().map(|d| d.offer).collect();
@@ -276,7 +276,7 @@ proptest! {
 fn every_query_has_its_first_choice_before_any_has_its_second() {
     let items: Vec<Item> = (0..4).map(|n| item(n, f32::from(n) * 40.0)).collect();
     let askers = [asker(None, &[(0, 0.9), (1, 0.8), (2, 0.7)]), asker(None, &[(1, 0.5), (3, 0.4)])];
-    let selection = select(&Select { target: Some(2), ..only_k(3) }, &askers, &items);
+    let selection = select(&Select { target: Some(2), ..only_k(3) }, &askers, &items, usize::MAX);
     assert_eq!(taken(&selection), [(0, 0), (1, 1)]);
     assert_eq!(selection.ends, [End::SetFull, End::SetFull]);
 }
@@ -285,7 +285,7 @@ fn every_query_has_its_first_choice_before_any_has_its_second() {
 fn a_near_duplicate_is_named_and_replaced_by_the_next_hit() {
     let items = [item(0, 0.0), item(1, 5.0), item(2, 60.0)];
     let askers = [asker(None, &[(0, 0.9), (1, 0.8), (2, 0.1)])];
-    let selection = select(&Select { near_duplicate: Some(0.95), ..only_k(2) }, &askers, &items);
+    let selection = select(&Select { near_duplicate: Some(0.95), ..only_k(2) }, &askers, &items, usize::MAX);
     assert_eq!(taken(&selection), [(0, 0), (0, 2)]);
     assert!(matches!(selection.decisions[0][1].reason, Some(Reason::NearDuplicate { of: 0, cosine }) if cosine > 0.99));
 }
@@ -295,18 +295,18 @@ fn a_class_below_its_minimum_is_served_first_and_beyond_k() {
     let items: Vec<Item> = (0..6).map(|n| item(n, f32::from(n) * 30.0)).collect();
     let askers = [asker(Some(0), &[(0, 0.9), (1, 0.8), (2, 0.7)]), asker(Some(1), &[(3, 0.3), (4, 0.2), (5, 0.1)])];
     let class = ClassBounds { minimum: Some(2), ..ClassBounds::default() };
-    let selection = select(&Select { class, target: Some(4), ..only_k(1) }, &askers, &items);
+    let selection = select(&Select { class, target: Some(4), ..only_k(1) }, &askers, &items, usize::MAX);
     assert_eq!(taken(&selection), [(0, 0), (1, 3), (0, 1), (1, 4)]);
 }
 
 #[test]
 fn what_the_pool_cannot_give_ends_as_exhausted() {
     let items = [item(0, 0.0)];
-    let selection = select(&only_k(3), &[asker(None, &[(0, 0.9)])], &items);
+    let selection = select(&only_k(3), &[asker(None, &[(0, 0.9)])], &items, usize::MAX);
     assert_eq!(selection.ends, [End::Exhausted]);
     assert!(selection.starved.is_empty());
     let unsure = Asker { complete: false, ..asker(None, &[(0, 0.9)]) };
-    assert_eq!(select(&only_k(3), &[unsure], &items).starved, [0]);
+    assert_eq!(select(&only_k(3), &[unsure], &items, usize::MAX).starved, [0]);
 }
 
 #[test]
@@ -314,7 +314,7 @@ fn a_percentile_is_of_the_first_k_hits_of_the_class() {
     let items: Vec<Item> = (0..4).map(|n| item(n, f32::from(n) * 40.0)).collect();
     let askers = [asker(Some(0), &[(0, 0.9), (1, 0.8), (2, 0.7), (3, 0.6)])];
     let percentile = Some(Percentile { keep: 0.5, per: PercentileScope::Class });
-    let selection = select(&Select { percentile, ..only_k(4) }, &askers, &items);
+    let selection = select(&Select { percentile, ..only_k(4) }, &askers, &items, usize::MAX);
     assert_eq!(taken(&selection), [(0, 0), (0, 1)]);
     assert_eq!(selection.ends, [End::BelowPercentile]);
 }
@@ -342,7 +342,7 @@ fn near_duplicates_are_told_among_thousands_and_in_many_dimensions() {
     }
     let offers: Vec<(usize, f32)> = (0..items.len()).map(|i| (i, 1.0 - i as f32 / 10_000.0)).collect();
     let rules = Select { near_duplicate: Some(0.95), ..only_k(6_000) };
-    let selection = select(&rules, &[asker(None, &offers)], &items);
+    let selection = select(&rules, &[asker(None, &offers)], &items, usize::MAX);
     let dropped: Vec<usize> = selection.decisions[0].iter().filter(|d| d.reason.is_some()).map(|d| d.offer).collect();
     let mut slow: Vec<usize> = Vec::new();
     let mut kept: Vec<usize> = Vec::new();

@@ -8,7 +8,7 @@ use std::{
 use anchorite_anchors::{Ask, Input, RetrieveError, Retriever};
 use anchorite_encoder::EncodeError;
 use anchorite_index::{Cancel, Effort, Side, StoreError};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{Limits, error::ApiError, metrics::Metrics};
 
@@ -77,6 +77,8 @@ pub struct App {
     /// One permit for each KiB of request body in memory.
     pub(crate) body_budget: Arc<Semaphore>,
     in_flight: Arc<Semaphore>,
+    /// One permit for each answer that is streamed.
+    pub(crate) streams: Arc<Semaphore>,
     compute: Arc<Semaphore>,
     readiness: Mutex<Readiness>,
 }
@@ -113,6 +115,7 @@ impl App {
             metrics: Metrics::new(),
             body_budget: Arc::new(Semaphore::new(kib(limits.body_budget_bytes))),
             in_flight: Arc::new(Semaphore::new(limits.max_in_flight)),
+            streams: Arc::new(Semaphore::new(limits.max_streams)),
             compute: Arc::new(Semaphore::new(limits.compute_threads.max(1))),
             readiness: Mutex::new(Readiness::Warming),
             options,
@@ -169,6 +172,23 @@ impl App {
         F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
     {
         let admitted = Arc::clone(&self.in_flight).try_acquire_owned().map_err(|_| ApiError::busy())?;
+        self.run(Some(admitted), job).await
+    }
+
+    /// As [`App::compute`] for the next piece of an answer that has begun: it waits for a core and is not refused.
+    pub(crate) async fn compute_on<T, F>(self: &Arc<Self>, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
+    {
+        self.run(None, job).await
+    }
+
+    async fn run<T, F>(self: &Arc<Self>, admitted: Option<OwnedSemaphorePermit>, job: F) -> Result<T, ApiError>
+    where
+        T: Send + 'static,
+        F: FnOnce(&App, &Cancel) -> Result<T, ApiError> + Send + 'static,
+    {
         let cancel = CancelOnDrop(Cancel::default());
         let (app, flag) = (Arc::clone(self), cancel.0.clone());
         let work = async {

@@ -5,7 +5,7 @@
 
 use std::fmt::Display;
 
-use anchorite_anchors::{AskError, RetrieveError};
+use anchorite_anchors::{AskError, CurateError, RetrieveError};
 use anchorite_encoder::EncodeError;
 use anchorite_index::StoreError;
 use axum::{
@@ -110,6 +110,25 @@ impl From<RetrieveError> for ApiError {
     }
 }
 
+impl From<CurateError> for ApiError {
+    fn from(error: CurateError) -> Self {
+        match error {
+            CurateError::Policy(e) => Self::unprocessable("policy_refused", e.to_string()),
+            CurateError::NoQueries { rejected, first } => crate::anchors::refused(&first, rejected),
+            CurateError::NoClass { query } => Self::unprocessable(
+                "query_without_class",
+                format!("query {query} has no class, and the policy speaks of classes"),
+            ),
+            CurateError::MinimumAboveTarget { .. } | CurateError::TooMany { .. } => {
+                Self::unprocessable("policy_refused", error.to_string())
+            }
+            CurateError::Encode(e) => RetrieveError::from(e).into(),
+            CurateError::Store(e) => e.into(),
+            e => Self::internal("anchors_failed", chain(&e)),
+        }
+    }
+}
+
 impl From<StoreError> for ApiError {
     fn from(error: StoreError) -> Self {
         match error {
@@ -120,6 +139,7 @@ impl From<StoreError> for ApiError {
             StoreError::Dimension { .. } | StoreError::NotFinite { .. } | StoreError::Length { .. } | StoreError::K { .. } => {
                 Self::unprocessable(RetrieveError::from(error).code(), "the store refused the query's vector or k")
             }
+            StoreError::Filter(e) => Self::unprocessable(e.code(), e.to_string()),
             StoreError::Cancelled => Self::deadline(),
             e => {
                 let cause = chain(&e);

@@ -13,7 +13,9 @@
 //! | `finish.rs` | what every answer gets: request id, error body, metrics, panic caught |
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
+//! | `filter.rs` | the filter language as the OpenAPI document shows it |
 //! | `search.rs` | `POST /v1/search` |
+//! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
@@ -24,10 +26,12 @@
 //! What holds: no handler computes on an async thread; every wait has a deadline and every queue a bound; an error body has a
 //! stable code, a sentence and the request id, and never a path or a backtrace.
 
+mod anchors;
 mod app;
 mod body;
 mod clip_retrieval;
 mod error;
+mod filter;
 mod finish;
 mod health;
 mod limits;

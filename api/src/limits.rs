@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use anchorite_anchors::Limits as CurateLimits;
+
 /// What one server allows. Each field says why it has its value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
@@ -18,6 +20,8 @@ pub struct Limits {
     pub body_timeout: Duration,
     /// Body of a search, drop-in searches included. Default 32 MiB: one 20 MiB picture as base64, or a batch of small ones.
     pub search_body_bytes: usize,
+    /// Body of an anchors request. Default 64 MiB: 512 pictures of 90 KiB as base64.
+    pub anchors_body_bytes: usize,
     /// Any other body. Default 1 MiB: 100,000 ids.
     pub small_body_bytes: usize,
     /// All bodies together that are being read or worked on. Default 256 MiB; beyond it requests get 429.
@@ -32,6 +36,19 @@ pub struct Limits {
     pub max_records: usize,
     /// Pictures and vectors in one answer, before base64. Default 64 MiB.
     pub answer_bytes: usize,
+    /// Queries in one anchors request. Default 512, a large training batch.
+    pub max_anchor_queries: usize,
+    /// Anchors of all queries of one anchors request together. Default 51,200: 512 queries with 100 each.
+    pub max_anchors: usize,
+    /// Hits that one anchors request may hold, each with its pair's vector where near duplicates are looked for (2 KiB at 512 values). Default
+    /// 262,144, more than twice what the largest request fetches first; where a query wants more, its list ends with `search_limit`.
+    pub max_anchor_hits: usize,
+    /// Arrow streams open at once, each with up to three batches in memory. Default 16; beyond it requests get 429.
+    pub max_streams: usize,
+    /// Bytes of pictures or pixels in one record batch, about. Default 16 MiB; a batch is at least one query.
+    pub batch_bytes: usize,
+    /// How long a stream waits for a client that does not read. Default 60 s: a training step and a checkpoint.
+    pub stall_timeout: Duration,
     /// Ids in one drop-in metadata request. Default 10,000, as many as one search gives.
     pub max_ids: usize,
     /// Searches and reads admitted at once, running or waiting for a core. Default 64; beyond it requests get 429 at once.
@@ -55,6 +72,7 @@ impl Default for Limits {
             headers: 100,
             body_timeout: Duration::from_secs(30),
             search_body_bytes: 32 << 20,
+            anchors_body_bytes: 64 << 20,
             small_body_bytes: 1 << 20,
             body_budget_bytes: 256 << 20,
             max_queries: 256,
@@ -62,6 +80,12 @@ impl Default for Limits {
             max_hits: 100_000,
             max_records: 20_000,
             answer_bytes: 64 << 20,
+            max_anchor_queries: 512,
+            max_anchors: 51_200,
+            max_anchor_hits: 1 << 18,
+            max_streams: 16,
+            batch_bytes: 16 << 20,
+            stall_timeout: Duration::from_secs(60),
             max_ids: 10_000,
             max_in_flight: 64,
             compute_threads: std::thread::available_parallelism().map_or(4, usize::from),
@@ -69,5 +93,12 @@ impl Default for Limits {
             retry_after: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
+    }
+}
+
+impl Limits {
+    /// The bounds of one anchors request. Answers list no hit that was passed over; they count them.
+    pub(crate) fn curation(&self) -> CurateLimits {
+        CurateLimits { max_hits: self.max_anchor_hits, max_items: self.max_anchor_hits, max_listed: 0, ..CurateLimits::default() }
     }
 }

@@ -101,7 +101,7 @@ impl Metrics {
         self.legacy.full_knn_request.observe(took.as_secs_f64());
     }
 
-    fn stage(&self, stage: &str, took: Duration, legacy: Option<&Histogram>) {
+    pub(crate) fn stage(&self, stage: &str, took: Duration, legacy: Option<&Histogram>) {
         self.stage_seconds.with_label_values(&[stage]).observe(took.as_secs_f64());
         if let Some(histogram) = legacy {
             histogram.observe(took.as_secs_f64());

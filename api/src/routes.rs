@@ -8,23 +8,27 @@ use utoipa::OpenApi;
 use utoipa_axum::{router::OpenApiRouter, routes};
 
 use crate::{
+    anchors,
     app::App,
     body::JsonBytes,
     clip_retrieval,
     error::{ApiError, ErrorBody, LegacyErrorBody},
+    filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf},
     finish, health, page, pools, search,
 };
 
 #[derive(OpenApi)]
 #[openapi(
     info(title = "anchorite", description = "An anchor index server: image-text pairs by text, picture, embedding or id."),
-    components(schemas(ErrorBody, LegacyErrorBody))
+    // The filter's own parts are named here: its description of itself stops at the first level, or it would not end.
+    components(schemas(ErrorBody, LegacyErrorBody, FilterEquals, FilterOneOf, FilterBetween, FilterBegins, FilterNamed))
 )]
 struct Document;
 
 fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(search::search))
+        .routes(routes!(anchors::anchors))
         .routes(routes!(pools::list))
         .routes(routes!(pools::describe))
         .routes(routes!(pools::pair))

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
 use anchorite_anchors::{Anchor, Ask, Found, Input};
-use anchorite_index::{Cancel, Effort, Key, Parts, RowId, Side, Value};
+use anchorite_index::{Cancel, Effort, Filter, Key, Parts, Record, RowId, Side, StoreError, Value};
 use axum::{body::Body, extract::State};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -14,6 +14,7 @@ use crate::{
     app::{App, Pool},
     body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
+    filter::FilterForm,
 };
 
 /// Records read between two looks at the cancel flag and the byte budget.
@@ -50,6 +51,10 @@ pub(crate) struct SearchRequest {
     threshold: Option<f32>,
     /// Which stored vector of `id` or `key` is the query. Default: the picture's, or the caption's where there is none.
     from: Option<SideName>,
+    /// Which pairs may be found, such as `{"and": [{"eq": {"field": "lang", "value": "en"}}, {"range": {"field": "width", "gte": 256}}]}`.
+    /// Fields are the metadata columns, `key`, `caption`, `source` and `source.row`. Default: all pairs.
+    #[schema(value_type = Option<FilterForm>)]
+    filter: Option<serde_json::Value>,
     /// What to send of the first `limit` hits besides `id`, `score` and `key`.
     include: Option<Vec<Include>>,
     /// How many hits of each query carry their key and what `include` names. Default 100.
@@ -167,11 +172,11 @@ struct SearchHit {
 
 /// Stored vectors; a side the pair lacks is left out.
 #[derive(Serialize, ToSchema)]
-struct Vectors {
+pub(crate) struct Vectors {
     #[serde(skip_serializing_if = "Option::is_none")]
-    image: Option<Vec<f32>>,
+    pub(crate) image: Option<Vec<f32>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    text: Option<Vec<f32>>,
+    pub(crate) text: Option<Vec<f32>>,
 }
 
 /// Where a pair came from.
@@ -275,6 +280,7 @@ fn asks(request: SearchRequest, limits: &Limits) -> Result<Vec<Ask>, ApiError> {
         }
     };
     check_counts(queries.len(), k, limits)?;
+    let filter = request.filter.map(Filter::try_from).transpose().map_err(StoreError::from)?.map(Arc::new);
     let many = queries.len() > 1;
     let ask = |(i, query): (usize, QueryInput)| {
         let place = if many { format!("query {i}: ") } else { String::new() };
@@ -284,6 +290,7 @@ fn asks(request: SearchRequest, limits: &Limits) -> Result<Vec<Ask>, ApiError> {
             effort: request.effort.map_or(Effort::Normal, Into::into),
             threshold: request.threshold,
             from: request.from.map(Into::into),
+            filter: filter.clone(),
             ..Ask::new(query.into_input(&place)?)
         })
     };
@@ -362,7 +369,7 @@ fn result(
             return Err(ApiError::deadline());
         }
         for anchor in pool.retriever.anchors_in(found, wanted.parts(), first..end.min(first + READ_STEP))? {
-            *budget = budget.checked_sub(heavy_bytes(&anchor)).ok_or_else(|| answer_too_large(wanted))?;
+            *budget = budget.checked_sub(record_bytes(&anchor.record)).ok_or_else(|| answer_too_large(wanted))?;
             hits[anchor.rank].fill(anchor, wanted);
         }
     }
@@ -370,9 +377,9 @@ fn result(
     Ok(SearchResult { hits, degraded, requested, below_threshold, took_ms })
 }
 
-fn heavy_bytes(anchor: &Anchor) -> usize {
+/// What a record's picture and vectors add to an answer.
+pub(crate) fn record_bytes(record: &Record) -> usize {
     let vector = |v: &Option<Vec<f32>>| v.as_ref().map_or(0, |v| v.len() * size_of::<f32>());
-    let record = &anchor.record;
     record.picture.as_ref().map_or(0, Vec::len) + vector(&record.image) + vector(&record.text)
 }
 

@@ -267,6 +267,8 @@ const PAIR: &str = "/v1/pools/{pool}/pairs/{id}";
 const IMAGE: &str = "/v1/pools/{pool}/pairs/{id}/image";
 const KNN: &str = r#"{"text": "apple", "modality": "image", "num_images": 2}"#;
 
+const ANCHORS: &str = r#"{"queries": [{"text": "apple"}], "policy": {"directions": [{"from": "text", "to": "text"}]}}"#;
+
 fn ordinary_statuses(seen: &mut Seen) {
     let server = start(Limits::default());
     readiness(&server);
@@ -292,6 +294,9 @@ fn ordinary_statuses(seen: &mut Seen) {
     for body in [r#"{"text": "apple"}"#, "{", r#"{"id": 99}"#, r#"{"k": 0}"#] {
         seen.post(&server, "/v1/search", body);
     }
+    for body in [ANCHORS, "{", r#"{"queries": [{"id": 99}]}"#, "{}"] {
+        seen.post(&server, "/v1/anchors", body);
+    }
     for body in [KNN, "{", &KNN.replace('}', r#", "indice_name": "nope"}"#), "{}"] {
         seen.post(&server, "/knn-service", body);
     }
@@ -301,8 +306,13 @@ fn ordinary_statuses(seen: &mut Seen) {
 }
 
 fn statuses_of_trouble(seen: &mut Seen) {
-    let posts = [("/v1/search", r#"{"text": "apple"}"#), ("/knn-service", KNN), ("/metadata", r#"{"ids": [0]}"#)];
-    let small = start(Limits { search_body_bytes: 5, small_body_bytes: 5, ..Limits::default() });
+    let posts = [
+        ("/v1/search", r#"{"text": "apple"}"#),
+        ("/v1/anchors", ANCHORS),
+        ("/knn-service", KNN),
+        ("/metadata", r#"{"ids": [0]}"#),
+    ];
+    let small = start(Limits { search_body_bytes: 5, anchors_body_bytes: 5, small_body_bytes: 5, ..Limits::default() });
     let slow = start(Limits { body_timeout: Duration::from_millis(100), ..Limits::default() });
     let busy = start(Limits { max_in_flight: 0, ..Limits::default() });
     for (route, body) in posts {
@@ -323,8 +333,8 @@ fn statuses_of_trouble(seen: &mut Seen) {
         seen.get(&damaged, route, path);
         seen.get(&stuck, route, path);
     }
-    seen.post(&damaged, "/metadata", posts[2].1);
-    seen.post(&stuck, "/metadata", posts[2].1);
+    seen.post(&damaged, "/metadata", posts[3].1);
+    seen.post(&stuck, "/metadata", posts[3].1);
     drop(unstick);
     let (encoder, hand) = Tricky::new();
     let late = start_with(&encoder, Limits { deadline: Duration::from_millis(100), ..Limits::default() });
@@ -333,7 +343,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
     let broken = start_with(&encoder, Limits::default());
     readiness(&broken);
     seen.get(&broken, "/readyz", "/readyz");
-    for (route, body) in &posts[..2] {
+    for (route, body) in &posts[..3] {
         seen.post(&late, route, &body.replace("apple", "wait"));
         seen.post(&broken, route, body);
     }

@@ -103,7 +103,7 @@ const MIB: f64 = 1_048_576.0;
 /// Graph against exact search on the demo pool: pictures as questions (each finds itself too), and captions against pictures.
 fn demo_graph(dir: &Path, sheet: &mut Sheet) -> Result<()> {
     let pool = Pool::open(dir, &OpenOptions::default())?;
-    let rows = pool.status().rows;
+    let rows = pool.status().positions;
     let sample: Vec<RowId> = (0..rows).step_by((rows / 500).max(1) as usize).map(RowId).collect();
     let records = pool.get(&sample, Parts { vectors: true, picture: false })?;
     let of = |side: Side| -> Vec<Vec<f32>> {
@@ -192,7 +192,7 @@ fn answers(pool: &Pool, questions: &[Vec<f32>], effort: Effort) -> Result<(Vec<V
         rows.clear();
         let start = Instant::now();
         for vector in questions {
-            let query = Query { side: Side::Image, vector: vector.clone(), k: K, effort };
+            let query = Query::new(Side::Image, vector.clone(), K, effort);
             let answer = pool.search(&[query], &cancel)?.pop().context("one query has one answer")?;
             rows.push(answer.hits.iter().map(|h| h.row).collect());
         }

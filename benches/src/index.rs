@@ -395,7 +395,7 @@ impl Engine for Ours {
     fn search(&mut self, queries: &Queries, ef: usize, _reorder: usize) -> Result<(Vec<Vec<u64>>, Duration)> {
         let pool = self.pool.as_ref().context("built first")?;
         let cancel = Cancel::default();
-        let ask = |v: &[f32]| Query { side: Side::Image, vector: v.to_vec(), k: K, effort: Effort::Normal };
+        let ask = |v: &[f32]| Query::new(Side::Image, v.to_vec(), K, Effort::Normal);
         let asked: Vec<Query> = queries.vectors.chunks_exact(DIM).map(ask).collect();
         let start = process::thread_cpu();
         let answers = asked.iter().map(|q| pool.search_ef(q, ef, &cancel)).collect::<Result<Vec<_>, _>>()?;

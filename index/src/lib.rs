@@ -7,11 +7,14 @@
 //! | file | what |
 //! | --- | --- |
 //! | `store`, `pair`, `query` | the seam: what goes in, what comes out |
+//! | `filter` | which pairs a query may find |
 //! | `pool` | a folder: generations, the reader, the writer, reports |
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
 //! | `format` | bytes to structs and back |
 //! | `distance`, `quantize`, `sketch`, `topk` | kernels, 7-bit rows, one bit per value, the best k |
+//! | `rowset` | a bit per row: what a filter selects, what is alive |
+//! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
 //! | `map`, `disk` | the only memory map; the only writes |
 //! | `memory` | the brute-force store that tests compare with |
 //!
@@ -24,6 +27,7 @@
 
 mod disk;
 pub mod distance;
+pub mod filter;
 pub mod format;
 mod hnsw;
 mod limits;
@@ -33,14 +37,17 @@ mod pair;
 pub mod pool;
 mod quantize;
 mod query;
+mod rowset;
 mod segment;
 mod sketch;
 mod store;
 mod topk;
 
+pub use filter::{Filter, FilterError};
 pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};
-pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus};
+pub use rowset::RowSet;
+pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus, Upserted};

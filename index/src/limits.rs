@@ -24,6 +24,8 @@ pub struct Limits {
     pub progress_bytes: usize,
     /// Bytes of an encoder fingerprint. 1,024: a hex SHA-256 has 64.
     pub encoder_bytes: usize,
+    /// Bytes of a model's name. 1,024: a hub id or a folder's name.
+    pub model_bytes: usize,
     /// Bytes of a manifest. 64 MiB: a hundred thousand segments and the watermark.
     pub manifest_bytes: u64,
     /// Rows of one segment. 2^31 - 2: node ids are 31 bits wide, one bit marks a node as expanded during a search.
@@ -34,6 +36,16 @@ pub struct Limits {
     pub budget_base: usize,
     /// Nodes per beam slot of the node budget. 200: a search that behaves looks at about 10 to 30 nodes per slot.
     pub budget_per_ef: usize,
+    /// Levels of a filter. 16: people write three, programs that nest generate a few more.
+    pub filter_depth: usize,
+    /// Terms of a filter. 1,024: each costs one comparison a row.
+    pub filter_terms: usize,
+    /// Values listed in a filter's `in` terms. 65,536: a list of keys; each lookup is a binary search.
+    pub filter_values: usize,
+    /// Bytes of filter results that an open pool keeps for the next call. 64 MiB: 170 filters over a million rows.
+    pub filter_cache_bytes: usize,
+    /// Fields named by an error that says which there are. 32.
+    pub fields_named: usize,
     /// How often a reader starts over when files vanish under it because a writer published meanwhile. 5.
     pub reopen_attempts: u32,
 }
@@ -51,11 +63,17 @@ impl Limits {
         picture_bytes: 256 << 20,
         progress_bytes: 16 << 20,
         encoder_bytes: 1_024,
+        model_bytes: 1_024,
         manifest_bytes: 64 << 20,
         segment_rows: (1 << 31) - 2,
         exact_queries: 64,
         budget_base: 20_000,
         budget_per_ef: 200,
+        filter_depth: 16,
+        filter_terms: 1_024,
+        filter_values: 65_536,
+        filter_cache_bytes: 64 << 20,
+        fields_named: 32,
         reopen_attempts: 5,
     };
 

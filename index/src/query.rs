@@ -7,7 +7,7 @@ use std::sync::{
 
 use serde::{Deserialize, Serialize};
 
-use crate::{RowId, Side};
+use crate::{Filter, RowId, Side};
 
 /// How hard a search tries. What each step means in `ef` is the index's business.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,6 +35,16 @@ pub struct Query {
     pub k: usize,
     /// How hard to try.
     pub effort: Effort,
+    /// Which pairs may be found; all of them by default. Queries of one call that share it have it evaluated once.
+    pub filter: Option<Arc<Filter>>,
+}
+
+impl Query {
+    /// A question without a filter.
+    #[must_use]
+    pub fn new(side: Side, vector: Vec<f32>, k: usize, effort: Effort) -> Self {
+        Self { side, vector, k, effort, filter: None }
+    }
 }
 
 /// One answer row.
@@ -51,7 +61,7 @@ pub struct Hit {
 pub struct Answer {
     /// At most `k` hits.
     pub hits: Vec<Hit>,
-    /// True when fewer hits than asked came back although more rows have this side (a search cut short by its budget).
+    /// True when fewer hits than asked came back although more rows have this side and pass the filter (a search cut short by its budget).
     pub degraded: bool,
 }
 

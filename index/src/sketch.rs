@@ -13,7 +13,12 @@
 
 use rayon::prelude::*;
 
-use crate::{distance::{BitQuery, Cpu}, format::sketches::SketchLayout, hnsw::RowsView, quantize::nearest};
+use crate::{
+    distance::{BitQuery, Cpu},
+    format::sketches::SketchLayout,
+    hnsw::RowsView,
+    quantize::nearest,
+};
 
 /// Standard errors that an estimate is trusted within. 1.25, on 100,000 CLIP-like vectors: at 2 a search compares a third more
 /// rows, at 1 it finds 0.005 less of text queries' answers.

@@ -1,9 +1,9 @@
 //! The seam between an index and everything above it. Two stores implement it (the on-disk pool and [`crate::memory`]),
-//! and one conformance suite (`tests/store_conformance.rs`) runs on both. A distributed engine is the third, later.
+//! and one conformance suite (`tests/store_conformance/`) runs on both. A distributed engine is the third, later.
 //!
 //! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
 
-use crate::{Answer, Cancel, ContentHash, Key, Pair, Query, Record, RowId, Side};
+use crate::{Answer, Cancel, ContentHash, Filter, FilterError, Key, Pair, Query, Record, RowId, Side};
 
 /// What a pool is bound to for life.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -23,15 +23,29 @@ pub struct Parts {
     pub vectors: bool,
 }
 
+/// What [`PairSink::upsert`] did with a batch; the sum is the batch's length.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Upserted {
+    /// Pairs whose key was new.
+    pub added: u64,
+    /// Pairs that took the place of another of the same key.
+    pub replaced: u64,
+    /// Pairs that were there already with the same content hash; nothing was written for them.
+    pub unchanged: u64,
+}
+
 /// What a store says of itself.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StoreStatus {
-    /// All rows.
+    /// Rows that are alive.
     pub rows: u64,
-    /// Rows that have an image vector.
+    /// Rows that are alive and have an image vector.
     pub image_rows: u64,
-    /// Rows that have a text vector.
+    /// Rows that are alive and have a text vector.
     pub text_rows: u64,
+    /// Row numbers given out: every [`RowId`] is below it. Above `rows` by the dead rows, which keep their numbers until the
+    /// store is compacted.
+    pub positions: u64,
     /// The generation that answers.
     pub generation: u64,
 }
@@ -74,6 +88,9 @@ pub enum StoreError {
         /// The side asked for.
         side: Side,
     },
+    /// A filter that is malformed, or does not fit what the pairs hold.
+    #[error(transparent)]
+    Filter(#[from] FilterError),
     /// A pair without any vector.
     #[error("pair {key} has neither an image nor a text vector")]
     NoVector {
@@ -88,15 +105,21 @@ pub enum StoreError {
     },
     /// The pool belongs to another encoder or has another dimension.
     #[error(
-        "the pool was built by encoder {pool} (dimension {pool_dim}), not by {encoder} (dimension {encoder_dim}); use that model, or a new pool"
+        "the pool was built by {}, not by {}; use that model, or a new pool",
+        named(.pool_model, .pool, .pool_dim),
+        named(.encoder_model, .encoder, .encoder_dim)
     )]
     SpecMismatch {
         /// The pool's fingerprint.
         pool: String,
+        /// Name of the pool's model; empty when it is not known.
+        pool_model: String,
         /// The pool's dimension.
         pool_dim: usize,
         /// The caller's fingerprint.
         encoder: String,
+        /// Name of the caller's model; empty when it is not known.
+        encoder_model: String,
         /// The caller's dimension.
         encoder_dim: usize,
     },
@@ -184,10 +207,23 @@ pub enum StoreError {
     },
 }
 
+/// An encoder for people: its model's name where there is one, always the fingerprint and the dimension.
+fn named(model: &str, fingerprint: &str, dim: &usize) -> String {
+    if model.is_empty() {
+        return format!("encoder {fingerprint} (dimension {dim})");
+    }
+    format!("{model} (encoder {fingerprint}, dimension {dim})")
+}
+
 /// Reading: many threads at once, always one generation per call.
 pub trait PairStore: Send + Sync {
     /// What the store is bound to.
     fn spec(&self) -> &Spec;
+
+    /// Name of the model behind [`Spec::encoder`], for people; `None` when the store does not know it.
+    fn model(&self) -> Option<&str> {
+        None
+    }
 
     /// Largest `k` a query may ask for.
     fn max_k(&self) -> usize;
@@ -199,10 +235,10 @@ pub trait PairStore: Send + Sync {
     ///
     /// # Errors
     /// Bad queries ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::K`],
-    /// [`StoreError::NoSide`]), damage met on the way, or [`StoreError::Cancelled`].
+    /// [`StoreError::NoSide`], [`StoreError::Filter`] unless the store is empty), damage met on the way, or [`StoreError::Cancelled`].
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError>;
 
-    /// Records by position, in order; `None` for a row that is not there.
+    /// Records by position, in order; `None` for a row that is not there or dead.
     ///
     /// # Errors
     /// Damage met on the way.
@@ -215,24 +251,56 @@ pub trait PairStore: Send + Sync {
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError>;
 }
 
-/// Writing: one writer at a time. A batch that is refused leaves the store as it was.
+/// Writing: one writer at a time. A batch that is refused leaves the store as it was. Nothing is visible or durable before
+/// [`PairSink::commit`], and one commit shows all of it at once: a replaced row dies in the commit that brings its successor.
 pub trait PairSink {
-    /// The content hash of the pair of this key, if one was appended or committed before: tells a row that is there already from
+    /// The content hash of the pair of this key, if one was appended or committed before and is alive: tells a row that is there already from
     /// another row of the same name.
     ///
     /// # Errors
     /// Damage met on the way.
     fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError>;
 
-    /// Takes a batch. Nothing is visible or durable before [`PairSink::commit`].
+    /// Takes a batch of pairs whose keys are new.
     ///
     /// # Errors
     /// Bad pairs ([`StoreError::Dimension`], [`StoreError::NotFinite`], [`StoreError::Length`], [`StoreError::NoVector`],
     /// [`StoreError::Duplicate`]) or a failed write, after which the sink is [`StoreError::Latched`].
     fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError>;
 
-    /// Makes everything appended so far durable and searchable by readers that open or reload after this returns, and
-    /// returns the new generation. With nothing appended it changes nothing and returns the present one.
+    /// Takes a batch; a pair whose key is there with another content hash takes the other's place, one with the same content hash
+    /// changes nothing.
+    ///
+    /// # Errors
+    /// As [`PairSink::append`]; [`StoreError::Duplicate`] only for a key twice in the batch.
+    fn upsert(&mut self, batch: &[Pair]) -> Result<Upserted, StoreError>;
+
+    /// Deletes the pairs of these keys, appended ones included, and returns how many there were; a key that is not there is no
+    /// error.
+    ///
+    /// # Errors
+    /// Damage met on the way, or [`StoreError::Latched`]; then nothing is deleted.
+    fn delete(&mut self, keys: &[Key]) -> Result<u64, StoreError>;
+
+    /// Deletes every pair that matches, appended ones included, and returns how many there were.
+    ///
+    /// # Errors
+    /// [`StoreError::Filter`] for a filter that does not fit what the pairs hold, unless there are none; damage met on the way, a
+    /// failed write or [`StoreError::Cancelled`]. Then nothing is deleted.
+    fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError>;
+
+    /// The owner's watermark as last committed or set.
+    fn progress(&self) -> &[u8];
+
+    /// As [`PairSink::commit`], with a new watermark: opaque bytes that are stored in the same commit, so that rows and watermark
+    /// cannot disagree. A changed watermark alone is a commit.
+    ///
+    /// # Errors
+    /// As [`PairSink::commit`]; [`StoreError::TooLarge`] for a watermark over [`crate::Limits::progress_bytes`].
+    fn commit_with(&mut self, progress: &[u8], cancel: &Cancel) -> Result<u64, StoreError>;
+
+    /// Makes everything appended, replaced and deleted so far durable and searchable by readers that open or reload after this returns, and
+    /// returns the new generation. With nothing to do it changes nothing and returns the present one.
     ///
     /// # Errors
     /// A failed write, after which nothing of this commit is visible and the sink is [`StoreError::Latched`].

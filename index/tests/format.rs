@@ -6,7 +6,7 @@ use anchorite_index::{
     ContentHash, Key, Pair, Side, SourceRef, Spec, StoreError, Value,
     format::{
         header::{FileId, FileKind, HEADER_BYTES, Header, Section},
-        manifest::{FileEntry, Manifest, SegmentEntry, file_name, generation_of},
+        manifest::{DeadCounts, FileEntry, Manifest, SegmentEntry, file_name, generation_of},
         pairs,
     },
 };
@@ -17,35 +17,40 @@ fn hex(bytes: &[u8]) -> String {
 }
 
 fn manifest() -> Manifest {
-    let id = |kind, side| FileId { segment: 3, kind, side };
+    let id = |kind, side| FileId::new(3, kind, side);
     let file = |kind, side| FileEntry { id: id(kind, side), len: 4096, crc: 0x0102_0304, header_crc: 5 };
+    let dead = FileEntry { id: FileId { revision: 2, ..id(FileKind::Dead, None) }, ..file(FileKind::Dead, None) };
     let image = Some(Side::Image);
     Manifest {
         generation: 2,
         next_segment: 4,
         spec: Spec { encoder: "ab".into(), dim: 8 },
+        model: "clip".into(),
         progress: vec![0xEE],
         segments: vec![SegmentEntry {
             id: 3,
             rows: 9,
             sides: [9, 0],
-            files: vec![file(FileKind::Pairs, None), file(FileKind::Vectors, image), file(FileKind::Graph, image)],
+            dead: DeadCounts { rows: 1, sides: [1, 0] },
+            files: vec![file(FileKind::Pairs, None), file(FileKind::Vectors, image), file(FileKind::Graph, image), dead],
         }],
     }
 }
 
 #[test]
 fn a_manifest_has_these_bytes() {
-    let file = |kind, side| format!("{kind}000000{side}00000000100000000000000403020105000000");
+    let file = |kind, side, revision| format!("{kind}000000{side}000000{revision}0000000000000000100000000000000403020105000000");
     let body = [
-        "414e4348504f4f4c0100000000000000",
+        "414e4348504f4f4c0200000000000000",
         "02000000000000000400000000000000",
-        "0800000002000000616201000000ee",
+        "0800000002000000616204000000636c697001000000ee",
         "010000000300000000000000090000000000000009000000000000000000000000000000",
-        "03000000",
-        &file("01", "02"),
-        &file("03", "00"),
-        &file("04", "00"),
+        "010000000000000001000000000000000000000000000000",
+        "04000000",
+        &file("01", "02", "00"),
+        &file("03", "00", "00"),
+        &file("04", "00", "00"),
+        &file("05", "02", "02"),
     ]
     .concat();
     let bytes = manifest().encode();
@@ -54,19 +59,43 @@ fn a_manifest_has_these_bytes() {
 }
 
 #[test]
+fn a_manifest_of_version_1_is_read() {
+    let bytes: Vec<u8> = include_bytes!("golden/manifest-v1").to_vec();
+    let expected = Manifest {
+        model: String::new(),
+        segments: manifest()
+            .segments
+            .into_iter()
+            .map(|s| SegmentEntry { dead: DeadCounts::default(), files: s.files[..3].to_vec(), ..s })
+            .collect(),
+        ..manifest()
+    };
+    assert_eq!(Manifest::decode(&bytes, 2).unwrap(), expected);
+}
+
+#[test]
 fn a_newer_version_is_said_to_be_newer() {
     let mut bytes = manifest().encode();
-    bytes[8] = 2;
+    bytes[8] = 3;
     let body = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..body]);
     bytes[body..].copy_from_slice(&crc.to_le_bytes());
-    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 2, supported: 1, .. })));
+    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 3, supported: 2, .. })));
+}
+
+#[test]
+fn dead_counts_that_do_not_fit_are_refused() {
+    let segment = |dead| SegmentEntry { dead, ..manifest().segments.remove(0) };
+    for (rows, sides) in [(10, [0, 0]), (1, [2, 0]), (2, [0, 1]), (0, [0, 0])] {
+        let bad = Manifest { segments: vec![segment(DeadCounts { rows, sides })], ..manifest() };
+        assert!(matches!(Manifest::decode(&bad.encode(), 2), Err(StoreError::Corrupt { .. })), "{rows} {sides:?}");
+    }
 }
 
 #[test]
 fn a_header_has_these_bytes() {
-    let id = FileId { segment: 7, kind: FileKind::Graph, side: Some(Side::Text) };
-    let mut numbers = [0; 12];
+    let id = FileId::new(7, FileKind::Graph, Some(Side::Text));
+    let mut numbers = [0; 11];
     numbers[0] = 5;
     let header = Header { id, numbers, sections: vec![Section { tag: 16, crc: 9, offset: 512, len: 640 }] };
     let bytes = header.encode();
@@ -85,7 +114,7 @@ fn a_header_has_these_bytes() {
 
 #[test]
 fn sections_that_overlap_leave_the_file_or_lie_askew_are_refused() {
-    let id = FileId { segment: 7, kind: FileKind::Pairs, side: None };
+    let id = FileId::new(7, FileKind::Pairs, None);
     let section = |offset, len| Section { tag: 1, crc: 0, offset, len };
     let bad = [
         vec![section(512, 100), section(576, 1)],
@@ -96,7 +125,7 @@ fn sections_that_overlap_leave_the_file_or_lie_askew_are_refused() {
         vec![section(1024, 1), section(512, 1)],
     ];
     for sections in bad {
-        let bytes = Header { id, numbers: [0; 12], sections }.encode();
+        let bytes = Header { id, numbers: [0; 11], sections }.encode();
         assert!(matches!(Header::decode(&bytes, id, 4096), Err(StoreError::Corrupt { .. })));
     }
     assert_eq!(HEADER_BYTES, 512);
@@ -108,8 +137,22 @@ fn file_names_and_generations_agree() {
     for bad in ["manifest-1f", "manifest-000000000000001F", "manifest-000000000000001f.tmp", "manifest-+00000000000001f"] {
         assert_eq!(generation_of(bad), None, "{bad}");
     }
-    let id = FileId { segment: 0xa, kind: FileKind::Vectors, side: Some(Side::Image) };
+    let id = FileId::new(0xa, FileKind::Vectors, Some(Side::Image));
     assert_eq!(id.name(), "seg-000000000000000a.image.vectors");
+    let dead = FileId { revision: 0x1f, ..FileId::new(0xa, FileKind::Dead, None) };
+    assert_eq!(dead.name(), "seg-000000000000000a.dead-000000000000001f");
+    for kind in FileKind::ALL {
+        let sides: &[Option<Side>] = if kind.has_side() { &[Some(Side::Image), Some(Side::Text)] } else { &[None] };
+        for side in sides {
+            let id = FileId::new(0xa, kind, *side);
+            assert!(FileId::is_name(&id.name()) && FileId::is_name(&FileId { revision: 3, ..id }.name()), "{}", id.name());
+        }
+    }
+    for foreign in
+        ["seg-0a.pairs", "seg-000000000000000a.image.pairs", "seg-000000000000000a.graph", "seg-000000000000000a.dead-1f"]
+    {
+        assert!(!FileId::is_name(foreign), "{foreign}");
+    }
 }
 
 fn value() -> impl Strategy<Value = Value> {
@@ -169,7 +212,7 @@ proptest! {
         header[12..12 + len].copy_from_slice(&body[..len]);
         let crc = crc32c::crc32c(&header[..508]);
         header[508..].copy_from_slice(&crc.to_le_bytes());
-        let id = FileId { segment: 1, kind: FileKind::Pairs, side: None };
+        let id = FileId::new(1, FileKind::Pairs, None);
         let _ = Header::decode(&header, id, 4096);
     }
 }

@@ -220,7 +220,7 @@ fn held_out_recall(retriever: &Retriever, data: &Path) -> Result<(f64, usize)> {
 /// Where each pair is, by its `id` column.
 fn rows_by_id(store: &dyn PairStore) -> Result<HashMap<String, RowId>> {
     let mut rows = HashMap::new();
-    let total = store.status().rows;
+    let total = store.status().positions;
     for start in (0..total).step_by(PAGE as usize) {
         let page: Vec<RowId> = (start..total.min(start + PAGE)).map(RowId).collect();
         for record in store.get(&page, Parts::default())?.into_iter().flatten() {

@@ -230,7 +230,11 @@ pub(crate) fn fill(
     let on_build: anchorite::index::pool::ProgressReport =
         Arc::new(move |at| built.at(at.done, at.total, &format!("{} graph", at.side)));
     let build = BuildParams { builder, ..BuildParams::default() };
-    let writer_options = WriterOptions { build, on_build: Some(on_build), ..WriterOptions::default() };
+    let model = match vectors {
+        Vectors::Encode(encoder) => encoder.name().to_owned(),
+        Vectors::Ready { .. } => String::new(),
+    };
+    let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
     let mut writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
     let shown = Shown::new("ingest");
     let mut progress = |at: &ProgressUpdate| {

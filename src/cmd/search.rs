@@ -1,10 +1,10 @@
 //! `anchorite search`: the nearest pairs of words, a picture or a stored pair, from a pool or from a server.
 
-use std::{fs, path::PathBuf};
+use std::{fs, path::PathBuf, sync::Arc};
 
 use anchorite::{
     anchors::{Anchor, Ask, Input},
-    index::{Cancel, Effort, Key, Parts, Side, Value},
+    index::{Cancel, Effort, Filter, Key, Parts, Side, Value},
 };
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -72,6 +72,9 @@ pub(crate) struct Args {
     /// How hard to try.
     #[arg(long, value_enum, default_value_t, env = "ANCHORITE_EFFORT")]
     effort: HowHard,
+    /// Which pairs may be found, in JSON: '{"range": {"field": "width", "gte": 256}}'. Forms: and, or, not, eq, in, range, prefix, is_null.
+    #[arg(long, value_name = "JSON", env = "ANCHORITE_FILTER", value_parser = Filter::from_json)]
+    filter: Option<Filter>,
     /// Print JSON.
     #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
@@ -133,7 +136,8 @@ pub(crate) fn table(rows: &[Row]) {
 fn ask_pool(args: &Args, dir: &std::path::Path) -> Result<Vec<Row>> {
     let pool = open::pool(dir)?;
     let retriever = open::retriever(args.model.open_for(&pool)?, pool)?;
-    let ask = Ask { side: args.side(), k: args.k, effort: args.effort(), ..Ask::new(args.input()?) };
+    let filter = args.filter.clone().map(Arc::new);
+    let ask = Ask { side: args.side(), k: args.k, effort: args.effort(), filter, ..Ask::new(args.input()?) };
     let answers = retriever.find(&[ask], &Cancel::default())?;
     let found = answers.found.first().context("one question has one answer")?;
     Ok(retriever.anchors(found, Parts::default(), args.k)?.into_iter().map(Row::from).collect())
@@ -201,6 +205,9 @@ fn ask_server(args: &Args, server: &str) -> Result<Vec<Row>> {
         Input::Picture(bytes) => body["image"] = STANDARD.encode(bytes).into(),
         Input::Key(key) => body["key"] = key.to_string().into(),
         Input::Embedding(_) | Input::Row(_) => bail!("ask with --text, --image or --key"),
+    }
+    if let Some(filter) = &args.filter {
+        body["filter"] = filter.clone().into();
     }
     if let Some(name) = &args.pool_name {
         body["pool"] = name.as_str().into();

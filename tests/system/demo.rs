@@ -111,9 +111,11 @@ fn a_pool_and_a_server_give_the_same_answers() {
     let picture = samples(40).remove(39);
     fs::write(&file, &picture.picture).unwrap();
     let file = text(&file);
-    let questions: [&[&str]; 4] = [
+    let with_p = r#"{"and": [{"prefix": {"field": "caption", "value": "p"}}, {"not": {"is_null": {"field": "fields.source"}}}]}"#;
+    let questions: [&[&str]; 5] = [
         &["--text", PIZZA],
         &["--text", PIZZA, "--side", "text", "-k", "3"],
+        &["--text", PIZZA, "--filter", with_p],
         &["--image", &file],
         &["--image", &file, "--effort", "exact"],
     ];
@@ -125,6 +127,7 @@ fn a_pool_and_a_server_give_the_same_answers() {
         let k = if question.contains(&"3") { 3 } else { 10 };
         assert_eq!(pool.as_array().unwrap().len(), k);
         match question[0] {
+            "--text" if question.contains(&with_p) => assert!(captions(&pool).iter().all(|c| c.starts_with('p')), "{pool}"),
             "--text" => assert!(captions(&pool).iter().take(5).any(|c| c.contains("pizza")), "{pool}"),
             // A picture finds itself first.
             _ => {

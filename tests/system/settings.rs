@@ -49,6 +49,9 @@ fn wrong_usage_is_code_2_and_says_what_is_missing() {
     run(&["search", "--pool", "p"]).with(2).says(&["--text", "--image"]);
     run(&["search", "--text", "a"]).with(2).says(&["--pool", "--server"]);
     run(&["search", "--pool", "p", "--text", "a", "-k", "many"]).with(2).says(&["many"]);
+    run(&["search", "--pool", "p", "--text", "a", "--filter", r#"{"eq": {"field": "lang"}}"#])
+        .with(2)
+        .says(&["value is missing"]);
     let both = run(&["search", "--pool", "p", "--server", "u", "--text", "a"]).with(2);
     both.says(&["a pool or a server, not both", "Usage: anchorite search"]);
     run(&["search", "--pool", "p", "--pool-name", "n", "--text", "a"]).with(2).says(&["--pool-name"]);

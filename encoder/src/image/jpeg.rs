@@ -16,9 +16,13 @@ use std::cell::Cell;
 use std::io::{BufRead, Error, Read};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use mozjpeg::{ColorSpace, Decompress};
+use mozjpeg::{ColorSpace, CompInfoExt, Decompress};
 
-use super::{ImageLimits, Rgb, buffer_bytes, damaged, unsupported};
+use super::{
+    ImageLimits, Rgb, buffer_bytes, damaged,
+    jpeg_planes::{Halved, Plane, Planes},
+    unsupported,
+};
 use crate::ImageError;
 
 const FORMAT: &str = "JPEG";
@@ -78,11 +82,62 @@ fn read_pixels(source: Watched<'_>, header: &Header, limits: &ImageLimits) -> Re
     }
     limits.check_size(FORMAT, width as u64, height as u64)?;
     let bytes = buffer_bytes(FORMAT, width, height, 3)?;
+    if let Some(layout) = PlaneLayout::of(&decoder) {
+        return read_planes(decoder, layout);
+    }
     let wanted = if header.components == 4 { ColorSpace::JCS_CMYK } else { ColorSpace::JCS_RGB };
     let mut started = decoder.to_colorspace(wanted).map_err(|error| damaged(FORMAT, error.to_string()))?;
     let values: Vec<u8> = started.read_scanlines().map_err(|error| damaged(FORMAT, error.to_string()))?;
     let values = if header.components == 4 { cmyk_to_rgb(&values, bytes) } else { values };
     Rgb::new(values, width, height).ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
+}
+
+/// The files whose last steps [`super::jpeg_planes`] does: luma and two differences, halved or not. That is nearly all of them.
+#[derive(Clone, Copy)]
+struct PlaneLayout {
+    halved: Halved,
+    /// Samples between rows, and rows, of each plane as libjpeg gives them: whole blocks, whole MCUs.
+    room: [(usize, usize); 3],
+}
+
+impl PlaneLayout {
+    fn of<R>(decoder: &Decompress<R>) -> Option<Self> {
+        let [luma, blue, red] = decoder.components() else { return None };
+        let (columns, rows) = luma.sampling();
+        let plain = decoder.color_space() == ColorSpace::JCS_YCbCr && blue.sampling() == (1, 1) && red.sampling() == (1, 1);
+        let (width, height) = decoder.size();
+        // libjpeg widens very narrow pictures in a simpler way.
+        let narrow = columns == 2 && width.div_ceil(2) <= 2;
+        if !plain || narrow || !(1..=2).contains(&columns) || !(1..=2).contains(&rows) {
+            return None;
+        }
+        let mcu_rows = height.div_ceil(8 * usize::from(rows));
+        let room = [luma, blue, red].map(|c| (c.row_stride(), mcu_rows * 8 * usize::from(c.sampling().1)));
+        Some(Self { halved: Halved { columns: columns == 2, rows: rows == 2 }, room })
+    }
+}
+
+fn read_planes(decoder: Decompress<Watched<'_>>, layout: PlaneLayout) -> Result<Rgb, ImageError> {
+    let (width, height) = decoder.size();
+    let mut started = decoder.raw().map_err(|error| damaged(FORMAT, error.to_string()))?;
+    // Written and emptied, so that the rows that libjpeg leaves out at the bottom of its last blocks have values.
+    let [mut luma, mut blue, mut red] = layout.room.map(|(stride, rows)| {
+        let mut room = vec![0; stride * rows];
+        room.clear();
+        room
+    });
+    started.read_raw_data(&mut [&mut luma, &mut blue, &mut red]);
+    let Halved { columns, rows } = layout.halved;
+    let half = |full: usize, halved: bool| if halved { full.div_ceil(2) } else { full };
+    let (half_width, half_height) = (half(width, columns), half(height, rows));
+    let plane = |samples, at: usize, width, height| Plane { samples, stride: layout.room[at].0, width, height };
+    let planes = Planes {
+        luma: plane(luma, 0, width, height),
+        differences: [plane(blue, 1, half_width, half_height), plane(red, 2, half_width, half_height)],
+        halved: layout.halved,
+    };
+    let values = planes.into_rgb().and_then(|values| Rgb::new(values, width, height));
+    values.ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
 }
 
 /// Pillow's conversion, arithmetic included: inks are stored inverted (Pillow assumes Adobe's habit for every file), then
@@ -214,5 +269,48 @@ impl<'a> Iterator for Segments<'a> {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mozjpeg::Compress;
+
+    use super::*;
+
+    /// A noisy picture as a JPEG with the given chroma sampling, in the settings that libjpeg's own tests use.
+    fn compressed((width, height): (usize, usize), sampling: (u8, u8), progressive: bool) -> Vec<u8> {
+        let noise = |at: usize| (at.wrapping_mul(2_654_435_761) >> 7) as u8;
+        let values: Vec<u8> = (0..width * height * 3).map(|at| noise(at) / 2 + (at / 3 % width * 3) as u8 / 2).collect();
+        let mut settings = Compress::new(ColorSpace::JCS_RGB);
+        settings.set_size(width, height);
+        settings.set_fastest_defaults();
+        settings.set_quality(90.0);
+        settings.set_chroma_sampling_pixel_sizes(sampling, sampling);
+        if progressive {
+            settings.set_progressive_mode();
+        }
+        let mut started = settings.start_compress(Vec::new()).unwrap();
+        started.write_scanlines(&values).unwrap();
+        started.finish().unwrap()
+    }
+
+    fn by_libjpeg(bytes: &[u8]) -> Vec<u8> {
+        Decompress::new_mem(bytes).unwrap().rgb().unwrap().read_scanlines().unwrap()
+    }
+
+    #[test]
+    fn planes_become_the_rgb_that_libjpeg_makes_of_them() {
+        let mut by_planes = 0;
+        for sampling in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+            for size in (1..40).flat_map(|width| [(width, 1), (width, 2), (width, 17), (33, width), (width + 60, width)]) {
+                let bytes = compressed(size, sampling, size.0 % 3 == 0);
+                by_planes += usize::from(PlaneLayout::of(&Decompress::new_mem(&bytes).unwrap()).is_some());
+                let ours = decode(&bytes, &ImageLimits::default()).unwrap();
+                assert_eq!(ours.values(), by_libjpeg(&bytes), "{size:?} {sampling:?}");
+            }
+        }
+        // All but the narrowest.
+        assert!(by_planes > 700, "{by_planes}");
     }
 }

@@ -11,7 +11,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `jpeg.rs`, `png.rs`, `webp.rs` | one decoder each: header, limits, pixels as Pillow's `convert("RGB")` gives them |
-//! | `resample.rs` | Pillow's 8-bit resampling arithmetic, evaluated for a window of the resized picture |
+//! | `jpeg_planes.rs` | a JPEG's colour planes to RGB, as libjpeg does it |
+//! | `resample.rs`, `resample_avx2.rs` | Pillow's 8-bit resampling arithmetic, evaluated for a window of the resized picture |
 //! | `geometry.rs` | which size to resize to and which window to cut, as torchvision and open_clip do |
 //! | `config.rs` | `preprocessor_config.json` and `preprocess_cfg.json` |
 //! | `preprocess.rs` | the whole path as one value: [`Preprocess`] |
@@ -21,9 +22,12 @@
 mod config;
 mod geometry;
 mod jpeg;
+mod jpeg_planes;
 mod png;
 mod preprocess;
 mod resample;
+#[cfg(target_arch = "x86_64")]
+mod resample_avx2;
 mod webp;
 
 pub use config::PreprocessError;

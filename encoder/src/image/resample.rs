@@ -4,8 +4,8 @@
 //! normalised, then rounded to [`WEIGHT_BITS`] fractional bits; columns are resampled first, then rows; each of the two passes
 //! rounds and clips to u8. Only the rows that the window's rows read go through the first pass.
 //!
-//! Both passes are written once, in plain Rust that the compiler turns into vectors, and compiled twice: for any machine of the
-//! target, and for AVX2, chosen at run time. The two give the same bytes, which a test checks.
+//! The passes here are plain Rust that the compiler turns into vectors; `resample_avx2.rs` has them by hand for AVX2, chosen at run
+//! time. The two give the same bytes, which a test checks.
 //!
 //! The inner loops use wrapping arithmetic because the release profile checks overflow, which would keep them scalar; see
 //! [`clip`] for why nothing wraps.
@@ -107,18 +107,17 @@ pub(super) fn resize_window(picture: &Rgb, filter: Filter, columns: Axis, rows: 
 }
 
 /// All that the two passes work on.
-struct Passes<'a> {
+pub(super) struct Passes<'a> {
     /// The rows of the picture that are read.
-    read: &'a [u8],
-    row_bytes: usize,
-    columns: Taps,
-    rows: Taps,
+    pub(super) read: &'a [u8],
+    pub(super) row_bytes: usize,
+    pub(super) columns: Taps,
+    pub(super) rows: Taps,
     /// Which row of the picture `read` starts with.
-    first_row: usize,
+    pub(super) first_row: usize,
 }
 
 impl Passes<'_> {
-    #[inline(always)]
     fn run(&self) -> Vec<u8> {
         let narrow = pass_columns(self.read, self.row_bytes, &self.columns);
         pass_rows(&narrow, self.columns.outputs() * CHANNELS, self.first_row, &self.rows)
@@ -126,15 +125,11 @@ impl Passes<'_> {
 }
 
 #[cfg(target_arch = "x86_64")]
-#[expect(unsafe_code, reason = "code compiled for a processor feature is called after a check for that feature")]
 fn run_passes(passes: &Passes<'_>) -> Vec<u8> {
-    #[target_feature(enable = "avx2")]
-    fn with_avx2(passes: &Passes<'_>) -> Vec<u8> {
-        passes.run()
-    }
     if is_x86_feature_detected!("avx2") {
+        #[expect(unsafe_code, reason = "code compiled for a processor feature is called after a check for that feature")]
         // SAFETY: the processor has AVX2, as checked on the line above.
-        return unsafe { with_avx2(passes) };
+        return unsafe { super::resample_avx2::run(passes) };
     }
     passes.run()
 }
@@ -144,13 +139,14 @@ fn run_passes(passes: &Passes<'_>) -> Vec<u8> {
     passes.run()
 }
 
-const CHANNELS: usize = 3;
+/// Red, green, blue.
+pub(super) const CHANNELS: usize = 3;
 
 /// Fractional bits of a weight: 8 of 32 bits are the pixel's, 2 are room for filters that overshoot.
-const WEIGHT_BITS: u32 = 32 - 8 - 2;
+pub(super) const WEIGHT_BITS: u32 = 32 - 8 - 2;
 const ONE: i32 = 1 << WEIGHT_BITS;
 /// Added once to a sum, so that cutting the fraction off rounds.
-const HALF: i32 = 1 << (WEIGHT_BITS - 1);
+pub(super) const HALF: i32 = 1 << (WEIGHT_BITS - 1);
 
 /// A finished sum as a level. Sums stay within i32: weights add up to [`ONE`], and no filter's absolute weights add up to 1.9,
 /// which is where 255 times that would leave it.
@@ -160,7 +156,7 @@ fn clip(sum: i32) -> u8 {
 }
 
 /// For each wanted output pixel of one axis: which input pixels it reads and how they are weighed.
-struct Taps {
+pub(super) struct Taps {
     first: Vec<usize>,
     /// `stride` per output; those past `counts` are zero.
     weights: Vec<i32>,
@@ -206,7 +202,7 @@ impl Taps {
         Self { first, weights: vec![ONE; axis.len], counts: vec![1; axis.len], stride: 1 }
     }
 
-    fn outputs(&self) -> usize {
+    pub(super) fn outputs(&self) -> usize {
         self.first.len()
     }
 
@@ -219,7 +215,7 @@ impl Taps {
 
     /// First input and weights of each output.
     #[inline(always)]
-    fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
+    pub(super) fn iter(&self) -> impl Iterator<Item = (usize, &[i32])> {
         let used = self.weights.chunks_exact(self.stride).zip(&self.counts).map(|(weights, &count)| &weights[..count]);
         self.first.iter().copied().zip(used)
     }

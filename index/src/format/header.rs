@@ -13,8 +13,8 @@ pub const HEADER_BYTES: usize = 512;
 pub const ALIGN: u64 = 64;
 /// Most sections in one file.
 pub const MAX_SECTIONS: usize = 8;
-/// Kind-specific numbers in a header.
-pub const NUMBERS: usize = 12;
+/// Kind-specific numbers in a header. The twelfth place is the revision, whatever the kind.
+pub const NUMBERS: usize = 11;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
 /// What a segment file holds.
@@ -29,11 +29,13 @@ pub enum FileKind {
     Vectors,
     /// Graph of one side.
     Graph,
+    /// Which rows are dead.
+    Dead,
 }
 
 impl FileKind {
     /// All kinds, in storage order.
-    pub const ALL: [Self; 4] = [Self::Pairs, Self::Pictures, Self::Vectors, Self::Graph];
+    pub const ALL: [Self; 5] = [Self::Pairs, Self::Pictures, Self::Vectors, Self::Graph, Self::Dead];
 
     /// The number on disk.
     #[must_use]
@@ -43,6 +45,7 @@ impl FileKind {
             Self::Pictures => 2,
             Self::Vectors => 3,
             Self::Graph => 4,
+            Self::Dead => 5,
         }
     }
 
@@ -64,6 +67,7 @@ impl FileKind {
             Self::Pictures => "pictures",
             Self::Vectors => "vectors",
             Self::Graph => "graph",
+            Self::Dead => "dead",
         }
     }
 }
@@ -98,23 +102,48 @@ pub struct FileId {
     pub kind: FileKind,
     /// Whose vectors; `None` for files of the whole pair.
     pub side: Option<Side>,
+    /// 0 for a file written with its segment; the generation that wrote it for one that came later (dead rows, a graph built
+    /// anew), since a published file is never changed.
+    pub revision: u64,
 }
 
 impl FileId {
+    /// A file written with its segment.
+    #[must_use]
+    pub fn new(segment: u64, kind: FileKind, side: Option<Side>) -> Self {
+        Self { segment, kind, side, revision: 0 }
+    }
+
     /// The file's name within the pool.
     #[must_use]
     pub fn name(&self) -> String {
-        match self.side {
-            Some(side) => format!("seg-{:016x}.{side}.{}", self.segment, self.kind.suffix()),
-            None => format!("seg-{:016x}.{}", self.segment, self.kind.suffix()),
-        }
+        let side = self.side.map_or_else(String::new, |side| format!("{side}."));
+        let revision = if self.revision == 0 { String::new() } else { format!("-{:016x}", self.revision) };
+        format!("seg-{:016x}.{side}{}{revision}", self.segment, self.kind.suffix())
+    }
+
+    /// Whether a file's name is one that [`FileId::name`] gives.
+    #[must_use]
+    pub fn is_name(name: &str) -> bool {
+        let hex = |digits: &str| digits.len() == 16 && digits.bytes().all(|b| b.is_ascii_hexdigit());
+        let Some((segment, rest)) = name.strip_prefix("seg-").and_then(|rest| rest.split_once('.')) else { return false };
+        let (kind, revision) = rest.split_once('-').map_or((rest, None), |(kind, revision)| (kind, Some(revision)));
+        let sides = [None, Some(Side::Image), Some(Side::Text)];
+        let known = |kind: &str| {
+            let all = FileKind::ALL.into_iter().flat_map(|k| sides.map(|side| (k, side)));
+            all.filter(|(k, side)| k.has_side() == side.is_some()).any(|(k, side)| {
+                let side = side.map_or_else(String::new, |side| format!("{side}."));
+                format!("{side}{}", k.suffix()) == kind
+            })
+        };
+        hex(segment) && known(kind) && revision.is_none_or(hex)
     }
 }
 
 /// One section: a run of bytes with a meaning and a checksum.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Section {
-    /// What it is; the tags are those of [`super::vectors`], [`super::graph`] and [`super::pairs`].
+    /// What it is; the tags are those of [`super::vectors`], [`super::graph`], [`super::pairs`] and [`super::dead`].
     pub tag: u32,
     /// CRC-32C over its bytes.
     pub crc: u32,
@@ -149,6 +178,7 @@ impl Header {
         for number in self.numbers {
             out.put_u64(number);
         }
+        out.put_u64(self.id.revision);
         for section in &self.sections {
             out.put_u32(section.tag);
             out.put_u32(section.crc);
@@ -203,6 +233,7 @@ impl Header {
         for number in &mut numbers {
             *number = fields.u64()?;
         }
+        let revision = fields.u64()?;
         let mut sections = Vec::with_capacity(count);
         let mut free_from = HEADER_BYTES as u64;
         for _ in 0..count {
@@ -215,7 +246,7 @@ impl Header {
             }
             sections.push(section);
         }
-        Ok(Self { id: FileId { segment, kind, side }, numbers, sections })
+        Ok(Self { id: FileId { segment, kind, side, revision }, numbers, sections })
     }
 
     /// The section of a tag, whose length must be `len`.

@@ -8,10 +8,13 @@ use crate::{Side, Spec, StoreError, limits::Limits};
 
 /// First eight bytes.
 pub const MAGIC: [u8; 8] = *b"ANCHPOOL";
-/// Version written and read by this code.
-pub const VERSION: u32 = 1;
+/// Version written by this code; it reads [`OLDEST`] and later.
+pub const VERSION: u32 = 2;
+/// Oldest version read: it has no dead rows, no revisions and no model name.
+pub const OLDEST: u32 = 1;
 
 const PREFIX: &str = "manifest-";
+/// Least bytes of a file entry.
 const FILE_ENTRY_BYTES: usize = 24;
 
 /// Name of a generation's manifest.
@@ -41,15 +44,26 @@ pub struct FileEntry {
     pub header_crc: u32,
 }
 
+/// Rows that were deleted or replaced.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DeadCounts {
+    /// How many.
+    pub rows: u64,
+    /// How many of them have an image vector, how many a text vector.
+    pub sides: [u64; 2],
+}
+
 /// One segment.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SegmentEntry {
     /// Its number.
     pub id: u64,
-    /// Pairs in it.
+    /// Pairs in it, dead ones included.
     pub rows: u64,
-    /// How many have an image vector, how many a text vector.
+    /// How many have an image vector, how many a text vector, dead ones included.
     pub sides: [u64; 2],
+    /// Which of these are dead; the dead file says which rows.
+    pub dead: DeadCounts,
     /// Its files.
     pub files: Vec<FileEntry>,
 }
@@ -61,10 +75,28 @@ impl SegmentEntry {
         self.files.iter().find(|f| f.id.kind == kind && f.id.side == side)
     }
 
-    /// Rows that have this side.
+    /// Rows that have this side, dead ones included.
     #[must_use]
     pub fn side_rows(&self, side: Side) -> u64 {
         self.sides[side_index(side)]
+    }
+
+    /// Rows that are alive.
+    #[must_use]
+    pub fn live_rows(&self) -> u64 {
+        self.rows - self.dead.rows
+    }
+
+    /// Rows that are alive and have this side.
+    #[must_use]
+    pub fn live_side_rows(&self, side: Side) -> u64 {
+        self.sides[side_index(side)] - self.dead.sides[side_index(side)]
+    }
+
+    /// Bytes of its files.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.files.iter().map(|file| file.len).sum()
     }
 }
 
@@ -86,6 +118,8 @@ pub struct Manifest {
     pub next_segment: u64,
     /// What the pool is bound to.
     pub spec: Spec,
+    /// Name of the encoder's model, for people; empty when it is not known.
+    pub model: String,
     /// The writer's own watermark, opaque here.
     pub progress: Vec<u8>,
     /// Segments in row order.
@@ -96,7 +130,7 @@ impl Manifest {
     /// Generation 0: a pool without rows.
     #[must_use]
     pub fn empty(spec: Spec) -> Self {
-        Self { generation: 0, next_segment: 1, spec, progress: Vec::new(), segments: Vec::new() }
+        Self { generation: 0, next_segment: 1, spec, model: String::new(), progress: Vec::new(), segments: Vec::new() }
     }
 
     /// The file's bytes.
@@ -111,6 +145,8 @@ impl Manifest {
         out.put_u32(self.spec.dim as u32);
         out.put_u32(self.spec.encoder.len() as u32);
         out.extend_from_slice(self.spec.encoder.as_bytes());
+        out.put_u32(self.model.len() as u32);
+        out.extend_from_slice(self.model.as_bytes());
         out.put_u32(self.progress.len() as u32);
         out.extend_from_slice(&self.progress);
         out.put_u32(self.segments.len() as u32);
@@ -131,17 +167,17 @@ impl Manifest {
         let corrupt = |damage: Damage| damage.of(&name);
         let fields = check_frame(bytes).map_err(corrupt)?;
         let (mut fields, version) = fields;
-        if version != VERSION {
+        if !(OLDEST..=VERSION).contains(&version) {
             return Err(StoreError::Version { file: name, found: version, supported: VERSION });
         }
-        let manifest = Self::read(&mut fields).map_err(corrupt)?;
+        let manifest = Self::read(&mut fields, version).map_err(corrupt)?;
         if manifest.generation != generation {
             return Err(corrupt(Damage::new(16, format!("generation {} under this name", manifest.generation))));
         }
         Ok(manifest)
     }
 
-    fn read(fields: &mut FieldReader<'_>) -> Result<Self, Damage> {
+    fn read(fields: &mut FieldReader<'_>, version: u32) -> Result<Self, Damage> {
         let limits = Limits::STANDARD;
         fields.u32()?;
         let generation = fields.u64()?;
@@ -152,18 +188,20 @@ impl Manifest {
         }
         let encoder_len = fields.u32()?;
         let encoder = fields.text(encoder_len.into(), limits.encoder_bytes, "encoder fingerprint")?.to_owned();
+        let model_len = if version >= 2 { fields.u32()? } else { 0 };
+        let model = fields.text(model_len.into(), limits.model_bytes, "model name")?.to_owned();
         let progress_len = fields.u32()?;
         let progress = fields.bounded(progress_len.into(), limits.progress_bytes, "progress")?.to_vec();
         let count = fields.u32()?;
         let mut segments = Vec::new();
         for _ in 0..count {
-            segments.push(read_segment(fields)?);
+            segments.push(read_segment(fields, version)?);
         }
         if fields.left() != 0 {
             return Err(fields.damage(format!("{} bytes too many", fields.left())));
         }
         check_ids(&segments, next_segment).map_err(|reason| fields.damage(reason))?;
-        Ok(Self { generation, next_segment, spec: Spec { encoder, dim }, progress, segments })
+        Ok(Self { generation, next_segment, spec: Spec { encoder, dim }, model, progress, segments })
     }
 }
 
@@ -199,21 +237,33 @@ fn put_segment(segment: &SegmentEntry, out: &mut Vec<u8>) {
     out.put_u64(segment.rows);
     out.put_u64(segment.sides[0]);
     out.put_u64(segment.sides[1]);
+    out.put_u64(segment.dead.rows);
+    out.put_u64(segment.dead.sides[0]);
+    out.put_u64(segment.dead.sides[1]);
     out.put_u32(segment.files.len() as u32);
     for file in &segment.files {
         out.put_u32(file.id.kind.code());
         out.put_u32(side_code(file.id.side));
+        out.put_u64(file.id.revision);
         out.put_u64(file.len);
         out.put_u32(file.crc);
         out.put_u32(file.header_crc);
     }
 }
 
-fn read_segment(fields: &mut FieldReader<'_>) -> Result<SegmentEntry, Damage> {
+fn read_segment(fields: &mut FieldReader<'_>, version: u32) -> Result<SegmentEntry, Damage> {
     let (id, rows) = (fields.u64()?, fields.u64()?);
     let sides = [fields.u64()?, fields.u64()?];
     if rows == 0 || rows > Limits::STANDARD.segment_rows || sides.iter().any(|&s| s > rows) {
         return Err(fields.damage(format!("segment {id} of {rows} rows with {sides:?} vectors")));
+    }
+    let dead = if version >= 2 {
+        DeadCounts { rows: fields.u64()?, sides: [fields.u64()?, fields.u64()?] }
+    } else {
+        DeadCounts::default()
+    };
+    if dead.rows > rows || dead.sides.iter().zip(sides).any(|(&dead_side, side)| dead_side > side.min(dead.rows)) {
+        return Err(fields.damage(format!("segment {id} has {rows} rows and {sides:?} vectors, of which dead: {dead:?}")));
     }
     let count = fields.u32()? as usize;
     if count > fields.left() / FILE_ENTRY_BYTES {
@@ -221,29 +271,31 @@ fn read_segment(fields: &mut FieldReader<'_>) -> Result<SegmentEntry, Damage> {
     }
     let mut files = Vec::with_capacity(count);
     for _ in 0..count {
-        files.push(read_file(fields, id)?);
+        files.push(read_file(fields, id, version)?);
     }
-    let segment = SegmentEntry { id, rows, sides, files };
+    let segment = SegmentEntry { id, rows, sides, dead, files };
     check_files(&segment).map_err(|reason| fields.damage(reason))?;
     Ok(segment)
 }
 
-fn read_file(fields: &mut FieldReader<'_>, segment: u64) -> Result<FileEntry, Damage> {
+fn read_file(fields: &mut FieldReader<'_>, segment: u64, version: u32) -> Result<FileEntry, Damage> {
     let kind = fields.u32()?;
     let kind = FileKind::from_code(kind).ok_or_else(|| fields.damage(format!("unknown file kind {kind}")))?;
     let side = fields.u32()?;
     let side = side_from_code(side).ok_or_else(|| fields.damage(format!("unknown side {side}")))?;
+    let revision = if version >= 2 { fields.u64()? } else { 0 };
     let len = fields.u64()?;
     if kind.has_side() != side.is_some() || len < HEADER_BYTES as u64 {
         return Err(fields.damage(format!("a {kind:?} file of {len} bytes with side {side:?}")));
     }
-    Ok(FileEntry { id: FileId { segment, kind, side }, len, crc: fields.u32()?, header_crc: fields.u32()? })
+    Ok(FileEntry { id: FileId { segment, kind, side, revision }, len, crc: fields.u32()?, header_crc: fields.u32()? })
 }
 
 /// Exactly the files that the counts call for, each once.
 fn check_files(segment: &SegmentEntry) -> Result<(), String> {
     let count = |kind, side| segment.files.iter().filter(|f| f.id.kind == kind && f.id.side == side).count();
     let mut good = count(FileKind::Pairs, None) == 1 && count(FileKind::Pictures, None) <= 1;
+    good &= count(FileKind::Dead, None) == usize::from(segment.dead.rows > 0);
     for side in Side::ALL {
         let wanted = usize::from(segment.side_rows(side) > 0);
         good &= count(FileKind::Vectors, Some(side)) == wanted && count(FileKind::Graph, Some(side)) == wanted;

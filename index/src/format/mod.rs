@@ -10,8 +10,10 @@
 //! | `graph` | adjacency |
 //! | `sketches` | one bit per value, beside the adjacency |
 //! | `pairs` | records |
+//! | `dead` | deleted and replaced rows |
 
 pub mod bytes;
+pub mod dead;
 pub mod graph;
 pub mod header;
 pub mod manifest;

@@ -8,7 +8,11 @@ use super::{
     bytes::{Damage, FieldReader, PutFields},
     header::{Header, NUMBERS, Section},
 };
-use crate::{ContentHash, Key, Pair, SourceRef, Value, limits::Limits};
+use crate::{
+    ContentHash, Key, Pair, SourceRef, Value,
+    filter::{ColumnRef, ValueRef},
+    limits::Limits,
+};
 
 /// Tag: records, one behind the other.
 pub const RECORDS: u32 = 32;
@@ -154,27 +158,58 @@ fn put_value(value: &Value, out: &mut Vec<u8>) {
 /// # Errors
 /// A checksum that differs, or a field that does not fit.
 pub fn decode(bytes: &[u8], offset: u64) -> Result<StoredPair, Damage> {
+    let (mut key, mut file, mut row, mut caption) = ("", "", 0, None);
+    let mut fields = BTreeMap::new();
+    let rest = walk(bytes, offset, &mut |column, value| match (column, value) {
+        (ColumnRef::Key, ValueRef::Text(text)) => key = text,
+        (ColumnRef::SourceFile, ValueRef::Text(text)) => file = text,
+        (ColumnRef::SourceRow, ValueRef::Count(number)) => row = number,
+        (ColumnRef::Caption, ValueRef::Text(text)) => caption = Some(text),
+        (ColumnRef::Field(name), value) => drop(value.to_value().map(|value| fields.insert(name.to_owned(), value))),
+        _ => {}
+    })?;
+    Ok(StoredPair {
+        key: Key::new(key).map_err(|e| Damage::new(offset, e.to_string()))?,
+        source: SourceRef { file: file.to_owned(), row },
+        content: rest.content,
+        caption: caption.map(str::to_owned),
+        fields,
+        picture: rest.picture,
+    })
+}
+
+/// What of a record is no value that a filter can name.
+pub(crate) struct Rest {
+    content: ContentHash,
+    picture: Option<PictureRef>,
+}
+
+/// Gives every value of the record that begins at `offset` in its file, without copying any.
+///
+/// # Errors
+/// As [`decode`].
+pub(crate) fn walk<'a>(bytes: &'a [u8], offset: u64, take: &mut dyn FnMut(ColumnRef<'a>, ValueRef<'a>)) -> Result<Rest, Damage> {
     let limits = Limits::STANDARD;
     let mut fields = FieldReader::new(bytes, offset);
     let stored = fields.u32()?;
     if crc32c::crc32c(&bytes[CRC_BYTES..]) != stored {
         return Err(Damage::new(offset, "the record's checksum differs"));
     }
-    let key = read_key(&mut fields)?;
-    let file_len = fields.u16()?;
-    let file = fields.text(file_len.into(), limits.source_bytes, "source name")?.to_owned();
-    let row = fields.u64()?;
+    let len = fields.u8()?;
+    take(ColumnRef::Key, ValueRef::Text(fields.text(len.into(), Key::MAX_BYTES, "key")?));
+    let len = fields.u16()?;
+    take(ColumnRef::SourceFile, ValueRef::Text(fields.text(len.into(), limits.source_bytes, "source name")?));
+    take(ColumnRef::SourceRow, ValueRef::Count(fields.u64()?));
     let mut content = [0; 32];
     content.copy_from_slice(fields.take(32)?);
-    let caption = match fields.u32()? {
-        NO_CAPTION => None,
-        len => Some(fields.text(len.into(), limits.caption_bytes, "caption")?.to_owned()),
-    };
-    let mut named = BTreeMap::new();
+    match fields.u32()? {
+        NO_CAPTION => {}
+        len => take(ColumnRef::Caption, ValueRef::Text(fields.text(len.into(), limits.caption_bytes, "caption")?)),
+    }
     for _ in 0..fields.u16()? {
         let len = fields.u8()?;
-        let name = fields.text(len.into(), limits.field_name_bytes, "field name")?.to_owned();
-        named.insert(name, read_value(&mut fields)?);
+        let name = fields.text(len.into(), limits.field_name_bytes, "field name")?;
+        take(ColumnRef::Field(name), read_value(&mut fields)?);
     }
     let picture = match fields.u8()? {
         0 => None,
@@ -184,23 +219,17 @@ pub fn decode(bytes: &[u8], offset: u64) -> Result<StoredPair, Damage> {
     if fields.left() != 0 {
         return Err(fields.damage(format!("{} bytes too many in the record", fields.left())));
     }
-    Ok(StoredPair { key, source: SourceRef { file, row }, content: ContentHash(content), caption, fields: named, picture })
+    Ok(Rest { content: ContentHash(content), picture })
 }
 
-fn read_key(fields: &mut FieldReader<'_>) -> Result<Key, Damage> {
-    let len = fields.u8()?;
-    let text = fields.text(len.into(), Key::MAX_BYTES, "key")?;
-    Key::new(text).map_err(|e| fields.damage(e.to_string()))
-}
-
-fn read_value(fields: &mut FieldReader<'_>) -> Result<Value, Damage> {
+fn read_value<'a>(fields: &mut FieldReader<'a>) -> Result<ValueRef<'a>, Damage> {
     Ok(match fields.u8()? {
-        0 => Value::Bool(fields.u8()? != 0),
-        1 => Value::Int(fields.u64()?.cast_signed()),
-        2 => Value::Float(f64::from_bits(fields.u64()?)),
+        0 => ValueRef::Bool(fields.u8()? != 0),
+        1 => ValueRef::Int(fields.u64()?.cast_signed()),
+        2 => ValueRef::Float(f64::from_bits(fields.u64()?)),
         3 => {
             let len = fields.u32()?;
-            Value::Text(fields.text(len.into(), Limits::STANDARD.field_text_bytes, "field text")?.to_owned())
+            ValueRef::Text(fields.text(len.into(), Limits::STANDARD.field_text_bytes, "field text")?)
         }
         other => return Err(fields.damage(format!("unknown field type {other}"))),
     })

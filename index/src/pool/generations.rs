@@ -9,7 +9,10 @@ use std::{
 
 use crate::{
     StoreError,
-    format::manifest::{Manifest, file_name, generation_of},
+    format::{
+        header::FileId,
+        manifest::{Manifest, file_name, generation_of},
+    },
     limits::Limits,
 };
 
@@ -118,12 +121,5 @@ pub(super) fn leftovers(names: &[String], kept: &[&Manifest]) -> Vec<String> {
 /// Whether a name is one that this crate gives.
 pub(super) fn is_ours(name: &str) -> bool {
     let base = name.strip_suffix(".tmp").unwrap_or(name);
-    name == LOCK || generation_of(base).is_some() || is_segment_file(name)
-}
-
-fn is_segment_file(name: &str) -> bool {
-    let Some((id, kind)) = name.strip_prefix("seg-").and_then(|rest| rest.split_once('.')) else { return false };
-    let hex = id.len() == 16 && id.bytes().all(|b| b.is_ascii_hexdigit());
-    let kinds = ["pairs", "pictures", "image.vectors", "image.graph", "text.vectors", "text.graph"];
-    hex && kinds.contains(&kind)
+    name == LOCK || generation_of(base).is_some() || FileId::is_name(name)
 }

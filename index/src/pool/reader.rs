@@ -3,18 +3,20 @@
 use std::{
     io,
     path::{Path, PathBuf},
+    sync::{Arc, OnceLock},
 };
 
 use rayon::prelude::*;
 
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
     distance::Cpu,
-    format::manifest::{Manifest, SegmentEntry, side_index},
+    filter::{FilterCache, Plan, Schema},
+    format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
-    segment::{PreparedQuery, Segment, SegmentAnswer, check_file, exact},
+    segment::{PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact},
     topk::{self, Scored},
 };
 
@@ -58,6 +60,41 @@ pub struct Pool {
     segments: Vec<Segment>,
     cpu: Cpu,
     scratch: ScratchPool,
+    /// Which metadata fields there are; read from every record when the first filter comes.
+    schema: OnceLock<Schema>,
+    filtered: FilterCache<Selection>,
+}
+
+/// A query ready to be searched for, and where its answer goes.
+struct Placed {
+    place: usize,
+    side: Side,
+    selection: Option<Arc<Selection>>,
+    query: PreparedQuery,
+}
+
+impl Placed {
+    /// Whether one pass can answer both.
+    fn goes_with(&self, other: &Self) -> bool {
+        let same = match (&self.selection, &other.selection) {
+            (None, None) => true,
+            (Some(a), Some(b)) => Arc::ptr_eq(a, b),
+            _ => false,
+        };
+        same && self.side == other.side
+    }
+}
+
+/// Queries that go together, in order.
+fn groups(placed: Vec<Placed>) -> Vec<Vec<Placed>> {
+    let mut groups: Vec<Vec<Placed>> = Vec::new();
+    for placed in placed {
+        match groups.iter_mut().find(|group| group[0].goes_with(&placed)) {
+            Some(group) => group.push(placed),
+            None => groups.push(vec![placed]),
+        }
+    }
+    groups
 }
 
 impl Pool {
@@ -103,7 +140,16 @@ impl Pool {
             segments.push(Segment::open(dir, entry, first_row, manifest.spec.dim)?);
             first_row += entry.rows;
         }
-        Ok(Self { dir: dir.to_owned(), manifest, damaged, segments, cpu: Cpu::detect(), scratch: ScratchPool::default() })
+        Ok(Self {
+            dir: dir.to_owned(),
+            manifest,
+            damaged,
+            segments,
+            cpu: Cpu::detect(),
+            scratch: ScratchPool::default(),
+            schema: OnceLock::new(),
+            filtered: FilterCache::new(Limits::STANDARD.filter_cache_bytes),
+        })
     }
 
     /// The folder.
@@ -133,15 +179,13 @@ impl Pool {
         if ef == 0 || ef > MAX_EF {
             return Err(StoreError::Parameter { name: "ef", value: ef as u64, min: 1, max: MAX_EF as u64 });
         }
-        let mut answers = Vec::with_capacity(queries.len());
-        for run in queries.chunk_by(|a, b| a.side == b.side).flat_map(|run| run.chunks(GRAPH_RUN)) {
-            let prepared = run.iter().map(|query| {
-                let mut prepared = self.prepare(query)?;
-                prepared.ef = ef.max(query.k);
-                Ok(prepared)
-            });
-            let prepared = prepared.collect::<Result<Vec<_>, StoreError>>()?;
-            answers.extend(self.search_graph(run[0].side, &prepared, cancel)?);
+        let mut placed = self.placed(queries, cancel)?;
+        placed.iter_mut().for_each(|placed| placed.query.ef = ef.max(placed.query.k));
+        let mut answers = vec![Answer::default(); queries.len()];
+        for group in groups(placed) {
+            for (placed, answer) in group.iter().zip(self.search_graph(&group, cancel)?) {
+                answers[placed.place] = answer;
+            }
         }
         Ok(answers)
     }
@@ -164,11 +208,24 @@ impl Pool {
     }
 
     fn side_rows(&self, side: Side) -> u64 {
-        self.manifest.segments.iter().map(|s| s.sides[side_index(side)]).sum()
+        self.manifest.segments.iter().map(|s| s.live_side_rows(side)).sum()
     }
 
     fn rows(&self) -> u64 {
-        self.manifest.segments.iter().map(|s| s.rows).sum()
+        self.manifest.segments.iter().map(SegmentEntry::live_rows).sum()
+    }
+
+    /// How many living rows match: what [`PairSink::delete_where`](crate::PairSink::delete_where) would delete.
+    ///
+    /// # Errors
+    /// As a search with this filter.
+    pub fn count(&self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
+        if self.segments.is_empty() {
+            return Ok(0);
+        }
+        self.schema(cancel)?.check(filter)?;
+        let plan = Plan::new(filter);
+        self.segments.iter().try_fold(0, |count, segment| Ok(count + segment.select(&plan, cancel)?.count() as u64))
     }
 
     fn prepare(&self, query: &Query) -> Result<PreparedQuery, StoreError> {
@@ -184,48 +241,83 @@ impl Pool {
         Ok(PreparedQuery::new(unit, dim, query.k, beam_width(query.effort, query.k)))
     }
 
-    /// Graph answers over all segments.
-    fn search_graph(&self, side: Side, queries: &[PreparedQuery], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
-        let mut found: Vec<SegmentAnswer> = queries.iter().map(|_| SegmentAnswer::default()).collect();
+    /// The rows that the query's filter selects; `None` without one. Kept for the next query with an equal filter.
+    fn selection(&self, query: &Query, cancel: &Cancel) -> Result<Option<Arc<Selection>>, StoreError> {
+        let Some(filter) = query.filter.as_ref().filter(|_| !self.segments.is_empty()) else { return Ok(None) };
+        if let Some(kept) = self.filtered.get(filter) {
+            return Ok(Some(kept));
+        }
+        self.schema(cancel)?.check(filter)?;
+        let selection = Arc::new(Selection::of(&self.segments, &Plan::new(filter), cancel)?);
+        self.filtered.put(filter, &selection, selection.bytes() + filter.bytes());
+        Ok(Some(selection))
+    }
+
+    pub(super) fn schema(&self, cancel: &Cancel) -> Result<&Schema, StoreError> {
+        if let Some(schema) = self.schema.get() {
+            return Ok(schema);
+        }
+        let mut schema = Schema::default();
         for segment in &self.segments {
-            let answers = segment.search(side, queries, &self.scratch, (self.cpu, cancel))?;
+            schema = schema.unite(segment.schema(cancel)?);
+        }
+        Ok(self.schema.get_or_init(|| schema))
+    }
+
+    /// Every query with its place and the rows it may find.
+    fn placed(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Placed>, StoreError> {
+        let placed = queries.iter().enumerate().map(|(place, query)| {
+            if cancel.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            let prepared = self.prepare(query)?;
+            Ok(Placed { place, side: query.side, selection: self.selection(query, cancel)?, query: prepared })
+        });
+        placed.collect()
+    }
+
+    /// Graph answers of queries of one side and one selection over all segments, on this thread.
+    fn search_graph(&self, group: &[Placed], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let Some(Placed { side, selection, .. }) = group.first() else { return Ok(Vec::new()) };
+        let queries: Vec<&PreparedQuery> = group.iter().map(|placed| &placed.query).collect();
+        let mut found: Vec<SegmentAnswer> = queries.iter().map(|_| SegmentAnswer::default()).collect();
+        for (place, segment) in self.segments.iter().enumerate() {
+            let selected = selection.as_ref().map(|selection| &selection.segments[place]);
+            let answers = segment.search((*side, selected), &queries, &self.scratch, (self.cpu, cancel))?;
             for (all, one) in found.iter_mut().zip(answers) {
                 all.degraded |= one.degraded;
                 all.hits.extend(one.hits);
             }
         }
-        let answer = |(query, SegmentAnswer { mut hits, degraded }): (&PreparedQuery, SegmentAnswer)| {
+        let answer = |(query, SegmentAnswer { mut hits, mut degraded }): (&&PreparedQuery, SegmentAnswer)| {
             hits.sort_unstable_by(topk::order);
             hits.truncate(query.k);
-            let few = (hits.len() as u64) < self.side_rows(side).min(query.k as u64);
-            Answer { degraded: degraded && few, hits: to_hits(&hits) }
+            if degraded {
+                let selected = selection.as_ref().map(|selection| selection.count(&self.segments, *side));
+                degraded = (hits.len() as u64) < selected.unwrap_or(Ok(self.side_rows(*side)))?.min(query.k as u64);
+            }
+            Ok(Answer { degraded, hits: to_hits(&hits) })
         };
-        Ok(queries.iter().zip(found).map(answer).collect())
+        queries.iter().zip(found).map(answer).collect()
     }
 
     /// One query stays on the caller's thread; several share the cores, in runs.
-    fn search_graph_on_cores(&self, side: Side, queries: &[PreparedQuery], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
-        if queries.len() < 2 {
-            return self.search_graph(side, queries, cancel);
+    fn search_graph_on_cores(&self, group: &[Placed], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let run = group.len().div_ceil(rayon::current_num_threads()).clamp(1, GRAPH_RUN);
+        match group {
+            [_] => self.search_graph(group, cancel),
+            many => Ok(many.par_chunks(run).map(|run| self.search_graph(run, cancel)).collect::<Result<Vec<_>, _>>()?.concat()),
         }
-        let run = queries.len().div_ceil(rayon::current_num_threads()).min(GRAPH_RUN);
-        let parts = queries.par_chunks(run).map(|run| self.search_graph(side, run, cancel));
-        Ok(parts.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect())
     }
 
-    /// Exact answers of all queries of one side, in passes of bounded memory.
-    fn search_exact(
-        &self,
-        side: Side,
-        queries: &[(usize, PreparedQuery)],
-        cancel: &Cancel,
-        answers: &mut [Answer],
-    ) -> Result<(), StoreError> {
+    /// Exact answers of queries of one side and one selection, in passes of bounded memory.
+    fn search_exact(&self, queries: &[Placed], cancel: &Cancel, answers: &mut [Answer]) -> Result<(), StoreError> {
         for pass in queries.chunks(Limits::STANDARD.exact_queries) {
-            let prepared: Vec<PreparedQuery> = pass.iter().map(|(_, query)| query.clone()).collect();
-            let found = exact(&self.segments, side, &prepared, (self.cpu, cancel))?;
-            for ((place, _), hits) in pass.iter().zip(found) {
-                answers[*place] = Answer { hits: to_hits(&hits), degraded: false };
+            let prepared: Vec<PreparedQuery> = pass.iter().map(|placed| placed.query.clone()).collect();
+            let searched = (pass[0].side, pass[0].selection.as_deref());
+            let found = exact(&self.segments, searched, &prepared, (self.cpu, cancel))?;
+            for (placed, hits) in pass.iter().zip(found) {
+                answers[placed.place] = Answer { hits: to_hits(&hits), degraded: false };
             }
         }
         Ok(())
@@ -237,6 +329,10 @@ impl PairStore for Pool {
         &self.manifest.spec
     }
 
+    fn model(&self) -> Option<&str> {
+        Some(self.manifest.model.as_str()).filter(|name| !name.is_empty())
+    }
+
     fn max_k(&self) -> usize {
         Limits::STANDARD.k
     }
@@ -246,38 +342,31 @@ impl PairStore for Pool {
             rows: self.rows(),
             image_rows: self.side_rows(Side::Image),
             text_rows: self.side_rows(Side::Text),
+            positions: self.manifest.segments.iter().map(|s| s.rows).sum(),
             generation: self.manifest.generation,
         }
     }
 
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
-        let mut by_scan: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
-        let mut by_graph: [Vec<(usize, PreparedQuery)>; 2] = Default::default();
-        for (place, query) in queries.iter().enumerate() {
-            let prepared = self.prepare(query)?;
-            match query.effort {
-                Effort::Exact => by_scan[side_index(query.side)].push((place, prepared)),
-                _ => by_graph[side_index(query.side)].push((place, prepared)),
-            }
+        let placed = self.placed(queries, cancel)?;
+        let (by_scan, by_graph) = placed.into_iter().partition(|placed| queries[placed.place].effort == Effort::Exact);
+        for group in groups(by_scan) {
+            self.search_exact(&group, cancel, &mut answers)?;
         }
-        if cancel.is_cancelled() {
-            return Err(StoreError::Cancelled);
-        }
-        for side in Side::ALL {
-            self.search_exact(side, &by_scan[side_index(side)], cancel, &mut answers)?;
-        }
-        for side in Side::ALL {
-            let (places, queries): (Vec<usize>, Vec<PreparedQuery>) = std::mem::take(&mut by_graph[side_index(side)]).into_iter().unzip();
-            for (place, answer) in places.into_iter().zip(self.search_graph_on_cores(side, &queries, cancel)?) {
-                answers[place] = answer;
+        for group in groups(by_graph) {
+            for (placed, answer) in group.iter().zip(self.search_graph_on_cores(&group, cancel)?) {
+                answers[placed.place] = answer;
             }
         }
         Ok(answers)
     }
 
     fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        let one = |row: &RowId| self.segments.iter().find(|s| s.contains(*row)).map(|s| s.record(*row, parts)).transpose();
+        let one = |row: &RowId| {
+            let segment = self.segments.iter().find(|s| s.contains(*row) && s.is_alive(*row));
+            segment.map(|s| s.record(*row, parts)).transpose()
+        };
         rows.iter().map(one).collect()
     }
 

@@ -6,7 +6,11 @@ use super::{
     generations::{DamagedManifest, Generations},
     reader::{OpenOptions, Pool, Verify},
 };
-use crate::{PairStore, Side, StoreError, format::header::FileKind, segment::check_file};
+use crate::{
+    PairStore, Side, StoreError,
+    format::{header::FileKind, manifest::SegmentEntry},
+    segment::check_file,
+};
 
 /// Bytes of one kind of file, over all segments.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
@@ -38,6 +42,25 @@ pub struct GraphInfo {
     pub duplicates: u64,
 }
 
+/// One segment.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SegmentInfo {
+    /// Its number.
+    pub segment: u64,
+    /// Rows that are alive.
+    pub rows: u64,
+    /// Rows that are dead.
+    pub dead_rows: u64,
+    /// Bytes of its files.
+    pub bytes: u64,
+}
+
+impl SegmentInfo {
+    fn of(entry: &SegmentEntry) -> Self {
+        Self { segment: entry.id, rows: entry.live_rows(), dead_rows: entry.dead.rows, bytes: entry.bytes() }
+    }
+}
+
 /// What a pool is made of.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
 pub struct PoolInfo {
@@ -47,14 +70,20 @@ pub struct PoolInfo {
     pub encoder: String,
     /// Values per vector.
     pub dim: usize,
-    /// Pairs.
+    /// Name of the encoder's model; empty when it is not known.
+    pub model: String,
+    /// Pairs that are alive.
     pub rows: u64,
     /// Pairs with an image vector.
     pub image_rows: u64,
     /// Pairs with a text vector.
     pub text_rows: u64,
+    /// Pairs that were deleted or replaced and still take room.
+    pub dead_rows: u64,
     /// Segments.
     pub segments: u64,
+    /// Each segment, in row order.
+    pub segment_list: Vec<SegmentInfo>,
     /// Bytes of the watermark.
     pub progress_bytes: u64,
     /// Bytes by kind of file.
@@ -107,10 +136,13 @@ impl Pool {
             generation: status.generation,
             encoder: self.spec().encoder.clone(),
             dim: self.spec().dim,
+            model: self.manifest().model.clone(),
             rows: status.rows,
+            dead_rows: status.positions - status.rows,
             image_rows: status.image_rows,
             text_rows: status.text_rows,
             segments: self.manifest().segments.len() as u64,
+            segment_list: self.segments().map(|(entry, _)| SegmentInfo::of(entry)).collect(),
             progress_bytes: self.progress().len() as u64,
             files,
             orphans_repaired: graphs.iter().map(|g| g.orphans_repaired).sum(),

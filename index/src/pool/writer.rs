@@ -1,25 +1,26 @@
 //! [`PoolWriter`]: appends to files that no manifest names, then publishes them with one rename.
 
 use std::{
+    collections::HashSet,
     fs::{self, File},
-    io::{self, Read, Seek, Write},
-    path::{Path, PathBuf},
+    path::Path,
     sync::Arc,
 };
 
-use rustix::fs::{FlockOperation, flock};
-
 use super::{
-    generations::{DamagedManifest, Generations, LOCK, is_ours, leftovers, names},
+    accept::{bounded, check_pair, check_spec},
+    generations::{DamagedManifest, Generations, is_ours, leftovers, names},
+    lock::lock,
     reader::{Pool, Verify},
 };
 use crate::{
-    BuildParams, BuildProgress, Cancel, ContentHash, Key, Pair, PairSink, PairStore, Parts, Spec, StoreError, Value,
+    BuildParams, BuildProgress, Cancel, ContentHash, Filter, Key, Pair, PairSink, PairStore, RowSet, Spec, StoreError, Upserted,
     disk::{Disk, IoHook},
+    filter::Plan as FilterPlan,
     format::manifest::{Manifest, file_name},
     hnsw::Plan,
     limits::Limits,
-    segment::{Pending, Sealed},
+    segment::{Pending, RowsBySegment, Sealed, Segment},
 };
 
 /// Told how far a graph build is, from the thread that commits.
@@ -30,6 +31,8 @@ pub type ProgressReport = Arc<dyn Fn(BuildProgress) + Send + Sync>;
 pub struct WriterOptions {
     /// Graph parameters.
     pub build: BuildParams,
+    /// Name of the encoder's model, kept for people beside the fingerprint. Empty: the pool's own stays.
+    pub model: String,
     /// Called as a graph grows.
     pub on_build: Option<ProgressReport>,
     /// Rows per segment; when as many are pending, a new segment begins. 1,000,000: hnsw_rs, where it is asked for, needs
@@ -46,6 +49,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             build: BuildParams::default(),
+            model: String::new(),
             on_build: None,
             segment_rows: 1_000_000,
             damaged_manifest: DamagedManifest::Refuse,
@@ -63,6 +67,8 @@ pub struct PoolWriter {
     committed: Pool,
     pending: Option<Pending>,
     sealed: Vec<Sealed>,
+    /// Rows deleted or replaced since the last commit, in committed and in new segments.
+    deaths: RowsBySegment,
     next_segment: u64,
     progress: Vec<u8>,
     next_generation: u64,
@@ -78,7 +84,8 @@ impl PoolWriter {
     pub fn open(dir: impl AsRef<Path>, spec: &Spec, options: &WriterOptions) -> Result<Self, StoreError> {
         let dir = dir.as_ref();
         options.build.check()?;
-        check_spec(spec, options)?;
+        check_spec(spec, options.segment_rows)?;
+        bounded("model name", options.model.len(), Limits::STANDARD.model_bytes)?;
         let disk = Disk::new(dir, options.io_hook.clone());
         create_folder(dir)?;
         refuse_foreign(dir)?;
@@ -96,6 +103,7 @@ impl PoolWriter {
             committed,
             pending: None,
             sealed: Vec::new(),
+            deaths: RowsBySegment::new(),
             next_segment,
             progress,
             next_generation: highest + 1,
@@ -109,12 +117,6 @@ impl PoolWriter {
         &self.committed
     }
 
-    /// The watermark as last set or committed.
-    #[must_use]
-    pub fn progress(&self) -> &[u8] {
-        &self.progress
-    }
-
     /// Sets the watermark that the next commit stores beside the rows, so that rows and watermark cannot disagree.
     ///
     /// # Errors
@@ -125,7 +127,7 @@ impl PoolWriter {
         Ok(())
     }
 
-    /// Rows appended since the last commit.
+    /// Rows appended since the last commit, those deleted again included.
     #[must_use]
     pub fn pending_rows(&self) -> u64 {
         self.pending.as_ref().map_or(0, Pending::rows) + self.sealed.iter().map(|s| s.entry().rows).sum::<u64>()
@@ -173,61 +175,202 @@ impl PoolWriter {
         if cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
-        let before = self.committed.manifest();
+        let before = self.committed.manifest().clone();
         let mut manifest = Manifest {
             generation: self.next_generation,
             next_segment: self.next_segment,
             progress: self.progress.clone(),
             ..before.clone()
         };
+        if !self.options.model.is_empty() {
+            manifest.model.clone_from(&self.options.model);
+        }
         manifest.segments.extend(self.sealed.iter().map(|s| s.entry().clone()));
+        self.bury(&mut manifest)?;
         // Names of new files must be durable before a manifest speaks of them.
         self.disk.sync_dir()?;
         publish_manifest(&self.disk, &manifest)?;
         // The commit stands. What cannot be removed now is removed by the next writer.
-        if let Err(error) = remove_leftovers(&self.disk, &[&manifest, before]) {
+        if let Err(error) = remove_leftovers(&self.disk, &[&manifest, &before]) {
             tracing::warn!(%error, "files of an older generation stay behind");
         }
         let generation = manifest.generation;
         self.committed = Pool::of(self.disk.dir(), manifest, Vec::new(), Verify::Header)?;
         self.sealed.clear();
+        self.deaths.clear();
         self.next_generation = generation + 1;
         Ok(generation)
     }
 }
 
-impl PairSink for PoolWriter {
-    fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
-        if let Some(content) = self.pending.as_ref().and_then(|pending| pending.content(key)) {
-            return Ok(Some(content));
-        }
-        for sealed in &self.sealed {
-            if let Some(content) = sealed.content(key)? {
-                return Ok(Some(content));
-            }
-        }
-        let Some(row) = self.committed.find(std::slice::from_ref(key))?[0] else { return Ok(None) };
-        let records = self.committed.get(&[row], Parts::default())?;
-        Ok(records.into_iter().flatten().next().map(|record| record.content))
+/// A pair that is alive for the writer: where it lies and what it was made from.
+struct Place {
+    segment: u64,
+    row: u32,
+    content: ContentHash,
+}
+
+impl PoolWriter {
+    fn is_buried(&self, segment: u64, row: u32) -> bool {
+        self.deaths.get(&segment).is_some_and(|rows| rows.contains(row as usize))
     }
 
-    fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError> {
+    /// Where the pair of a key is, if it is alive.
+    fn locate(&self, key: &Key) -> Result<Option<Place>, StoreError> {
+        if let Some(pending) = &self.pending
+            && let Some((row, content)) = pending.find(key)
+        {
+            return Ok(Some(Place { segment: pending.id(), row, content }));
+        }
+        for sealed in &self.sealed {
+            let segment = sealed.entry().id;
+            if let Some((row, content)) = sealed.find(key, |row| !self.is_buried(segment, row))? {
+                return Ok(Some(Place { segment, row, content }));
+            }
+        }
+        for (entry, segment) in self.committed.segments() {
+            if let Some(row) = segment.find_local(key, |row| !self.is_buried(entry.id, row))? {
+                return Ok(Some(Place { segment: entry.id, row, content: segment.content(row)? }));
+            }
+        }
+        Ok(None)
+    }
+
+    fn bury_place(&mut self, key: &Key, place: &Place) {
+        if let Some(pending) = self.pending.as_mut().filter(|pending| pending.id() == place.segment) {
+            pending.bury(key);
+        }
+        let dead = self.deaths.entry(place.segment).or_default();
+        dead.grow(place.row as usize + 1);
+        dead.insert(place.row as usize);
+    }
+
+    /// Rows that match and are alive; the pending segment must be sealed.
+    fn matching(&self, filter: &Filter, cancel: &Cancel) -> Result<RowsBySegment, StoreError> {
+        let mut schema = self.committed.schema(cancel)?.clone();
+        for sealed in &self.sealed {
+            schema = schema.unite(sealed.pairs().schema(cancel)?);
+        }
+        schema.check(filter)?;
+        let plan = FilterPlan::new(filter);
+        let mut found = RowsBySegment::new();
+        for sealed in &self.sealed {
+            found.insert(sealed.entry().id, sealed.pairs().select(&plan, cancel)?);
+        }
+        for (entry, segment) in self.committed.segments() {
+            found.insert(entry.id, segment.select(&plan, cancel)?);
+        }
+        for (segment, rows) in &mut found {
+            self.deaths.get(segment).into_iter().flat_map(RowSet::iter).for_each(|row| rows.remove(row));
+        }
+        Ok(found)
+    }
+
+    /// Writes the dead rows of every segment that has new ones.
+    fn bury(&self, manifest: &mut Manifest) -> Result<(), StoreError> {
+        let (dir, dim, generation) = (self.disk.dir(), manifest.spec.dim, manifest.generation);
+        for entry in &mut manifest.segments {
+            if let Some(rows) = self.deaths.get(&entry.id) {
+                *entry = Segment::open(dir, entry, 0, dim)?.bury(&self.disk, entry, rows, generation)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn check_batch(&self, batch: &[Pair]) -> Result<(), StoreError> {
         if self.latched {
             return Err(StoreError::Latched);
         }
-        let dim = self.committed.spec().dim;
-        let mut seen = std::collections::HashSet::with_capacity(batch.len());
+        let mut seen = HashSet::with_capacity(batch.len());
         for pair in batch {
-            check_pair(pair, dim)?;
-            if !seen.insert(&pair.key) || self.content(&pair.key)?.is_some() {
+            check_pair(pair, self.committed.spec().dim)?;
+            if !seen.insert(&pair.key) {
+                return Err(StoreError::Duplicate { key: pair.key.clone() });
+            }
+        }
+        Ok(())
+    }
+}
+
+impl PairSink for PoolWriter {
+    fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
+        Ok(self.locate(key)?.map(|place| place.content))
+    }
+
+    fn append(&mut self, batch: &[Pair]) -> Result<(), StoreError> {
+        self.check_batch(batch)?;
+        for pair in batch {
+            if self.locate(&pair.key)?.is_some() {
                 return Err(StoreError::Duplicate { key: pair.key.clone() });
             }
         }
         self.latching(|this| batch.iter().try_for_each(|pair| this.put(pair)))
     }
 
+    fn upsert(&mut self, batch: &[Pair]) -> Result<Upserted, StoreError> {
+        self.check_batch(batch)?;
+        // Looked up first: damage met on the way must not leave half a batch.
+        let places = batch.iter().map(|pair| self.locate(&pair.key)).collect::<Result<Vec<_>, _>>()?;
+        self.latching(|this| {
+            let mut done = Upserted::default();
+            for (pair, place) in batch.iter().zip(places) {
+                match place {
+                    Some(place) if place.content == pair.content => {
+                        done.unchanged += 1;
+                        continue;
+                    }
+                    Some(place) => {
+                        this.bury_place(&pair.key, &place);
+                        done.replaced += 1;
+                    }
+                    None => done.added += 1,
+                }
+                this.put(pair)?;
+            }
+            Ok(done)
+        })
+    }
+
+    fn delete(&mut self, keys: &[Key]) -> Result<u64, StoreError> {
+        if self.latched {
+            return Err(StoreError::Latched);
+        }
+        let mut places = Vec::new();
+        let mut seen = HashSet::new();
+        for key in keys.iter().filter(|key| seen.insert(*key)) {
+            places.extend(self.locate(key)?.map(|place| (key, place)));
+        }
+        places.iter().for_each(|(key, place)| self.bury_place(key, place));
+        Ok(places.len() as u64)
+    }
+
+    fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError> {
+        // Records of pending pairs are in their file alone, which can be read once it is sealed.
+        self.latching(Self::seal)?;
+        if self.committed.status().positions == 0 && self.sealed.is_empty() {
+            return Ok(0);
+        }
+        let found = self.matching(filter, cancel)?;
+        let count = found.values().map(|rows| rows.count() as u64).sum();
+        for (segment, rows) in found.iter().filter(|(_, rows)| !rows.is_empty()) {
+            let dead = self.deaths.entry(*segment).or_default();
+            dead.grow(rows.positions());
+            dead.unite(rows);
+        }
+        Ok(count)
+    }
+
+    fn progress(&self) -> &[u8] {
+        &self.progress
+    }
+
+    fn commit_with(&mut self, progress: &[u8], cancel: &Cancel) -> Result<u64, StoreError> {
+        self.set_progress(progress)?;
+        self.commit(cancel)
+    }
+
     fn commit(&mut self, cancel: &Cancel) -> Result<u64, StoreError> {
-        let unchanged = self.pending_rows() == 0 && self.progress == self.committed.progress();
+        let unchanged = self.pending_rows() == 0 && self.deaths.is_empty() && self.progress == self.committed.progress();
         if unchanged && !self.latched {
             return Ok(self.committed.manifest().generation);
         }
@@ -257,22 +400,14 @@ fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Result<(Manifes
     if manifest.spec != *spec {
         return Err(StoreError::SpecMismatch {
             pool: manifest.spec.encoder,
+            pool_model: manifest.model,
             pool_dim: manifest.spec.dim,
             encoder: spec.encoder.clone(),
+            encoder_model: options.model.clone(),
             encoder_dim: spec.dim,
         });
     }
     Ok((manifest, highest, kept))
-}
-
-fn check_spec(spec: &Spec, options: &WriterOptions) -> Result<(), StoreError> {
-    let limits = Limits::STANDARD;
-    bounded("encoder fingerprint", spec.encoder.len(), limits.encoder_bytes)?;
-    let between = |name, value, max| {
-        if (1..=max).contains(&value) { Ok(()) } else { Err(StoreError::Parameter { name, value, min: 1, max }) }
-    };
-    between("dimension", spec.dim as u64, limits.dim as u64)?;
-    between("segment_rows", options.segment_rows, limits.segment_rows)
 }
 
 fn create_folder(dir: &Path) -> Result<(), StoreError> {
@@ -287,77 +422,4 @@ fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
         Some(found) if !has_manifest => Err(StoreError::NotAPool { folder: dir.display().to_string(), found }),
         _ => Ok(()),
     }
-}
-
-/// Takes the writer's lock. The system releases it when the process ends, however it ends; the file stays.
-fn lock(dir: &Path) -> Result<File, StoreError> {
-    let path: PathBuf = dir.join(LOCK);
-    let failed = |action| move |source| StoreError::Io { action, file: LOCK.to_owned(), source };
-    let options = File::options().read(true).write(true).create(true).truncate(false).open(&path);
-    let mut file = options.map_err(failed("open"))?;
-    match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-        Ok(()) => {}
-        Err(rustix::io::Errno::WOULDBLOCK) => {
-            let mut holder = String::new();
-            // Only a hint for people: the lock itself decides.
-            let _ = (&file).take(200).read_to_string(&mut holder);
-            let holder = if holder.trim().is_empty() { "an unnamed process".to_owned() } else { holder.trim().to_owned() };
-            return Err(StoreError::Locked { file: path.display().to_string(), holder });
-        }
-        Err(error) => return Err(failed("lock")(io::Error::from(error))),
-    }
-    let holder = format!("process {}\n", std::process::id());
-    let write = |file: &mut File| {
-        file.set_len(0)?;
-        file.rewind()?;
-        file.write_all(holder.as_bytes())
-    };
-    write(&mut file).map_err(failed("write"))?;
-    Ok(file)
-}
-
-fn bounded(what: &'static str, found: usize, max: usize) -> Result<(), StoreError> {
-    if found <= max {
-        return Ok(());
-    }
-    Err(StoreError::TooLarge { what, found: found as u64, max: max as u64 })
-}
-
-fn check_pair(pair: &Pair, dim: usize) -> Result<(), StoreError> {
-    if pair.image.is_none() && pair.text.is_none() {
-        return Err(StoreError::NoVector { key: pair.key.clone() });
-    }
-    for vector in [&pair.image, &pair.text].into_iter().flatten() {
-        check_vector(vector, dim)?;
-    }
-    let limits = Limits::STANDARD;
-    bounded("source name", pair.source.file.len(), limits.source_bytes)?;
-    bounded("caption", pair.caption.as_ref().map_or(0, String::len), limits.caption_bytes)?;
-    bounded("picture", pair.picture.as_ref().map_or(0, Vec::len), limits.picture_bytes)?;
-    bounded("number of fields", pair.fields.len(), limits.fields)?;
-    for (name, value) in &pair.fields {
-        bounded("field name", name.len(), limits.field_name_bytes)?;
-        match value {
-            Value::Text(text) => bounded("field text", text.len(), limits.field_text_bytes)?,
-            Value::Float(number) if !number.is_finite() => {
-                return Err(StoreError::FieldNotFinite { key: pair.key.clone(), field: name.clone() });
-            }
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn check_vector(vector: &[f32], dim: usize) -> Result<(), StoreError> {
-    if vector.len() != dim {
-        return Err(StoreError::Dimension { expected: dim, found: vector.len() });
-    }
-    if let Some(position) = vector.iter().position(|v| !v.is_finite()) {
-        return Err(StoreError::NotFinite { position });
-    }
-    let length = vector.iter().map(|v| v * v).sum::<f32>().sqrt();
-    if (length - 1.0).abs() > 1e-3 {
-        return Err(StoreError::Length { length });
-    }
-    Ok(())
 }

@@ -2,15 +2,18 @@
 
 use std::path::Path;
 
-use super::files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked};
+use super::{
+    dead::read_dead,
+    files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked},
+};
 use crate::{
-    StoreError,
+    Side, StoreError,
     distance::Cpu,
     format::{
         bytes::Damage,
         graph::NONE,
         header::FileKind,
-        manifest::{FileEntry, SegmentEntry},
+        manifest::{FileEntry, SegmentEntry, side_index},
     },
 };
 
@@ -37,15 +40,34 @@ fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize
     match (file.id.kind, file.id.side) {
         (FileKind::Pairs, _) => {
             let pairs = PairsFile::open(dir, file, segment.rows)?;
-            pairs.check_key_order()?;
+            let dead = segment.file(FileKind::Dead, None).map(|file| read_dead(dir, file, segment)).transpose()?;
+            pairs.check_key_order(|row| dead.as_ref().is_none_or(|dead| !dead.contains(row as usize)))?;
             (0..pairs.rows()).try_for_each(|row| pairs.record(row).map(drop))
         }
         (FileKind::Vectors, Some(side)) => {
             check_vectors(&VectorsFile::open(dir, file, segment.side_rows(side), dim)?, segment.rows)
         }
         (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize, dim)?),
+        (FileKind::Dead, _) => check_dead(dir, segment, file, dim),
         _ => Ok(()),
     }
+}
+
+/// The dead rows that have a vector must be as many as the counts say.
+fn check_dead(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize) -> Result<(), StoreError> {
+    let dead = read_dead(dir, file, segment)?;
+    for side in Side::ALL {
+        let Some(entry) = segment.file(FileKind::Vectors, Some(side)) else { continue };
+        let vectors = VectorsFile::open(dir, entry, segment.side_rows(side), dim)?;
+        let found = vectors.rows().iter().filter(|row| dead.contains(**row as usize)).count() as u64;
+        let said = segment.dead.sides[side_index(side)];
+        if found != said {
+            return Err(
+                vectors.corrupt(Damage::new(0, format!("{found} dead rows have a {side} vector, the manifest says {said}")))
+            );
+        }
+    }
+    Ok(())
 }
 
 fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreError> {

@@ -7,13 +7,14 @@ use half::f16;
 use crate::{
     Key, StoreError,
     distance::Cpu,
+    filter::{ColumnRef, ValueRef},
     format::{
         bytes::Damage,
         graph::{GraphFacts, GraphLayout},
         header::{HEADER_BYTES, Header, Section},
         manifest::FileEntry,
-        sketches::{CENTRE, SKETCHES, SketchLayout},
         pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
+        sketches::{CENTRE, SKETCHES, SketchLayout},
         vectors::{VectorsLayout, f16_stride, q8_stride},
     },
     hnsw::{GraphView, Level, RowsView},
@@ -35,13 +36,13 @@ pub(super) fn open_checked(dir: &Path, entry: &FileEntry) -> Result<(Map, Header
     Ok((map, header))
 }
 
-fn range(section: &Section) -> Range<usize> {
+pub(super) fn range(section: &Section) -> Range<usize> {
     // The header's check put the section inside the file, and the file is mapped, so both fit.
     section.offset as usize..(section.offset + section.len) as usize
 }
 
 /// Sections begin at multiples of 64 bytes of a page-aligned map (`Header::decode`), so any value type is aligned.
-fn typed<'a, T: bytemuck::AnyBitPattern>(map: &'a Map, section: &Section) -> &'a [T] {
+pub(super) fn typed<'a, T: bytemuck::AnyBitPattern>(map: &'a Map, section: &Section) -> &'a [T] {
     bytemuck::cast_slice(map.slice(&range(section)))
 }
 
@@ -62,7 +63,7 @@ impl PairsFile {
         Ok(Self { map, layout })
     }
 
-    pub(super) fn rows(&self) -> usize {
+    pub(crate) fn rows(&self) -> usize {
         self.layout.rows
     }
 
@@ -89,6 +90,12 @@ impl PairsFile {
         pairs::decode(bytes, at).map_err(|damage| self.corrupt(damage))
     }
 
+    /// Gives every value of a row that a filter can name.
+    pub(super) fn each_value(&self, row: usize, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) -> Result<(), StoreError> {
+        let (bytes, at) = self.record_bytes(row)?;
+        pairs::walk(bytes, at, &mut |column, value| take(column, value)).map(drop).map_err(|damage| self.corrupt(damage))
+    }
+
     fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {
         let order: &[u32] = typed(&self.map, &self.layout.key_order);
         let row = order[place];
@@ -101,32 +108,44 @@ impl PairsFile {
         Ok((row, key))
     }
 
-    /// The row of a key, by binary search.
-    pub(crate) fn find(&self, key: &Key) -> Result<Option<u32>, StoreError> {
+    /// The row of a key that is alive, by binary search. A key that was replaced before its segment was committed has dead rows
+    /// beside it.
+    pub(crate) fn find(&self, key: &Key, alive: impl Fn(u32) -> bool) -> Result<Option<u32>, StoreError> {
         let wanted = key.as_str().as_bytes();
         let (mut low, mut high) = (0, self.layout.rows);
         while low < high {
             let middle = low + (high - low) / 2;
-            let (row, found) = self.key_at(middle)?;
-            match found.cmp(wanted) {
-                std::cmp::Ordering::Equal => return Ok(Some(row)),
-                std::cmp::Ordering::Less => low = middle + 1,
-                std::cmp::Ordering::Greater => high = middle,
+            let (_, found) = self.key_at(middle)?;
+            if found < wanted { low = middle + 1 } else { high = middle }
+        }
+        for place in low..self.layout.rows {
+            let (row, found) = self.key_at(place)?;
+            if found != wanted {
+                break;
+            }
+            if alive(row) {
+                return Ok(Some(row));
             }
         }
         Ok(None)
     }
 
-    /// Whether keys ascend strictly along the key order.
-    pub(super) fn check_key_order(&self) -> Result<(), StoreError> {
-        let mut before: Option<&[u8]> = None;
+    /// Whether keys ascend along the key order, equal ones by row, and no two equal ones are alive.
+    pub(super) fn check_key_order(&self, alive: impl Fn(u32) -> bool) -> Result<(), StoreError> {
+        let mut before: Option<(&[u8], u32)> = None;
+        let mut living = false;
         for place in 0..self.layout.rows {
-            let (_, key) = self.key_at(place)?;
-            if before.is_some_and(|before| before >= key) {
-                let at = self.layout.key_order.offset + place as u64 * 4;
+            let (row, key) = self.key_at(place)?;
+            let at = self.layout.key_order.offset + place as u64 * 4;
+            if before.is_some_and(|before| before >= (key, row)) {
                 return Err(self.corrupt(Damage::new(at, "keys do not ascend")));
             }
-            before = Some(key);
+            let same = before.is_some_and(|(before, _)| before == key);
+            if same && living && alive(row) {
+                return Err(self.corrupt(Damage::new(at, format!("row {row} has the key of another row that is alive"))));
+            }
+            living = alive(row) || (same && living);
+            before = Some((key, row));
         }
         Ok(())
     }

@@ -4,14 +4,21 @@
 //! | --- | --- |
 //! | `files` | each file kind, mapped, its header checked, its sections as typed slices |
 //! | `reader` | records and hits of one segment |
+//! | `select` | which rows, and which nodes, a filtered search may find |
 //! | `writer` | pairs in, files out |
+//! | `dead` | which rows are dead |
 //! | `check` | every checksum and every value |
 
 mod check;
+mod dead;
 mod files;
 mod reader;
+mod search;
+mod select;
 mod writer;
 
 pub(crate) use check::check_file;
+pub(crate) use dead::RowsBySegment;
 pub(crate) use reader::{PreparedQuery, Segment, SegmentAnswer, exact};
+pub(crate) use select::Selection;
 pub(crate) use writer::{Pending, Sealed};

@@ -5,14 +5,19 @@ use std::path::Path;
 use half::f16;
 use rayon::prelude::*;
 
-use super::files::{GraphFile, PairsFile, PicturesFile, VectorsFile};
+use super::{
+    dead::{read_dead, write_dead},
+    files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+    select::{Nodes, Selected, Selection},
+};
 use crate::{
-    Cancel, Parts, Record, RowId, Side, StoreError,
+    Cancel, ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
+    disk::Disk,
     distance::Cpu,
     format::{
         bytes::Damage,
         graph::GraphFacts,
-        header::FileKind,
+        header::{FileId, FileKind},
         manifest::{FileEntry, SegmentEntry, side_index},
         vectors::f16_stride,
     },
@@ -25,8 +30,8 @@ use crate::{
 /// A query of unit length in the forms the kernels take.
 #[derive(Clone, Debug)]
 pub(crate) struct PreparedQuery {
-    padded: Vec<f32>,
-    quantized: QuantizedQuery,
+    pub(super) padded: Vec<f32>,
+    pub(super) quantized: QuantizedQuery,
     pub(crate) k: usize,
     /// Beam width; 0 for exact.
     pub(crate) ef: usize,
@@ -49,9 +54,9 @@ pub(crate) struct SegmentAnswer {
 }
 
 #[derive(Debug)]
-struct SideFiles {
-    vectors: VectorsFile,
-    graph: GraphFile,
+pub(super) struct SideFiles {
+    pub(super) vectors: VectorsFile,
+    pub(super) graph: GraphFile,
 }
 
 /// An open segment.
@@ -59,6 +64,8 @@ struct SideFiles {
 pub(crate) struct Segment {
     first_row: u64,
     rows: u64,
+    /// Rows that are alive, where some are not.
+    live: Option<Selected>,
     pairs: PairsFile,
     pictures: Option<PicturesFile>,
     sides: [Option<SideFiles>; 2],
@@ -86,14 +93,23 @@ impl Segment {
         Ok(Self {
             first_row,
             rows: entry.rows,
+            live: entry.file(FileKind::Dead, None).map(|file| live_rows(dir, file, entry)).transpose()?,
             pairs: PairsFile::open(dir, pairs, entry.rows)?,
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
             sides: [open_side(Side::Image)?, open_side(Side::Text)?],
         })
     }
 
-    fn side(&self, side: Side) -> Option<&SideFiles> {
+    pub(super) fn side(&self, side: Side) -> Option<&SideFiles> {
         self.sides[side_index(side)].as_ref()
+    }
+
+    pub(super) fn pairs(&self) -> &PairsFile {
+        &self.pairs
+    }
+
+    pub(super) fn vectors(&self, side: Side) -> Option<&VectorsFile> {
+        self.side(side).map(|files| &files.vectors)
     }
 
     /// Pool rows of this segment.
@@ -105,8 +121,67 @@ impl Segment {
         self.side(side).map(|files| files.graph.facts())
     }
 
+    /// Whether a row of this segment was deleted or replaced.
+    pub(crate) fn is_dead(&self, local: u32) -> bool {
+        self.live.as_ref().is_some_and(|live| !live.rows().contains(local as usize))
+    }
+
+    /// Whether a pool row of this segment is alive.
+    pub(crate) fn is_alive(&self, row: RowId) -> bool {
+        !self.is_dead((row.0 - self.first_row) as u32)
+    }
+
+    /// The row of a key within the segment, if it is alive and `alive` has nothing against it.
+    pub(crate) fn find_local(&self, key: &crate::Key, alive: impl Fn(u32) -> bool) -> Result<Option<u32>, StoreError> {
+        self.pairs.find(key, |row| !self.is_dead(row) && alive(row))
+    }
+
     pub(crate) fn find(&self, key: &crate::Key) -> Result<Option<RowId>, StoreError> {
-        Ok(self.pairs.find(key)?.map(|row| RowId(self.first_row + u64::from(row))))
+        Ok(self.find_local(key, |_| true)?.map(|row| RowId(self.first_row + u64::from(row))))
+    }
+
+    /// The rows that are alive, where some are not, with their nodes.
+    pub(super) fn live_rows(&self) -> Option<&Selected> {
+        self.live.as_ref()
+    }
+
+    /// The rows that are alive, where some are not.
+    pub(super) fn live(&self) -> Option<&RowSet> {
+        self.live.as_ref().map(Selected::rows)
+    }
+
+    /// Content hash of a row.
+    pub(crate) fn content(&self, local: u32) -> Result<ContentHash, StoreError> {
+        Ok(self.pairs.record(local as usize)?.content)
+    }
+
+    /// Writes the segment's dead rows with `more` added; returns the segment as the manifest of `generation` names it.
+    pub(crate) fn bury(
+        &self,
+        disk: &Disk,
+        entry: &SegmentEntry,
+        more: &RowSet,
+        generation: u64,
+    ) -> Result<SegmentEntry, StoreError> {
+        let mut dead = self.live().cloned().unwrap_or_else(|| RowSet::full(entry.rows as usize));
+        dead.complement();
+        let mut counts = entry.dead;
+        for row in more.iter().take_while(|row| *row < entry.rows as usize) {
+            if !dead.contains(row) {
+                dead.insert(row);
+                counts.rows += 1;
+                for side in Side::ALL {
+                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row as u32).is_some());
+                }
+            }
+        }
+        if counts.rows == entry.dead.rows {
+            return Ok(entry.clone());
+        }
+        let id = FileId { revision: generation, ..FileId::new(entry.id, FileKind::Dead, None) };
+        let file = write_dead(disk, id, &dead, &counts)?;
+        let kept = entry.files.iter().filter(|file| file.id.kind != FileKind::Dead).copied();
+        Ok(SegmentEntry { dead: counts, files: kept.chain([file]).collect(), ..entry.clone() })
     }
 
     pub(crate) fn record(&self, row: RowId, parts: Parts) -> Result<Record, StoreError> {
@@ -133,14 +208,18 @@ impl Segment {
         })
     }
 
+    fn node_of(&self, side: Side, local: u32) -> Option<usize> {
+        self.side(side)?.vectors.rows().binary_search(&local).ok()
+    }
+
     fn vector(&self, side: Side, local: usize) -> Option<Vec<f32>> {
         let vectors = &self.side(side)?.vectors;
-        let node = vectors.rows().binary_search(&(local as u32)).ok()?;
+        let node = self.node_of(side, local as u32)?;
         Some(vectors.f16_row(node)[..vectors.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
     /// Pool row of a node.
-    fn row_of(&self, vectors: &VectorsFile, node: usize) -> Result<u64, StoreError> {
+    pub(super) fn row_of(&self, vectors: &VectorsFile, node: usize) -> Result<u64, StoreError> {
         let row = u64::from(vectors.rows()[node]);
         if row < self.rows {
             return Ok(self.first_row + row);
@@ -148,107 +227,17 @@ impl Segment {
         Err(vectors.corrupt(Damage::new(vectors.rows_offset(node), format!("row {row} of {}", self.rows))))
     }
 
-    /// Hits by the graph; by comparing every row where that costs no more, or where the graph gives too few.
-    pub(crate) fn search(
+    /// Every node compared, or every one of `nodes`, on this thread.
+    pub(super) fn scan(
         &self,
         side: Side,
-        queries: &[PreparedQuery],
-        scratch: &ScratchPool,
+        nodes: Option<&RowSet>,
+        query: &PreparedQuery,
         (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<Vec<SegmentAnswer>, StoreError> {
-        let mut answers: Vec<Option<SegmentAnswer>> = queries.iter().map(|_| None).collect();
-        let Some(SideFiles { vectors, graph }) = self.side(side) else {
-            return Ok(queries.iter().map(|_| SegmentAnswer::default()).collect());
-        };
-        let view = graph.view(cpu);
-        // A beam compares about ten rows per slot; below four rows per slot a plain scan is cheaper, and exact.
-        let by_graph = queries.iter().enumerate().filter(|(_, query)| vectors.nodes() > query.ef.saturating_mul(4));
-        let (places, by_graph): (Vec<usize>, Vec<&PreparedQuery>) = by_graph.unzip();
-        let plan = |query: &&'_ PreparedQuery| SearchPlan { ef: query.ef, budget: Limits::STANDARD.node_budget(query.ef), cancel };
-        let asked = by_graph.iter().map(|query| (&query.quantized, plan(query)));
-        let ended = search_many(&view, &vectors.view(cpu), asked, scratch, |nth, outcome, scratch| {
-            answers[places[nth]] = self.found(vectors, by_graph[nth], cpu, (outcome, scratch))?;
-            Ok(())
-        });
-        ended.map_err(|ended| match ended {
-            Ended::Fault(fault) => graph.fault(fault),
-            Ended::Error(error) => error,
-        })?;
-        // The rest is small, or its graph is whole and yet this start does not reach enough of it.
-        let scanned = |(query, answer): (&PreparedQuery, Option<SegmentAnswer>)| match answer {
-            Some(answer) => Ok(answer),
-            None => self.scan(side, query, (cpu, cancel)),
-        };
-        queries.iter().zip(answers).map(scanned).collect()
-    }
-
-    /// The answer of a search that ended; none when it found too few.
-    fn found(
-        &self,
-        vectors: &VectorsFile,
-        query: &PreparedQuery,
-        cpu: Cpu,
-        (outcome, scratch): (Outcome, &Scratch),
-    ) -> Result<Option<SegmentAnswer>, StoreError> {
-        let wanted = query.k.min(vectors.nodes());
-        match outcome {
-            Outcome::Cancelled => return Err(StoreError::Cancelled),
-            Outcome::Done if scratch.beam.len() < wanted => return Ok(None),
-            Outcome::Done | Outcome::Budget => {}
-        }
-        // The 7-bit scores order the beam well enough that the best k are among twice as many.
-        let again = scratch.beam.scored().take(query.k.saturating_mul(2).max(16)).collect();
-        let best = self.rerank(vectors, query, cpu, again)?;
-        Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
-    }
-
-    /// Scores by f16 rows. Behind the first k only those are looked at whose 7-bit score is within [`RERANK_ERRORS`] of the k-th.
-    fn rerank(
-        &self,
-        vectors: &VectorsFile,
-        query: &PreparedQuery,
-        cpu: Cpu,
-        mut scored: Vec<(f32, u32)>,
-    ) -> Result<Vec<Scored>, StoreError> {
-        let mut best = TopK::new(query.k);
-        let rest = scored.split_off(query.k.min(scored.len()));
-        self.rerank_all(vectors, query, cpu, (&scored, &mut best))?;
-        if let Some(kth) = best.kth() {
-            let scales = vectors.view(cpu).scales;
-            let near = |(score, node): &(f32, u32)| {
-                let margin = RERANK_ERRORS * query.quantized.error(scales[*node as usize]);
-                score * query.quantized.unit + margin >= kth
-            };
-            let rest: Vec<(f32, u32)> = rest.into_iter().filter(near).collect();
-            self.rerank_all(vectors, query, cpu, (&rest, &mut best))?;
-        }
-        Ok(best.into_sorted())
-    }
-
-    fn rerank_all(
-        &self,
-        vectors: &VectorsFile,
-        query: &PreparedQuery,
-        cpu: Cpu,
-        (nodes, best): (&[(f32, u32)], &mut TopK),
-    ) -> Result<(), StoreError> {
-        for (i, &(_, node)) in nodes.iter().enumerate() {
-            if let Some(&(_, ahead)) = nodes.get(i + 2) {
-                cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead as usize)));
-                cpu.prefetch_value(&vectors.rows()[ahead as usize]);
-            }
-            let node = node as usize;
-            let score = finite(cpu.dot_f16(vectors.f16_row(node), &query.padded), vectors, node)?;
-            best.push(score, self.row_of(vectors, node)?);
-        }
-        Ok(())
-    }
-
-    /// Every row compared, on this thread.
-    fn scan(&self, side: Side, query: &PreparedQuery, (cpu, cancel): (Cpu, &Cancel)) -> Result<SegmentAnswer, StoreError> {
+    ) -> Result<SegmentAnswer, StoreError> {
         let mut best = vec![TopK::new(query.k)];
         for range in ranges(self.side(side).map_or(0, |files| files.vectors.nodes())) {
-            self.scan_range(side, std::slice::from_ref(query), range, (cpu, cancel, &mut best))?;
+            self.scan_range(side, std::slice::from_ref(query), (range, nodes), (cpu, cancel, &mut best))?;
         }
         let hits = best.pop().map(TopK::into_sorted).unwrap_or_default();
         Ok(SegmentAnswer { hits, degraded: false })
@@ -259,7 +248,7 @@ impl Segment {
         &self,
         side: Side,
         queries: &[PreparedQuery],
-        nodes: std::ops::Range<usize>,
+        (nodes, selected): (std::ops::Range<usize>, Option<&RowSet>),
         (cpu, cancel, best): (Cpu, &Cancel, &mut [TopK]),
     ) -> Result<(), StoreError> {
         let Some(SideFiles { vectors, .. }) = self.side(side) else { return Ok(()) };
@@ -271,7 +260,8 @@ impl Segment {
             let block = start..end.min(start + BLOCK);
             start = block.end;
             for (four, tops) in queries.chunks(4).zip(best.chunks_mut(4)) {
-                self.scan_block(vectors, block.clone(), four, (cpu, &mut *tops))?;
+                let nodes = block.clone().filter(|&node| selected.is_none_or(|set| set.contains(node)));
+                self.scan_block(vectors, nodes, four, (cpu, &mut *tops))?;
             }
         }
         Ok(())
@@ -281,7 +271,7 @@ impl Segment {
     fn scan_block(
         &self,
         vectors: &VectorsFile,
-        nodes: std::ops::Range<usize>,
+        nodes: impl Iterator<Item = usize>,
         queries: &[PreparedQuery],
         (cpu, best): (Cpu, &mut [TopK]),
     ) -> Result<(), StoreError> {
@@ -303,27 +293,6 @@ impl Segment {
     }
 }
 
-/// Standard errors of a 7-bit score within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
-const RERANK_ERRORS: f32 = 4.0;
-
-/// Why a run of searches stopped.
-enum Ended {
-    Fault(Fault),
-    Error(StoreError),
-}
-
-impl From<Fault> for Ended {
-    fn from(fault: Fault) -> Self {
-        Self::Fault(fault)
-    }
-}
-
-impl From<StoreError> for Ended {
-    fn from(error: StoreError) -> Self {
-        Self::Error(error)
-    }
-}
-
 /// Nodes compared between two looks at the cancel flag, and the unit of work of a thread: 4 MiB of 512-d rows.
 const RANGE: usize = 4_096;
 
@@ -335,7 +304,13 @@ fn ranges(nodes: usize) -> impl Iterator<Item = std::ops::Range<usize>> {
     (0..nodes).step_by(RANGE).map(move |start| start..nodes.min(start + RANGE))
 }
 
-fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreError> {
+fn live_rows(dir: &Path, file: &FileEntry, segment: &SegmentEntry) -> Result<Selected, StoreError> {
+    let mut rows = read_dead(dir, file, segment)?;
+    rows.complement();
+    Ok(Selected::new(rows))
+}
+
+pub(super) fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreError> {
     if score.is_finite() {
         return Ok(score.clamp(-1.0, 1.0));
     }
@@ -346,21 +321,26 @@ fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f32, StoreEr
 /// number of threads: each score is computed one way and the order is total.
 pub(crate) fn exact(
     segments: &[Segment],
-    side: Side,
+    (side, selection): (Side, Option<&Selection>),
     queries: &[PreparedQuery],
     (cpu, cancel): (Cpu, &Cancel),
 ) -> Result<Vec<Vec<Scored>>, StoreError> {
     let nodes = |segment: &Segment| segment.side(side).map_or(0, |files| files.vectors.nodes());
-    let units: Vec<_> = segments.iter().flat_map(|s| ranges(nodes(s)).map(move |range| (s, range))).collect();
+    let mut units = Vec::new();
+    for (place, segment) in segments.iter().enumerate() {
+        let selected = selection.map(|selection| &selection.segments[place]).or(segment.live.as_ref());
+        let selected = selected.map(|selected| segment.nodes(side, selected)).transpose()?.flatten();
+        units.extend(ranges(nodes(segment)).map(|range| (segment, range, selected.map(|nodes| &nodes.set))));
+    }
     let empty = || queries.iter().map(|q| TopK::new(q.k)).collect::<Vec<_>>();
     // One run of units per two threads' worth: bounds how many candidate lists exist at once.
     let run = units.len().div_ceil(rayon::current_num_threads() * 2).max(1);
     let parts = units.par_chunks(run).map(|run| {
         let mut best = empty();
-        for (segment, range) in run {
-            segment.scan_range(side, queries, range.clone(), (cpu, cancel, &mut best))?;
+        for (segment, range, selected) in run {
+            segment.scan_range(side, queries, (range.clone(), *selected), (cpu, cancel, &mut best))?;
         }
-        Ok(best)
+        Ok::<_, StoreError>(best)
     });
     let merge = |a: Vec<TopK>, b: Vec<TopK>| a.into_iter().zip(b).map(|(a, b)| a.merge(b)).collect();
     let best = parts.try_reduce(empty, |a, b| Ok(merge(a, b)))?;

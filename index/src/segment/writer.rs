@@ -17,9 +17,9 @@ use crate::{
     format::{
         graph::{GraphLayout, LEVEL0, LEVELS, UPPER_LINKS, UPPER_NODES},
         header::{FileId, FileKind, HEADER_BYTES},
-        manifest::{FileEntry, SegmentEntry, side_index},
-        sketches::{CENTRE, SKETCHES},
+        manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
+        sketches::{CENTRE, SKETCHES},
         vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
     hnsw::{BuildJob, Built, Plan, build},
@@ -32,6 +32,8 @@ pub(crate) struct Pending {
     id: u64,
     dim: usize,
     keys: HashMap<Key, u32>,
+    /// Rows that were deleted or replaced since, with their keys.
+    buried: Vec<(Key, u32)>,
     contents: Vec<ContentHash>,
     pairs: SectionWriter,
     offsets: Vec<u64>,
@@ -47,13 +49,14 @@ struct SideWriter {
 
 impl Pending {
     pub(crate) fn create(disk: &Disk, id: u64, dim: usize) -> Result<Self, StoreError> {
-        let mut pairs = disk.create(FileId { segment: id, kind: FileKind::Pairs, side: None })?;
+        let mut pairs = disk.create(FileId::new(id, FileKind::Pairs, None))?;
         pairs.begin(RECORDS)?;
         Ok(Self {
             disk: disk.clone(),
             id,
             dim,
             keys: HashMap::new(),
+            buried: Vec::new(),
             contents: Vec::new(),
             pairs,
             offsets: Vec::new(),
@@ -67,10 +70,20 @@ impl Pending {
         self.offsets.len() as u64
     }
 
-    /// The content hash of the pair of this key, if it is here.
-    pub(crate) fn content(&self, key: &Key) -> Option<ContentHash> {
-        let row = *self.keys.get(key)? as usize;
-        self.contents.get(row).copied()
+    /// The segment's number.
+    pub(crate) fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Row and content hash of the pair of this key, if it is here and was not buried.
+    pub(crate) fn find(&self, key: &Key) -> Option<(u32, ContentHash)> {
+        let row = *self.keys.get(key)?;
+        Some((row, *self.contents.get(row as usize)?))
+    }
+
+    /// Forgets the pair of this key, whose row the caller counts as dead; the key may come again.
+    pub(crate) fn bury(&mut self, key: &Key) {
+        self.buried.extend(self.keys.remove_entry(key));
     }
 
     /// Takes a pair that was checked.
@@ -95,7 +108,7 @@ impl Pending {
         let file = match &mut self.pictures {
             Some(file) => file,
             none => {
-                let mut file = self.disk.create(FileId { segment: self.id, kind: FileKind::Pictures, side: None })?;
+                let mut file = self.disk.create(FileId::new(self.id, FileKind::Pictures, None))?;
                 file.begin(PICTURES)?;
                 none.insert(file)
             }
@@ -109,7 +122,7 @@ impl Pending {
         let writer = match &mut self.sides[side_index(side)] {
             Some(writer) => writer,
             none => {
-                let mut file = self.disk.create(FileId { segment: self.id, kind: FileKind::Vectors, side: Some(side) })?;
+                let mut file = self.disk.create(FileId::new(self.id, FileKind::Vectors, Some(side)))?;
                 file.begin(F16)?;
                 none.insert(SideWriter { file, rows: Vec::new() })
             }
@@ -124,7 +137,7 @@ impl Pending {
     /// Finishes every file but the graphs.
     pub(crate) fn seal(self) -> Result<Sealed, StoreError> {
         let rows = self.rows();
-        let mut files = vec![seal_pairs(self.pairs, self.offsets, self.keys)?];
+        let mut files = vec![seal_pairs(self.pairs, self.offsets, self.keys.into_iter().chain(self.buried).collect())?];
         if let Some(pictures) = self.pictures {
             files.push(pictures.finish([0; _])?);
         }
@@ -136,16 +149,16 @@ impl Pending {
             }
         }
         let pairs = PairsFile::open(self.disk.dir(), &files[0], rows)?;
-        Ok(Sealed { entry: SegmentEntry { id: self.id, rows, sides, files }, pairs, dim: self.dim })
+        let entry = SegmentEntry { id: self.id, rows, sides, dead: DeadCounts::default(), files };
+        Ok(Sealed { entry, pairs, dim: self.dim })
     }
 }
 
-fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, keys: HashMap<Key, u32>) -> Result<FileEntry, StoreError> {
+fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, mut order: Vec<(Key, u32)>) -> Result<FileEntry, StoreError> {
     let rows = offsets.len();
     offsets.push(file.section_len());
     file.begin(OFFSETS)?;
     file.put(bytemuck::cast_slice(&offsets))?;
-    let mut order: Vec<(Key, u32)> = keys.into_iter().collect();
     order.sort_unstable();
     let order: Vec<u32> = order.into_iter().map(|(_, row)| row).collect();
     file.begin(KEY_ORDER)?;
@@ -191,10 +204,14 @@ impl Sealed {
         &self.entry
     }
 
-    /// The content hash of the pair of this key, if it is here.
-    pub(crate) fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
-        let row = self.pairs.find(key)?;
-        row.map(|row| Ok(self.pairs.record(row as usize)?.content)).transpose()
+    /// Row and content hash of the pair of this key, if it is here and alive.
+    pub(crate) fn find(&self, key: &Key, alive: impl Fn(u32) -> bool) -> Result<Option<(u32, ContentHash)>, StoreError> {
+        let row = self.pairs.find(key, alive)?;
+        row.map(|row| Ok((row, self.pairs.record(row as usize)?.content))).transpose()
+    }
+
+    pub(crate) fn pairs(&self) -> &PairsFile {
+        &self.pairs
     }
 
     /// Builds the graphs that are not there yet; after [`StoreError::Cancelled`] it can be called again.
@@ -212,7 +229,7 @@ impl Sealed {
     fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
         let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
         let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes(), dim: self.dim }, plan)?;
-        write_graph(disk, FileId { segment: self.entry.id, kind: FileKind::Graph, side: Some(side) }, &built)
+        write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built)
     }
 }
 

@@ -11,6 +11,8 @@ use anchorite_index::{
 const DIM: usize = 6;
 /// Enough that a narrow beam goes through the graph and does not scan.
 const ROWS: usize = 110;
+/// Rows that are deleted.
+const DEAD: [usize; 2] = [5, 100];
 
 type Answers = (Vec<Answer>, Vec<Option<Record>>, Vec<Option<RowId>>);
 
@@ -25,13 +27,15 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
         ..image_pair(n, vectors[n].clone())
     };
     writer.append(&(0..ROWS).map(rich).collect::<Vec<_>>()).unwrap();
+    let doomed = DEAD.map(|n| image_pair(n, Vec::new()).key);
+    assert_eq!(writer.delete(&doomed).unwrap(), DEAD.len() as u64);
     writer.commit(&Cancel::default()).unwrap();
     vectors
 }
 
 fn ask(dir: &Path, options: &OpenOptions, vectors: &[Vec<f32>]) -> Result<Answers, StoreError> {
     let pool = Pool::open(dir, options)?;
-    let query = |(n, effort)| Query { side: Side::Image, vector: Vec::clone(&vectors[n]), k: 5, effort };
+    let query = |(n, effort)| Query::new(Side::Image, Vec::clone(&vectors[n]), 5, effort);
     let mut queries: Vec<Query> = [(1, Effort::Fast), (77, Effort::Fast), (40, Effort::Exact)].map(query).into();
     queries.push(Query { side: Side::Text, ..query((3, Effort::Normal)) });
     let rows: Vec<RowId> = (0..ROWS as u64).map(RowId).collect();
@@ -80,7 +84,7 @@ fn one_flipped_bit_in_any_byte_is_a_named_error_or_changes_nothing() {
     let sound = ask(dir.path(), &FULL, &vectors).unwrap();
     let whole = bare(sound.1.clone());
     let names = live(files(dir.path()));
-    assert_eq!(names.len(), 7, "{names:?}");
+    assert_eq!(names.len(), 8, "{names:?}");
     for name in names {
         let bytes = fs::read(dir.path().join(&name)).unwrap();
         for at in 0..bytes.len() {

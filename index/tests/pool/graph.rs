@@ -15,7 +15,7 @@ const EFS: [usize; 3] = [10, 24, 64];
 fn recall_with(queries: &[Vec<f32>], pool: &Pool, search: impl Fn(&Query) -> Answer) -> f64 {
     let found = |q: &Vec<f32>| {
         let exact: HashSet<u64> = rows(pool, q, 10, Effort::Exact).into_iter().collect();
-        let query = Query { side: Side::Image, vector: q.clone(), k: 10, effort: Effort::Normal };
+        let query = Query::new(Side::Image, q.clone(), 10, Effort::Normal);
         search(&query).hits.iter().filter(|hit| exact.contains(&hit.row.0)).count()
     };
     queries.iter().map(found).sum::<usize>() as f64 / (queries.len() * 10) as f64
@@ -83,7 +83,7 @@ fn a_beam_of_no_width_or_beyond_the_limit_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let vectors = clustered(50, 16, 2, 1);
     let pool = build(dir.path(), &vectors, &WriterOptions::default());
-    let query = Query { side: Side::Image, vector: vectors[0].clone(), k: 1, effort: Effort::Fast };
+    let query = Query::new(Side::Image, vectors[0].clone(), 1, Effort::Fast);
     for ef in [0, MAX_EF + 1] {
         let refused = pool.search_ef(&query, ef, &Cancel::default());
         assert!(matches!(refused, Err(StoreError::Parameter { name: "ef", .. })), "{refused:?}");
@@ -115,7 +115,7 @@ fn many_queries_at_once_answer_as_one_by_one() {
     let dir = tempfile::tempdir().unwrap();
     let pool = build(dir.path(), base, &WriterOptions::default());
     for effort in [Effort::Normal, Effort::Exact] {
-        let ask = |v: &Vec<f32>| Query { side: Side::Image, vector: v.clone(), k: 9, effort };
+        let ask = |v: &Vec<f32>| Query::new(Side::Image, v.clone(), 9, effort);
         let asked: Vec<Query> = queries.iter().map(ask).collect();
         let together = pool.search(&asked, &Cancel::default()).unwrap();
         for (query, answer) in asked.iter().zip(&together) {

@@ -70,7 +70,7 @@ pub(crate) fn build(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -
 }
 
 pub(crate) fn rows(pool: &Pool, vector: &[f32], k: usize, effort: Effort) -> Vec<u64> {
-    let query = Query { side: Side::Image, vector: vector.to_vec(), k, effort };
+    let query = Query::new(Side::Image, vector.to_vec(), k, effort);
     let answer = pool.search(&[query], &Cancel::default()).unwrap().remove(0);
     answer.hits.iter().map(|h| h.row.0).collect()
 }

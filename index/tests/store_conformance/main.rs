@@ -1,6 +1,8 @@
 //! One set of promises, two stores: the one in memory that compares every row, and the pool on disk.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod changes;
+
 use std::collections::BTreeMap;
 
 use anchorite_index::{
@@ -118,7 +120,7 @@ fn pairs(count: usize) -> Vec<Pair> {
 }
 
 fn query(vector: Vec<f32>, k: usize, effort: Effort) -> Query {
-    Query { side: Side::Image, vector, k, effort }
+    Query::new(Side::Image, vector, k, effort)
 }
 
 fn ask(store: &dyn PairStore, q: Query) -> Result<anchorite_index::Answer, StoreError> {
@@ -186,7 +188,7 @@ fn hits_are_the_nearest_by_cosine_with_ties_by_row_at_every_effort() {
         for effort in [Effort::Fast, Effort::Normal, Effort::High, Effort::Exact] {
             for (side, k) in [(Side::Image, 1), (Side::Text, 7), (Side::Image, 10_000)] {
                 let vector: Vec<f32> = unit(&mut rng).iter().map(|v| v * 3.0).collect();
-                let q = Query { side, vector, k, effort };
+                let q = Query::new(side, vector, k, effort);
                 let expected = oracle.search(std::slice::from_ref(&q), &Cancel::default()).unwrap().remove(0);
                 let answer = ask(&*store.reader(), q).unwrap();
                 assert!(!answer.degraded);
@@ -220,7 +222,7 @@ fn bad_queries_are_named() {
         store.sink().append(&only_text).unwrap();
         store.sink().commit(&Cancel::default()).unwrap();
         let reader = store.reader();
-        let text = |vector: Vec<f32>, k| Query { side: Side::Text, vector, k, effort: Effort::Normal };
+        let text = |vector: Vec<f32>, k| Query::new(Side::Text, vector, k, Effort::Normal);
         let mut nan = good.clone();
         nan[3] = f32::NAN;
         assert!(matches!(ask(&*reader, text(nan, 1)), Err(StoreError::NotFinite { position: 3 })));
@@ -276,4 +278,197 @@ fn a_commit_of_nothing_changes_nothing() {
         assert_eq!(store.sink().commit(&Cancel::default()).unwrap(), 1);
         assert_eq!(store.reader().status().generation, 1);
     });
+}
+
+/// What the filter language means, said a second time and as plainly as possible: values of the pair by name, no index, no plan.
+mod reference {
+    use super::{Pair, Value};
+    use serde_json::Value as Json;
+
+    fn value(pair: &Pair, field: &str) -> Option<Value> {
+        match field {
+            "key" => Some(Value::Text(pair.key.to_string())),
+            "caption" => pair.caption.clone().map(Value::Text),
+            "source" => Some(Value::Text(pair.source.file.clone())),
+            "source.row" => Some(Value::Int(pair.source.row as i64)),
+            other => pair.fields.get(other.strip_prefix("fields.").unwrap_or(other)).cloned(),
+        }
+    }
+
+    /// The order of two values of one kind. The tests' numbers are small, so f64 holds them.
+    fn order(a: &Value, b: &Json) -> Option<std::cmp::Ordering> {
+        match (a, b) {
+            (Value::Bool(a), Json::Bool(b)) => Some(a.cmp(b)),
+            (Value::Text(a), Json::String(b)) => Some(a.as_str().cmp(b)),
+            (Value::Int(a), Json::Number(b)) => (*a as f64).partial_cmp(&b.as_f64()?),
+            (Value::Float(a), Json::Number(b)) => a.partial_cmp(&b.as_f64()?),
+            _ => None,
+        }
+    }
+
+    pub(crate) fn matches(filter: &Json, pair: &Pair) -> bool {
+        let (form, body) = filter.as_object().unwrap().iter().next().unwrap();
+        let list = |body: &Json| body.as_array().unwrap().clone();
+        let found = body["field"].as_str().and_then(|field| value(pair, field));
+        match form.as_str() {
+            "and" => list(body).iter().all(|part| matches(part, pair)),
+            "or" => list(body).iter().any(|part| matches(part, pair)),
+            "not" => !matches(body, pair),
+            "eq" => found.is_some_and(|v| order(&v, &body["value"]).is_some_and(|o| o.is_eq())),
+            "in" => found.is_some_and(|v| list(&body["values"]).iter().any(|one| order(&v, one).is_some_and(|o| o.is_eq()))),
+            "prefix" => matches!(found, Some(Value::Text(t)) if t.starts_with(body["value"].as_str().unwrap())),
+            "is_null" => found.is_none(),
+            "range" => found.is_some_and(|v| {
+                let holds = |end: &str, is: fn(std::cmp::Ordering) -> bool| {
+                    body.get(end).is_none_or(|bound| order(&v, bound).is_some_and(is))
+                };
+                holds("gt", |o| o.is_gt())
+                    && holds("gte", |o| o.is_ge())
+                    && holds("lt", |o| o.is_lt())
+                    && holds("lte", |o| o.is_le())
+            }),
+            _ => unreachable!("no such form: {form}"),
+        }
+    }
+}
+
+/// A filter over the fields of [`pairs`], as JSON.
+fn random_filter(rng: &mut ChaCha8Rng, depth: usize) -> serde_json::Value {
+    use serde_json::json;
+    let parts = |rng: &mut ChaCha8Rng| (0..rng.random_range(0..4)).map(|_| random_filter(rng, depth - 1)).collect::<Vec<_>>();
+    let number = |rng: &mut ChaCha8Rng| {
+        let whole = rng.random_range(-4..60);
+        if rng.random() { json!(whole) } else { json!(f64::from(whole) / 7.0) }
+    };
+    let field = |rng: &mut ChaCha8Rng, of: &[&str]| of[rng.random_range(0..of.len())].to_owned();
+    let numeric = ["width", "score", "whole", "source.row", "fields.width"];
+    match rng.random_range(0..if depth == 0 { 6 } else { 9 }) {
+        0 => json!({ "eq": { "field": "nsfw", "value": rng.random::<bool>() } }),
+        1 => {
+            let values: Vec<_> = (0..rng.random_range(1..9)).map(|_| number(rng)).collect();
+            json!({ "in": { "field": field(rng, &numeric), "values": values } })
+        }
+        2 => json!({ "eq": { "field": field(rng, &numeric), "value": number(rng) } }),
+        3 => {
+            let mut range = serde_json::Map::from_iter([("field".to_owned(), json!(field(rng, &numeric)))]);
+            let ends = [["gt", "gte"], ["lt", "lte"]].map(|end| end[usize::from(rng.random::<bool>())]);
+            for (end, there) in ends.into_iter().zip([[true, false], [false, true], [true, true]][rng.random_range(0..3)]) {
+                there.then(|| range.insert(end.to_owned(), number(rng)));
+            }
+            json!({ "range": range })
+        }
+        4 => {
+            let start = field(rng, &["k-0", "caption 1", "caption", "", "CC0 \u{e9}", "a/"]);
+            json!({ "prefix": { "field": field(rng, &["key", "caption", "source", "licence"]), "value": start } })
+        }
+        5 => json!({ "is_null": { "field": field(rng, &["caption", "width", "key", "nsfw"]) } }),
+        6 => json!({ "not": random_filter(rng, depth - 1) }),
+        7 => json!({ "and": parts(rng) }),
+        _ => json!({ "or": parts(rng) }),
+    }
+}
+
+fn filter(json: serde_json::Value) -> std::sync::Arc<anchorite_index::Filter> {
+    std::sync::Arc::new(json.try_into().unwrap())
+}
+
+#[test]
+fn a_filtered_search_finds_the_nearest_of_those_that_match_at_every_effort() {
+    let pairs = pairs(60);
+    on_every_store(|store| {
+        store.sink().append(&pairs).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        let reader = store.reader();
+        let mut rng = ChaCha8Rng::seed_from_u64(23);
+        let mut sizes = std::collections::BTreeSet::new();
+        for case in 0..400 {
+            let json = random_filter(&mut rng, 3);
+            let of = |side: Side| move |p: &Pair| if side == Side::Image { p.image.is_some() } else { p.text.is_some() };
+            let shared = filter(json.clone());
+            let again: serde_json::Value = serde_json::to_value(&*shared).unwrap();
+            assert_eq!(*filter(again), *shared, "{json} comes back as another filter");
+            let effort = [Effort::Fast, Effort::Normal, Effort::High, Effort::Exact][case % 4];
+            let k = [1, 3, 100][case % 3];
+            let side = Side::ALL[case % 2];
+            let with = Query { filter: Some(shared), ..Query::new(side, unit(&mut rng), k, effort) };
+            let without = Query { filter: None, k: 10_000, effort: Effort::Exact, ..with.clone() };
+            let mut answers = reader.search(&[with, without], &Cancel::default()).unwrap();
+            let all = answers.pop().unwrap();
+            let answer = answers.pop().unwrap();
+            let matching = |row: RowId| reference::matches(&json, &pairs[row.0 as usize]);
+            let expected: Vec<_> = all.hits.into_iter().filter(|h| matching(h.row)).take(k).collect();
+            assert_eq!(answer.hits, expected, "{json}");
+            assert!(!answer.degraded);
+            sizes.insert(pairs.iter().filter(|p| of(side)(p) && reference::matches(&json, p)).count());
+        }
+        assert!(sizes.len() > 12 && sizes.contains(&0), "the filters are of many selectivities: {sizes:?}");
+    });
+}
+
+#[test]
+fn a_filter_that_cannot_be_meant_is_refused_by_name() {
+    use anchorite_index::{Filter, FilterError};
+    use serde_json::json;
+    on_every_store(|store| {
+        let vector = pairs(1)[0].image.clone().unwrap();
+        let with = |json| Query { filter: Some(filter(json)), ..query(vector.clone(), 3, Effort::Normal) };
+        let unknown = json!({ "not": { "eq": { "field": "colour", "value": 1 } } });
+        assert!(ask(&*store.reader(), with(unknown.clone())).unwrap().hits.is_empty(), "an empty store has no fields to miss");
+        store.sink().append(&pairs(20)).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        let reader = store.reader();
+        let refused = |json| match ask(&*reader, with(json)) {
+            Err(StoreError::Filter(error)) => error,
+            other => panic!("{other:?}"),
+        };
+        let error = refused(unknown);
+        assert!(matches!(&error, FilterError::UnknownField { field, .. } if field == "colour"));
+        assert_eq!(
+            error.to_string(),
+            "no pair of this pool has a field \"colour\"; there are licence, nsfw, score, whole, width"
+        );
+        let error =
+            refused(json!({ "or": [{ "is_null": { "field": "width" } }, { "prefix": { "field": "width", "value": "1" } }] }));
+        assert!(matches!(&error, FilterError::Mistyped { field, .. } if field == "width"));
+        assert!(
+            error.to_string().starts_with("field \"width\" holds a number in this pool, and the filter compares it with text;")
+        );
+        for (field, value) in [("caption", json!(1)), ("source.row", json!("1")), ("nsfw", json!(1)), ("licence", json!(true))] {
+            let error = refused(json!({ "eq": { "field": field, "value": value } }));
+            assert!(matches!(&error, FilterError::Mistyped { field: named, .. } if named == field), "{error}");
+        }
+    });
+    let refused = |text: &str| Filter::from_json(text).unwrap_err().to_string();
+    for (text, says) in [
+        ("{", "it is not JSON"),
+        ("[]", "filter: give an object with one of and, or, not, eq, in, range, prefix, is_null"),
+        ("{}", "filter: there are 0 members; give exactly one"),
+        (r#"{"eq": 1}"#, "filter.eq: give an object with field and value"),
+        (r#"{"and": [{"equals": {}}]}"#, "filter.and[0].equals: there is no such form; give one of and"),
+        (r#"{"eq": {"field": "a"}}"#, "filter.eq: value is missing"),
+        (r#"{"eq": {"field": "a", "value": 1, "case": 2}}"#, "filter.eq.case: unknown; field, value may stand here"),
+        (
+            r#"{"eq": {"field": "a", "value": null}}"#,
+            "filter.eq.value: null is not compared; is_null finds pairs without the field",
+        ),
+        (r#"{"in": {"field": "a", "values": []}}"#, "filter.in.values: give a list of at least one value"),
+        (r#"{"in": {"field": "a", "values": [1, 2.5, "3"]}}"#, "filter.in.values[2]: give a number like the first of the list"),
+        (r#"{"range": {"field": "a"}}"#, "filter.range: give at least one of gt, gte, lt, lte"),
+        (r#"{"range": {"field": "a", "gt": 1, "gte": 2}}"#, "filter.range: give gt or gte, not both"),
+        (r#"{"range": {"field": "a", "gt": 1, "lt": "b"}}"#, "filter.range: both ends must be numbers, or both texts"),
+        (r#"{"range": {"field": "a", "gt": true}}"#, "filter.range.gt: give a number or a text"),
+        (r#"{"range": {"field": "", "gt": 1}}"#, "filter.range.field: give the name of a field"),
+        (r#"{"not": {"or": {}}}"#, "filter.not.or: give a list of filters"),
+    ] {
+        assert!(refused(text).contains(says), "{text}: {}", refused(text));
+    }
+    let nested = |depth: usize| format!("{}{}{}", "{\"not\":".repeat(depth), r#"{"is_null":{"field":"a"}}"#, "}".repeat(depth));
+    assert!(Filter::from_json(&nested(15)).is_ok());
+    assert!(refused(&nested(16)).contains("a depth of 17; at most 16"));
+    let many = |count: usize| json!({ "and": vec![json!({ "is_null": { "field": "a" } }); count] }).to_string();
+    assert!(Filter::from_json(&many(1_023)).is_ok());
+    assert!(refused(&many(1_024)).contains("this many terms: 1025; at most 1024"));
+    let listed = |count: usize| json!({ "in": { "field": "a", "values": vec![1; count] } }).to_string();
+    assert!(Filter::from_json(&listed(65_536)).is_ok());
+    assert!(refused(&listed(65_537)).contains("65537; at most 65536"));
 }
