@@ -8,6 +8,7 @@ use rayon::prelude::*;
 
 use super::{
     audit,
+    cross::link_answers,
     duplicates::Kinds,
     insert,
     params::{BuildProgress, Builder, Plan, Refine, Threads},
@@ -38,6 +39,8 @@ pub(crate) struct BuildJob<'a> {
     pub(crate) nodes: usize,
     /// Values per row, without padding.
     pub(crate) dim: usize,
+    /// Rows of the other side, and how many: questions that will be asked are like these.
+    pub(crate) asking: Option<(RowsView<'a>, usize)>,
 }
 
 /// One upper level of a graph in memory.
@@ -196,8 +199,11 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
         let inserted = kinds.first.len();
         refine(&mut built, &distance, &kinds.first, plan, &|done| report(inserted + done))?;
     }
-    built.facts.duplicates = kinds.attach(&mut built);
     built.sketches = Some(sketches);
+    if let (Some(asking), Refine::Alpha) = (&job.asking, plan.params.refine) {
+        link_answers(&mut built, &job.rows, (&asking.0, asking.1), plan)?;
+    }
+    built.facts.duplicates = kinds.attach(&mut built);
     built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
     built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
     Ok(built)

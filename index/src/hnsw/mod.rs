@@ -6,6 +6,7 @@
 //! | `build` | rows to links, through one of two builders, then one path |
 //! | `insert` | our own builder |
 //! | `refine` | one pass that widens the choice of links |
+//! | `cross` | links between what one question of the other side finds |
 //! | `duplicates` | equal rows: one goes in, the others hang below it |
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
@@ -14,6 +15,7 @@
 mod audit;
 mod beam;
 mod build;
+mod cross;
 mod duplicates;
 mod insert;
 mod params;

@@ -7,7 +7,7 @@ use super::{
     files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked},
 };
 use crate::{
-    Side, StoreError,
+    RowSet, Side, StoreError,
     distance::Cpu,
     format::{
         bytes::Damage,
@@ -82,7 +82,15 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
             return corrupt(vectors.f16_offset(node), format!("node {node} has a value that is not finite"));
         }
     }
-    let view = vectors.view(crate::distance::Cpu::scalar());
+    let mut seen = RowSet::empty(vectors.nodes());
+    for node in 0..vectors.nodes() as u32 {
+        let position = vectors.position(node)?;
+        if seen.contains(position) {
+            return corrupt(vectors.order_offset(node), format!("vector {position} has two 7-bit rows"));
+        }
+        seen.insert(position);
+    }
+    let view = vectors.view(Cpu::scalar());
     if let Some(node) = view.scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
         return corrupt(vectors.scales_offset() + node as u64 * 4, format!("the scale of node {node} is {}", view.scales[node]));
     }

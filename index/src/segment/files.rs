@@ -227,6 +227,29 @@ impl VectorsFile {
         typed(&self.map, &self.layout.rows)
     }
 
+    /// Position of the f16 row of a node, which is a position among the 7-bit rows.
+    pub(super) fn position(&self, node: u32) -> Result<usize, StoreError> {
+        let Some(order) = &self.layout.order else { return Ok(node as usize) };
+        let position = typed::<u32>(&self.map, order)[node as usize] as usize;
+        if position < self.layout.nodes {
+            return Ok(position);
+        }
+        let reason = format!("position {position} of {} vectors", self.layout.nodes);
+        Err(self.corrupt(Damage::new(self.order_offset(node), reason)))
+    }
+
+    /// Where a node's position stands in the file.
+    pub(super) fn order_offset(&self, node: u32) -> u64 {
+        self.layout.order.map_or(0, |order| order.offset) + u64::from(node) * 4
+    }
+
+    /// Asks for what [`VectorsFile::position`] reads.
+    pub(super) fn prefetch_position(&self, node: u32, cpu: Cpu) {
+        if let Some(order) = &self.layout.order {
+            cpu.prefetch_value(&typed::<u32>(&self.map, order)[node as usize]);
+        }
+    }
+
     /// Where a node's row number stands in the file.
     pub(super) fn rows_offset(&self, node: usize) -> u64 {
         self.layout.rows.offset + node as u64 * 4
@@ -239,6 +262,11 @@ impl VectorsFile {
             q8: self.map.slice(&range(&self.layout.q8)),
             scales: typed(&self.map, &self.layout.scales),
         }
+    }
+
+    /// Scale of a node's 7-bit row.
+    pub(super) fn scale(&self, node: u32) -> f32 {
+        typed::<f32>(&self.map, &self.layout.scales)[node as usize]
     }
 
     pub(super) fn scales_offset(&self) -> u64 {

@@ -12,6 +12,7 @@
 mod check;
 mod dead;
 mod files;
+mod order;
 mod reader;
 mod search;
 mod select;

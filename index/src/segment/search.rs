@@ -22,6 +22,15 @@ struct Attempt {
     ef: usize,
 }
 
+/// A vector that a beam found.
+struct Near {
+    /// Of the 7-bit row, and its scale.
+    score: f32,
+    scale: f32,
+    /// Of the f16 row.
+    position: usize,
+}
+
 /// Why a run of searches stopped.
 enum Ended {
     Fault(Fault),
@@ -118,15 +127,27 @@ impl Segment {
         let wanted = query.k.min(allowed.map_or(vectors.nodes(), |allowed| allowed.count));
         // Where some may not be found, three quarters of the beam that was asked for: beyond that recall no longer differs.
         let least = allowed.map_or(wanted, |allowed| wanted.max(query.ef.min(allowed.count) * 3 / 4));
-        let may = |(_, node): &(f32, u32)| allowed.is_none_or(|allowed| allowed.set.contains(*node as usize));
-        match outcome {
-            Outcome::Cancelled => return Err(StoreError::Cancelled),
-            Outcome::Done if scratch.beam.scored().filter(may).take(least).count() < least => return Ok(None),
-            Outcome::Done | Outcome::Budget => {}
+        if outcome == Outcome::Cancelled {
+            return Err(StoreError::Cancelled);
         }
+        scratch.beam.nodes().for_each(|node| vectors.prefetch_position(node, cpu));
         // The 7-bit scores order the beam well enough that the best k are among twice as many.
-        let again = scratch.beam.scored().filter(may).take(query.k.saturating_mul(2).max(16)).collect();
-        let best = self.rerank(vectors, query, cpu, again)?;
+        let most = query.k.saturating_mul(2).max(16);
+        let mut found = Vec::new();
+        for (score, node) in scratch.beam.scored() {
+            let position = vectors.position(node)?;
+            if allowed.is_none_or(|allowed| allowed.set.contains(position)) {
+                found.push(Near { score, scale: vectors.scale(node), position });
+            }
+            if found.len() >= most.max(least) {
+                break;
+            }
+        }
+        if outcome == Outcome::Done && found.len() < least {
+            return Ok(None);
+        }
+        found.truncate(most);
+        let best = self.rerank(vectors, query, cpu, found)?;
         Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
     }
 
@@ -136,18 +157,14 @@ impl Segment {
         vectors: &VectorsFile,
         query: &PreparedQuery,
         cpu: Cpu,
-        mut scored: Vec<(f32, u32)>,
+        mut found: Vec<Near>,
     ) -> Result<Vec<Scored>, StoreError> {
         let mut best = TopK::new(query.k);
-        let rest = scored.split_off(query.k.min(scored.len()));
-        self.score_again(vectors, query, cpu, (&scored, &mut best))?;
+        let rest = found.split_off(query.k.min(found.len()));
+        self.score_again(vectors, query, cpu, (&found, &mut best))?;
         if let Some(kth) = best.kth() {
-            let scales = vectors.view(cpu).scales;
-            let near = |(score, node): &(f32, u32)| {
-                let margin = RERANK_ERRORS * query.quantized.error(scales[*node as usize]);
-                score * query.quantized.unit + margin >= kth
-            };
-            let rest: Vec<(f32, u32)> = rest.into_iter().filter(near).collect();
+            let near = |near: &Near| near.score * query.quantized.unit + RERANK_ERRORS * query.quantized.error(near.scale) >= kth;
+            let rest: Vec<Near> = rest.into_iter().filter(near).collect();
             self.score_again(vectors, query, cpu, (&rest, &mut best))?;
         }
         Ok(best.into_sorted())
@@ -158,16 +175,15 @@ impl Segment {
         vectors: &VectorsFile,
         query: &PreparedQuery,
         cpu: Cpu,
-        (nodes, best): (&[(f32, u32)], &mut TopK),
+        (found, best): (&[Near], &mut TopK),
     ) -> Result<(), StoreError> {
-        for (i, &(_, node)) in nodes.iter().enumerate() {
-            if let Some(&(_, ahead)) = nodes.get(i + 2) {
-                cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead as usize)));
-                cpu.prefetch_value(&vectors.rows()[ahead as usize]);
+        for (i, near) in found.iter().enumerate() {
+            if let Some(ahead) = found.get(i + 2) {
+                cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead.position)));
+                cpu.prefetch_value(&vectors.rows()[ahead.position]);
             }
-            let node = node as usize;
-            let score = finite(cpu.dot_f16(vectors.f16_row(node), &query.padded), vectors, node)?;
-            best.push(score, self.row_of(vectors, node)?);
+            let score = finite(cpu.dot_f16(vectors.f16_row(near.position), &query.padded), vectors, near.position)?;
+            best.push(score, self.row_of(vectors, near.position)?);
         }
         Ok(())
     }

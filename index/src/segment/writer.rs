@@ -1,17 +1,16 @@
 //! Pairs in, files out. Rows go to the files as they come; in memory stay the keys, offsets and row numbers of the segment
 //! being written (about 150 bytes a pair).
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
-};
+use std::collections::HashMap;
 
 use half::f16;
 
-use super::files::{PairsFile, VectorsFile};
+use super::{
+    files::{PairsFile, VectorsFile},
+    order::{Rows, near_together},
+};
 use crate::{
-    ContentHash, Key, Pair, Side, StoreError,
+    Cancel, ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
@@ -20,9 +19,10 @@ use crate::{
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
         sketches::{CENTRE, SKETCHES},
-        vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
+        vectors::{F16, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
     hnsw::{BuildJob, Built, Plan, build},
+    map::Map,
     quantize::quantize_row,
 };
 
@@ -166,29 +166,29 @@ fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, mut order: Vec<(Ke
     file.finish(PairsLayout::numbers(rows))
 }
 
-/// Reads the f16 rows back and quantizes those: what is searched is made from what is stored.
+/// Maps the f16 rows as they are on disk and quantizes those, near ones side by side: what is searched is made from what is
+/// stored.
 fn seal_vectors(disk: &Disk, side: SideWriter, dim: usize) -> Result<FileEntry, StoreError> {
     let SideWriter { mut file, rows } = side;
     file.flush()?;
-    let failed = |name: &str| {
-        let file = name.to_owned();
-        move |source| StoreError::Io { action: "read back", file, source }
-    };
-    let name = file.name().to_owned();
-    let mut written = BufReader::with_capacity(1 << 20, File::open(disk.dir().join(&name)).map_err(failed(&name))?);
-    written.seek(SeekFrom::Start(HEADER_BYTES as u64)).map_err(failed(&name))?;
-    let mut values = vec![f16::ZERO; f16_stride(dim) / 2];
+    let written = Map::open(disk.dir(), file.name(), HEADER_BYTES as u64 + file.section_len())?;
+    let values: &[f16] = bytemuck::cast_slice(written.slice(&(HEADER_BYTES..written.bytes().len())));
+    let width = f16_stride(dim) / 2;
+    // Sealing is not cancelled: it takes a small part of the time of the graph, and a sealed segment can be gone on with.
+    let order = near_together(&Rows { cpu: Cpu::detect(), width, values }, &Cancel::default())?;
     let (mut row, mut scales) = (Vec::new(), Vec::with_capacity(rows.len()));
     file.begin(Q8)?;
-    for _ in 0..rows.len() {
-        written.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed(&name))?;
-        scales.push(quantize_row(&values, dim, &mut row));
+    for &position in &order {
+        scales.push(quantize_row(&values[position as usize * width..][..width], dim, &mut row));
         file.put(&row)?;
     }
-    file.begin(SCALES)?;
-    file.put(bytemuck::cast_slice(&scales))?;
-    file.begin(ROWS)?;
-    file.put(bytemuck::cast_slice(&rows))?;
+    drop(written);
+    for (tag, bytes) in
+        [(SCALES, bytemuck::cast_slice(&scales)), (ROWS, bytemuck::cast_slice(&rows)), (ORDER, bytemuck::cast_slice(&order))]
+    {
+        file.begin(tag)?;
+        file.put(bytes)?;
+    }
     file.finish(VectorsLayout::numbers(rows.len(), dim))
 }
 
@@ -227,8 +227,13 @@ impl Sealed {
     }
 
     fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
-        let vectors = VectorsFile::open(disk.dir(), vectors, self.entry.side_rows(side), self.dim)?;
-        let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes(), dim: self.dim }, plan)?;
+        let open = |side, file| VectorsFile::open(disk.dir(), file, self.entry.side_rows(side), self.dim);
+        let vectors = open(side, vectors)?;
+        let other = self.entry.file(FileKind::Vectors, Some(side.other())).map(|file| open(side.other(), file)).transpose()?;
+        let cpu = Cpu::detect();
+        let asking = other.as_ref().map(|other| (other.view(cpu), other.nodes()));
+        let job = BuildJob { side, rows: vectors.view(cpu), nodes: vectors.nodes(), dim: self.dim, asking };
+        let built = build(&job, plan)?;
         write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built)
     }
 }
