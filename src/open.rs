@@ -108,6 +108,11 @@ impl ModelArgs {
         self.threads.unwrap_or_else(cores)
     }
 
+    /// The same settings for another model.
+    pub(crate) fn for_path(&self, model: &str) -> Self {
+        Self { model: Some(model.to_owned()), ..self.clone() }
+    }
+
     /// Opens the model.
     pub(crate) fn open(&self, purpose: Use) -> Result<Arc<Encoder>> {
         let name = self.model.as_deref().context("which model? give --model DIR or --model ORG/NAME (ANCHORITE_MODEL)")?;

@@ -21,6 +21,7 @@
 //! | `select.rs`, `cutoffs.rs`, `diversity.rs` | hits to anchors: a pure function |
 //! | `reason.rs` | why a hit is no anchor: [`Reason`] |
 //! | `manifest.rs` | the choice as a parquet file, and checking it later |
+//! | `hits.rs` | a manifest's hits read back, for people |
 //! | `limits.rs` | [`Limits`] |
 //!
 //! Not here: HTTP, how files of rows are read, how vectors are made or searched. Everything blocks; async callers cross over on a bounded pool.
@@ -35,6 +36,7 @@ mod draw;
 mod error;
 mod exclude;
 mod gather;
+mod hits;
 mod limits;
 pub mod manifest;
 pub mod policy;
@@ -51,6 +53,7 @@ mod templates;
 pub use ask::{Anchor, Answers, Ask, Found, Input, Times};
 pub use curate::{Surroundings, curate, curate_sample};
 pub use error::{AskError, CurateError, PolicyError, RetrieveError};
+pub use hits::{ManifestHit, hits};
 pub use limits::Limits;
 pub use policy::Policy;
 pub use protect::{Protected, ProtectedSet, perceptual_distance, perceptual_hash};

@@ -61,6 +61,20 @@ impl Retriever {
         &*self.encoder
     }
 
+    /// The encoder, for callers that outlive this retriever.
+    #[must_use]
+    pub fn shared_encoder(&self) -> Arc<dyn Encode> {
+        Arc::clone(&self.encoder)
+    }
+
+    /// The same encoder over another generation of its pool.
+    ///
+    /// # Errors
+    /// As [`Retriever::new`].
+    pub fn over(&self, store: Arc<dyn PairStore>) -> Result<Self, StoreError> {
+        Self::with_limits(Arc::clone(&self.encoder), store, self.limits)
+    }
+
     /// The pool.
     #[must_use]
     pub fn store(&self) -> &dyn PairStore {

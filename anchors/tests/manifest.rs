@@ -1,6 +1,5 @@
 //! A manifest is the same bytes for the same work, reads back, and is checked against pools by content; damage is told, never believed.
 
-#[expect(dead_code, reason = "each test binary uses its own part")]
 mod common;
 
 use std::{fs, path::Path};

@@ -1,6 +1,5 @@
 //! Protected evaluation sets: what is theirs is found, named with its picture, and dropped or only reported.
 
-#[expect(dead_code, reason = "each test binary uses its own part")]
 mod common;
 
 use anchorite_anchors::{

@@ -10,7 +10,7 @@ use anchorite_encoder::EncodeError;
 use anchorite_index::{Cancel, Effort, Side, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
-use crate::{Limits, error::ApiError, metrics::Metrics};
+use crate::{Limits, embeddings::Model, error::ApiError, metrics::Metrics};
 
 /// Longest pool name, in bytes.
 const POOL_NAME_BYTES: usize = 64;
@@ -72,6 +72,7 @@ pub(crate) enum Readiness {
 /// The state of a server: pools by name, the first of them the default.
 pub struct App {
     pub(crate) pools: Vec<Pool>,
+    pub(crate) models: Vec<Model>,
     pub(crate) options: Options,
     pub(crate) metrics: Metrics,
     /// One permit for each KiB of request body in memory.
@@ -111,6 +112,7 @@ impl App {
         }
         let limits = &options.limits;
         Ok(Self {
+            models: Model::of(&served),
             pools: served,
             metrics: Metrics::new(),
             body_budget: Arc::new(Semaphore::new(kib(limits.body_budget_bytes))),

@@ -11,6 +11,7 @@ use axum::{
 
 use crate::{
     app::{App, Readiness},
+    embeddings::Model,
     error::{ApiError, ErrorBody},
 };
 
@@ -53,6 +54,9 @@ pub(crate) async fn metrics(State(app): State<Arc<App>>) -> Result<impl IntoResp
         }
         let generation = i64::try_from(status.generation).unwrap_or(i64::MAX);
         app.metrics.generation.with_label_values(&[&pool.name]).set(generation);
+    }
+    for (model, tower, waiting) in app.models.iter().flat_map(Model::waiting) {
+        app.metrics.waiting.with_label_values(&[model, tower]).set(i64::try_from(waiting).unwrap_or(i64::MAX));
     }
     let text = app.metrics.text().map_err(|e| ApiError::internal("metrics_failed", e))?;
     Ok(([(header::CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text))

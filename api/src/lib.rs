@@ -16,6 +16,7 @@
 //! | `filter.rs` | the filter language as the OpenAPI document shows it |
 //! | `search.rs` | `POST /v1/search` |
 //! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
+//! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
@@ -30,6 +31,7 @@ mod anchors;
 mod app;
 mod body;
 mod clip_retrieval;
+mod embeddings;
 mod error;
 mod filter;
 mod finish;

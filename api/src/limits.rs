@@ -49,6 +49,14 @@ pub struct Limits {
     pub batch_bytes: usize,
     /// How long a stream waits for a client that does not read. Default 60 s: a training step and a checkpoint.
     pub stall_timeout: Duration,
+    /// Texts in one embeddings request. Default 2,048, OpenAI's own.
+    pub max_texts: usize,
+    /// Pictures in one embeddings request. Default 64: 38 MB of pixels at 224 px.
+    pub max_pictures: usize,
+    /// Texts that wait for a tower. Default 4,096; beyond it embeddings requests get 429 at once.
+    pub text_queue: usize,
+    /// Pictures that wait for a tower, 0.6 MB each at 224 px. Default 256.
+    pub image_queue: usize,
     /// Ids in one drop-in metadata request. Default 10,000, as many as one search gives.
     pub max_ids: usize,
     /// Searches and reads admitted at once, running or waiting for a core. Default 64; beyond it requests get 429 at once.
@@ -86,6 +94,10 @@ impl Default for Limits {
             max_streams: 16,
             batch_bytes: 16 << 20,
             stall_timeout: Duration::from_secs(60),
+            max_texts: 2048,
+            max_pictures: 64,
+            text_queue: 4096,
+            image_queue: 256,
             max_ids: 10_000,
             max_in_flight: 64,
             compute_threads: std::thread::available_parallelism().map_or(4, usize::from),

@@ -11,7 +11,7 @@ use crate::{
     anchors,
     app::App,
     body::JsonBytes,
-    clip_retrieval,
+    clip_retrieval, embeddings,
     error::{ApiError, ErrorBody, LegacyErrorBody},
     filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf},
     finish, health, page, pools, search,
@@ -29,6 +29,8 @@ fn documented() -> OpenApiRouter<Arc<App>> {
     OpenApiRouter::with_openapi(Document::openapi())
         .routes(routes!(search::search))
         .routes(routes!(anchors::anchors))
+        .routes(routes!(embeddings::embeddings))
+        .routes(routes!(embeddings::models))
         .routes(routes!(pools::list))
         .routes(routes!(pools::describe))
         .routes(routes!(pools::pair))

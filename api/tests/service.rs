@@ -267,12 +267,13 @@ const PAIR: &str = "/v1/pools/{pool}/pairs/{id}";
 const IMAGE: &str = "/v1/pools/{pool}/pairs/{id}/image";
 const KNN: &str = r#"{"text": "apple", "modality": "image", "num_images": 2}"#;
 
+const EMBED: &str = r#"{"model": "fruit", "input": "apple"}"#;
 const ANCHORS: &str = r#"{"queries": [{"text": "apple"}], "policy": {"directions": [{"from": "text", "to": "text"}]}}"#;
 
 fn ordinary_statuses(seen: &mut Seen) {
     let server = start(Limits::default());
     readiness(&server);
-    for path in ["/healthz", "/readyz", "/metrics", "/v1/pools", "/indices-list", "/config.json"] {
+    for path in ["/healthz", "/readyz", "/metrics", "/v1/pools", "/v1/models", "/indices-list", "/config.json"] {
         seen.get(&server, path, path);
     }
     for (route, path) in [
@@ -297,6 +298,9 @@ fn ordinary_statuses(seen: &mut Seen) {
     for body in [ANCHORS, "{", r#"{"queries": [{"id": 99}]}"#, "{}"] {
         seen.post(&server, "/v1/anchors", body);
     }
+    for body in [EMBED, "{", r#"{"model": "nope", "input": "a"}"#, "{}"] {
+        seen.post(&server, "/v1/embeddings", body);
+    }
     for body in [KNN, "{", &KNN.replace('}', r#", "indice_name": "nope"}"#), "{}"] {
         seen.post(&server, "/knn-service", body);
     }
@@ -309,6 +313,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
     let posts = [
         ("/v1/search", r#"{"text": "apple"}"#),
         ("/v1/anchors", ANCHORS),
+        ("/v1/embeddings", EMBED),
         ("/knn-service", KNN),
         ("/metadata", r#"{"ids": [0]}"#),
     ];
@@ -333,8 +338,8 @@ fn statuses_of_trouble(seen: &mut Seen) {
         seen.get(&damaged, route, path);
         seen.get(&stuck, route, path);
     }
-    seen.post(&damaged, "/metadata", posts[3].1);
-    seen.post(&stuck, "/metadata", posts[3].1);
+    seen.post(&damaged, "/metadata", posts[4].1);
+    seen.post(&stuck, "/metadata", posts[4].1);
     drop(unstick);
     let (encoder, hand) = Tricky::new();
     let late = start_with(&encoder, Limits { deadline: Duration::from_millis(100), ..Limits::default() });
@@ -343,7 +348,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
     let broken = start_with(&encoder, Limits::default());
     readiness(&broken);
     seen.get(&broken, "/readyz", "/readyz");
-    for (route, body) in &posts[..3] {
+    for (route, body) in &posts[..4] {
         seen.post(&late, route, &body.replace("apple", "wait"));
         seen.post(&broken, route, body);
     }

@@ -105,7 +105,7 @@ pub enum StoreError {
     },
     /// The pool belongs to another encoder or has another dimension.
     #[error(
-        "the pool was built by {}, not by {}; use that model, or a new pool",
+        "the pool was built by encoder {}, not by {}; use that model, or a new pool",
         named(.pool_model, .pool, .pool_dim),
         named(.encoder_model, .encoder, .encoder_dim)
     )]
@@ -207,12 +207,12 @@ pub enum StoreError {
     },
 }
 
-/// An encoder for people: its model's name where there is one, always the fingerprint and the dimension.
+/// An encoder for people: fingerprint, dimension, and its model's name where there is one.
 fn named(model: &str, fingerprint: &str, dim: &usize) -> String {
     if model.is_empty() {
-        return format!("encoder {fingerprint} (dimension {dim})");
+        return format!("{fingerprint} (dimension {dim})");
     }
-    format!("{model} (encoder {fingerprint}, dimension {dim})")
+    format!("{fingerprint} (model {model}, dimension {dim})")
 }
 
 /// Reading: many threads at once, always one generation per call.

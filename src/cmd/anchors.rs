@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
+use super::gallery::{SHOWN, View, write_page};
 use crate::{
     exit::Exit,
     interrupt,
@@ -45,6 +46,12 @@ pub(crate) struct Args {
     /// Where the manifest goes.
     #[arg(short, long, value_name = "FILE")]
     output: Option<PathBuf>,
+    /// A page about the choice: scores, classes, styles, and a gallery.
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+    /// The pool's column that `--report` counts styles by.
+    #[arg(long, default_value = "style", value_name = "NAME")]
+    style_column: String,
     /// An evaluation set that anchors must not be taken from, besides the policy's: NAME=PARQUET.
     #[arg(long, value_name = "NAME=FILE")]
     protect: Vec<String>,
@@ -161,6 +168,10 @@ fn choose(args: &Args, policy: &Policy, dir: &Path, output: &Path) -> Result<Exi
     shown.finish();
     let header = Header::new(store, policy, &questions, &protected, &curated);
     manifest::write(output, &header, &questions, &curated)?;
+    if let Some(page) = &args.report {
+        let view = View { manifest: output, store, tasks: &args.queries, shown: SHOWN, style_column: &args.style_column };
+        write_page(page, &view.read()?)?;
+    }
     match args.json {
         true => json(&Chosen { manifest: output, anchors: &header.anchors, search: &header.search, report: &curated.report })?,
         false => describe(&curated, &header, output),

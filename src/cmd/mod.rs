@@ -3,10 +3,14 @@
 mod anchors;
 mod demo;
 mod doctor;
+mod eval;
+mod gallery;
 mod ingest;
 mod pool;
+mod report;
 mod search;
 mod serve;
+mod wise_ft;
 
 use clap::Subcommand;
 
@@ -28,6 +32,14 @@ pub(crate) enum Command {
     Search(search::Args),
     /// Choose anchors for a finetune by a policy, into a manifest.
     Anchors(Box<anchors::Args>),
+    /// Measure models: zero-shot classification, retrieval, linear probes, with intervals.
+    Eval(Box<eval::Args>),
+    /// Mix a model with what it was finetuned from, weight by weight, and measure each mix.
+    WiseFt(Box<wise_ft::Args>),
+    /// Mix several models or checkpoints into one.
+    Soup(Box<wise_ft::SoupArgs>),
+    /// Put runs on one page.
+    Report(report::Args),
     /// Say what was found: ONNX Runtime, providers, processor, model, pool.
     Doctor(doctor::Args),
 }
@@ -50,6 +62,10 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),
+            Self::Eval(args) => eval::run(&args),
+            Self::WiseFt(args) => wise_ft::run(&args),
+            Self::Soup(args) => wise_ft::soup(&args),
+            Self::Report(args) => report::run(&args),
             Self::Doctor(args) => doctor::run(&args),
         }
     }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   .onnx bytes ──graph──► Model ──program──► Program (every type known) ──loss, grad──► Program with gradients ──► Model
+//!   Towers + Plan ──step──► Trainer: StreamBatches ──► losses, gradients ──optim──► new parameters ──► the same towers, retrained
 //! ```
 //!
 //! | module | subject |
@@ -10,21 +11,34 @@
 //! | [`program`] | a model with known types: shapes fixed, shape arithmetic folded, parameters told from constants |
 //! | `ops` | operators: shape, folding and gradient rules, one file each; [`operators`] lists them |
 //! | `grad` | the reverse walk: [`Program::gradients`](program::Program::gradients) |
+//! | [`loss`] | softmax and sigmoid losses over pairs, cross-entropy over classes |
+//! | [`optim`] | AdamW, clipping, learning rate |
+//! | [`select`] | which parameters are trained |
+//! | [`step`] | one optimizer step: embed, loss, backward, update |
 //! | [`loss`] | symmetric InfoNCE |
+//! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
+//! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
+//! | [`report`] | results as HTML and SVG |
 //!
 //! What exists is this: from the bytes of two exported towers to a model that computes the loss and the gradient of every
-//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export, evaluation, WiSE-FT.
+//! parameter. Not yet: other losses, optimizer, gradient caching, data, runner, checkpoints, export.
 //! The batch size is fixed when a program is made; another batch size is another program.
 
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod eval;
 mod grad;
 pub mod graph;
 mod limits;
 pub mod loss;
 mod ops;
+pub mod optim;
 pub mod program;
+pub mod select;
+pub mod step;
+pub mod report;
+pub mod wise_ft;
 
 pub use limits::Limits;
 pub use ops::operators;

@@ -1,5 +1,7 @@
 //! A small pool in memory, query files, and pictures that decode.
 
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},

@@ -96,6 +96,15 @@ pub(crate) struct LoadedModel {
     pub(crate) tensors: Vec<LoadedTensor>,
 }
 
+/// A tower's file as it lies there, with everything in it, and the files that hold its tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TowerSource {
+    /// The `.onnx` file.
+    pub bytes: Vec<u8>,
+    /// The files beside it that its tensors are in, by the name it gives them.
+    pub external: HashMap<String, Vec<u8>>,
+}
+
 /// An initializer that goes beside the model.
 #[derive(Debug)]
 pub(crate) struct LoadedTensor {
@@ -425,17 +434,38 @@ impl<B> TowerModel<B> {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// The file uncut, for training and export, verified to be what was scanned.
+    ///
+    /// # Errors
+    /// [`ModelError`]: a file cannot be read, or is not what it was when the folder was opened.
+    pub fn source(&self) -> Result<TowerSource, ModelError> {
+        let bytes = self.bytes()?;
+        let scanned = scan::scan(&bytes, &self.limits)
+            .map_err(|source| ModelError::Scan { path: self.root.path().join(&self.file), source })?;
+        let mut external = HashMap::new();
+        for name in scanned.external_files() {
+            let path = beside(&self.file, &name);
+            let (content, digest) = self.root.read(&path, self.limits.max_external_bytes, Links::OnlyName)?;
+            self.verify(&path, digest)?;
+            external.insert(name, content);
+        }
+        Ok(TowerSource { bytes: Arc::unwrap_or_clone(bytes), external })
+    }
+
+    /// The file's bytes: those that `open` read if nobody took them, else read and verified again.
+    fn bytes(&self) -> Result<Arc<Vec<u8>>, ModelError> {
+        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(bytes) = kept {
+            return Ok(bytes);
+        }
+        let (bytes, digest) = self.root.read(&self.file, self.limits.max_model_bytes, Links::Any)?;
+        self.verify(&self.file, digest)?;
+        Ok(Arc::new(bytes))
+    }
+
     /// The tower's bytes and tensors, verified to be those that were scanned.
     pub(crate) fn load(&self) -> Result<LoadedModel, ModelError> {
-        let kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let bytes = match kept {
-            Some(bytes) => bytes,
-            None => {
-                let (bytes, digest) = self.root.read(&self.file, self.limits.max_model_bytes, Links::Any)?;
-                self.verify(&self.file, digest)?;
-                Arc::new(bytes)
-            }
-        };
+        let bytes = self.bytes()?;
         // The digest is that of bytes that passed, so this cannot fail; were it to, the error is the right one.
         let scanned = scan::scan(&bytes, &self.limits)
             .map_err(|source| ModelError::Scan { path: self.root.path().join(&self.file), source })?;

@@ -157,7 +157,11 @@ impl Drop for Lease<'_> {
     }
 }
 
-fn builder(engine: &Engine, options: SessionOptions) -> Result<SessionBuilder, SessionError> {
+/// A session builder on this engine; `count` does not matter to it.
+///
+/// # Errors
+/// [`SessionError::Runtime`]: an option or a provider is refused.
+pub fn builder(engine: &Engine, options: SessionOptions) -> Result<SessionBuilder, SessionError> {
     let mut builder = SessionBuilder::new(&engine.environment).map_err(runtime)?;
     // What fails is returned as an error; a library does not write to the terminal as well.
     builder = builder.with_log_level(LogLevel::Fatal).map_err(runtime)?;

@@ -93,6 +93,12 @@ impl SegmentEntry {
         self.sides[side_index(side)] - self.dead.sides[side_index(side)]
     }
 
+    /// The damage of a manifest that does not name a file it must.
+    pub(crate) fn missing(&self, kind: &str) -> StoreError {
+        let reason = format!("the manifest names no {kind} file");
+        StoreError::Corrupt { file: format!("segment {}", self.id), offset: 0, reason }
+    }
+
     /// Bytes of its files.
     #[must_use]
     pub fn bytes(&self) -> u64 {

@@ -9,20 +9,25 @@
 //! | `generations` | which manifests are there, which one counts, what else lies about |
 //! | `reader` | [`Pool`], the [`PairStore`](crate::PairStore) |
 //! | `accept`, `lock` | what a writer takes, and that there is one |
-//! | `writer` | [`PoolWriter`], the [`PairSink`](crate::PairSink) |
+//! | `writer` | [`PoolWriter`]: opening, publishing |
+//! | `changes` | the [`PairSink`](crate::PairSink): appending, replacing, deleting |
+//! | `merge` | joining segments: by policy as commits come, or all of them |
 //! | `report` | [`inspect`] and [`verify`] |
 //!
 //! Invariants: a published file is never changed, cut or named anew; a reader sees one generation; acknowledged means that
 //! files, manifest and folder were synced, in that order; readers write nothing and take no lock.
 
 mod accept;
+mod changes;
 mod generations;
 mod lock;
+mod merge;
 mod reader;
 mod report;
 mod writer;
 
 pub use generations::DamagedManifest;
+pub use merge::{Compacted, Compacting, MergePolicy};
 pub use reader::{MAX_EF, OpenOptions, Pool, Verify, beam_width};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, SegmentInfo, VerifyReport, inspect, verify};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};

@@ -96,6 +96,20 @@ impl PairsFile {
         pairs::walk(bytes, at, &mut |column, value| take(column, value)).map(drop).map_err(|damage| self.corrupt(damage))
     }
 
+    /// The bytes of a record's picture, if it has one.
+    pub(super) fn picture<'a>(
+        &self,
+        stored: &StoredPair,
+        row: usize,
+        pictures: Option<&'a PicturesFile>,
+    ) -> Result<Option<&'a [u8]>, StoreError> {
+        match (stored.picture, pictures) {
+            (None, _) => Ok(None),
+            (Some(picture), Some(file)) => file.picture(picture).map(Some),
+            (Some(_), None) => Err(self.corrupt(Damage::new(0, format!("row {row} has a picture, the segment has none")))),
+        }
+    }
+
     fn key_at(&self, place: usize) -> Result<(u32, &[u8]), StoreError> {
         let order: &[u32] = typed(&self.map, &self.layout.key_order);
         let row = order[place];
@@ -215,6 +229,17 @@ impl VectorsFile {
         let width = f16_stride(self.layout.dim) / 2;
         let all: &[f16] = typed(&self.map, &self.layout.f16);
         &all[node * width..(node + 1) * width]
+    }
+
+    /// The node of a row of the segment.
+    pub(super) fn node_of(&self, row: usize) -> Option<usize> {
+        self.rows().binary_search(&(row as u32)).ok()
+    }
+
+    /// The stored vector of a row of the segment.
+    pub(super) fn vector(&self, row: usize) -> Option<Vec<f32>> {
+        let values = self.f16_row(self.node_of(row)?);
+        Some(values[..self.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
     /// Where a node's f16 row begins in the file.

@@ -73,18 +73,13 @@ pub(crate) struct Segment {
 
 impl Segment {
     pub(crate) fn open(dir: &Path, entry: &SegmentEntry, first_row: u64, dim: usize) -> Result<Self, StoreError> {
-        let missing = |kind: &str| StoreError::Corrupt {
-            file: format!("segment {}", entry.id),
-            offset: 0,
-            reason: format!("the manifest names no {kind} file"),
-        };
-        let pairs = entry.file(FileKind::Pairs, None).ok_or_else(|| missing("pairs"))?;
+        let pairs = entry.file(FileKind::Pairs, None).ok_or_else(|| entry.missing("pairs"))?;
         let open_side = |side| -> Result<Option<SideFiles>, StoreError> {
             let nodes = entry.side_rows(side);
             if nodes == 0 {
                 return Ok(None);
             }
-            let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| missing(name));
+            let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| entry.missing(name));
             let vectors = VectorsFile::open(dir, file(FileKind::Vectors, "vectors")?, nodes, dim)?;
             let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes(), dim)?;
             Ok(Some(SideFiles { vectors, graph }))
@@ -171,7 +166,8 @@ impl Segment {
                 dead.insert(row);
                 counts.rows += 1;
                 for side in Side::ALL {
-                    counts.sides[side_index(side)] += u64::from(self.node_of(side, row as u32).is_some());
+                    let node = self.side(side).and_then(|files| files.vectors.node_of(row));
+                    counts.sides[side_index(side)] += u64::from(node.is_some());
                 }
             }
         }
@@ -187,14 +183,11 @@ impl Segment {
     pub(crate) fn record(&self, row: RowId, parts: Parts) -> Result<Record, StoreError> {
         let local = (row.0 - self.first_row) as usize;
         let stored = self.pairs.record(local)?;
-        let picture = match (stored.picture, &self.pictures) {
-            (Some(picture), Some(file)) if parts.picture => Some(file.picture(picture)?.to_vec()),
-            (Some(_), None) => {
-                return Err(self.pairs.corrupt(Damage::new(0, format!("row {local} has a picture, the segment has none"))));
-            }
-            _ => None,
+        let picture = match parts.picture {
+            true => self.pairs.picture(&stored, local, self.pictures.as_ref())?.map(<[u8]>::to_vec),
+            false => None,
         };
-        let vector = |side| if parts.vectors { self.vector(side, local) } else { None };
+        let vector = |side| self.side(side).filter(|_| parts.vectors).and_then(|files| files.vectors.vector(local));
         Ok(Record {
             row,
             key: stored.key,
@@ -206,16 +199,6 @@ impl Segment {
             image: vector(Side::Image),
             text: vector(Side::Text),
         })
-    }
-
-    fn node_of(&self, side: Side, local: u32) -> Option<usize> {
-        self.side(side)?.vectors.rows().binary_search(&local).ok()
-    }
-
-    fn vector(&self, side: Side, local: usize) -> Option<Vec<f32>> {
-        let vectors = &self.side(side)?.vectors;
-        let node = self.node_of(side, local as u32)?;
-        Some(vectors.f16_row(node)[..vectors.dim()].iter().map(|v| v.to_f32()).collect())
     }
 
     /// Pool row of a node.

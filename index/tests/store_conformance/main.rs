@@ -282,6 +282,8 @@ fn a_commit_of_nothing_changes_nothing() {
 
 /// What the filter language means, said a second time and as plainly as possible: values of the pair by name, no index, no plan.
 mod reference {
+    use std::cmp::Ordering;
+
     use super::{Pair, Value};
     use serde_json::Value as Json;
 
@@ -296,7 +298,7 @@ mod reference {
     }
 
     /// The order of two values of one kind. The tests' numbers are small, so f64 holds them.
-    fn order(a: &Value, b: &Json) -> Option<std::cmp::Ordering> {
+    fn order(a: &Value, b: &Json) -> Option<Ordering> {
         match (a, b) {
             (Value::Bool(a), Json::Bool(b)) => Some(a.cmp(b)),
             (Value::Text(a), Json::String(b)) => Some(a.as_str().cmp(b)),
@@ -314,18 +316,17 @@ mod reference {
             "and" => list(body).iter().all(|part| matches(part, pair)),
             "or" => list(body).iter().any(|part| matches(part, pair)),
             "not" => !matches(body, pair),
-            "eq" => found.is_some_and(|v| order(&v, &body["value"]).is_some_and(|o| o.is_eq())),
-            "in" => found.is_some_and(|v| list(&body["values"]).iter().any(|one| order(&v, one).is_some_and(|o| o.is_eq()))),
+            "eq" => found.is_some_and(|v| order(&v, &body["value"]).is_some_and(Ordering::is_eq)),
+            "in" => found.is_some_and(|v| list(&body["values"]).iter().any(|one| order(&v, one).is_some_and(Ordering::is_eq))),
             "prefix" => matches!(found, Some(Value::Text(t)) if t.starts_with(body["value"].as_str().unwrap())),
             "is_null" => found.is_none(),
             "range" => found.is_some_and(|v| {
-                let holds = |end: &str, is: fn(std::cmp::Ordering) -> bool| {
-                    body.get(end).is_none_or(|bound| order(&v, bound).is_some_and(is))
-                };
-                holds("gt", |o| o.is_gt())
-                    && holds("gte", |o| o.is_ge())
-                    && holds("lt", |o| o.is_lt())
-                    && holds("lte", |o| o.is_le())
+                let holds =
+                    |end: &str, is: fn(Ordering) -> bool| body.get(end).is_none_or(|bound| order(&v, bound).is_some_and(is));
+                holds("gt", Ordering::is_gt)
+                    && holds("gte", Ordering::is_ge)
+                    && holds("lt", Ordering::is_lt)
+                    && holds("lte", Ordering::is_le)
             }),
             _ => unreachable!("no such form: {form}"),
         }

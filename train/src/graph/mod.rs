@@ -9,6 +9,7 @@
 //! | `tensor` | element types and tensors by value |
 //! | `read` | protobuf to [`Model`] |
 //! | `write` | [`Model`] to protobuf |
+//! | `cut` | a model cut to some outputs, or given other weights |
 //! | `order` | nodes sorted so that each comes after what it reads |
 //!
 //! Not here: what an operator means. Protobuf does not leave this folder.
@@ -16,6 +17,7 @@
 //! Left out when reading, since none of it changes what a model computes: documentation strings, shape hints of intermediate
 //! values, quantization notes, metadata of nodes. Refused: subgraphs (control flow), sparse tensors, strings.
 
+mod cut;
 mod order;
 mod read;
 mod tensor;

@@ -1,6 +1,7 @@
 //! Element types and tensors that are held by value: little-endian bytes, as ONNX's `raw_data` has them.
 
 use std::fmt;
+use std::sync::Arc;
 
 /// Element types of a fixed width, which are all that a graph may hold here.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -122,11 +123,11 @@ pub fn element_count(shape: &[usize]) -> Option<usize> {
     count.checked_mul(8).map(|_| count)
 }
 
-/// A tensor by value. Its bytes always fit its type.
+/// A tensor by value. Its bytes always fit its type. A clone shares them: weights are in several programs at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Tensor {
     kind: TensorType,
-    bytes: Vec<u8>,
+    bytes: Arc<Vec<u8>>,
 }
 
 impl Tensor {
@@ -134,7 +135,7 @@ impl Tensor {
     #[must_use]
     pub fn from_bytes(kind: TensorType, bytes: Vec<u8>) -> Option<Self> {
         let expected = element_count(&kind.shape)?.checked_mul(kind.element.width_bytes())?;
-        (bytes.len() == expected).then_some(Self { kind, bytes })
+        (bytes.len() == expected).then(|| Self { kind, bytes: Arc::new(bytes) })
     }
 
     /// Integers (or booleans) of the given element type, each cut to its width; `None` when the number of values is not the
@@ -158,6 +159,20 @@ impl Tensor {
             _ => return None,
         };
         Self::from_bytes(kind, bytes)
+    }
+
+    /// Float32 values as they are; `None` when their number is not the shape's.
+    #[must_use]
+    pub fn from_f32(shape: impl Into<Vec<usize>>, values: &[f32]) -> Option<Self> {
+        let bytes = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+        Self::from_bytes(TensorType::new(Element::F32, shape), bytes)
+    }
+
+    /// The values of a float32 tensor; `None` for other element types.
+    #[must_use]
+    pub fn f32s(&self) -> Option<Vec<f32>> {
+        let words = || self.bytes.as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+        (self.kind.element == Element::F32).then(words)
     }
 
     /// A list of 64-bit integers.
@@ -230,7 +245,8 @@ impl Tensor {
     /// The same elements in another shape; `None` when it has another number of elements.
     #[must_use]
     pub fn reshaped(&self, shape: &[usize]) -> Option<Self> {
-        Self::from_bytes(TensorType::new(self.kind.element, shape), self.bytes.clone())
+        let kind = TensorType::new(self.kind.element, shape);
+        (element_count(shape)? == self.len()).then(|| Self { kind, bytes: Arc::clone(&self.bytes) })
     }
 
     /// A tensor of `shape` whose elements are those at `positions` (in row-major order) of this one; `None` when a position

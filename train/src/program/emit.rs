@@ -35,6 +35,26 @@ impl Program {
         Ok(name)
     }
 
+    /// Gives the result of an appended node another name, here and where it is read.
+    pub(crate) fn named(&mut self, value: &str, name: &str) -> Emitted {
+        let taken = || ProgramError::Value { name: name.to_owned(), reason: "this name is taken".to_owned() };
+        if self.types.contains_key(name) {
+            return Err(taken());
+        }
+        let kind = self.known(value)?.clone();
+        self.types.insert(name.to_owned(), kind);
+        let renamed = |names: &mut Vec<String>| names.iter_mut().filter(|n| *n == value).for_each(|n| name.clone_into(n));
+        // From the end: what reads a value comes after what writes it.
+        for node in self.nodes.iter_mut().rev() {
+            renamed(&mut node.inputs);
+            if node.outputs.iter().any(|n| n == value) {
+                renamed(&mut node.outputs);
+                break;
+            }
+        }
+        Ok(name.to_owned())
+    }
+
     /// A constant.
     pub(crate) fn tensor(&mut self, tensor: Tensor) -> String {
         let name = self.fresh_name("constant");
@@ -194,6 +214,30 @@ impl Program {
 
     pub(crate) fn cast(&mut self, x: &str, element: Element) -> Emitted {
         self.emit("Cast", &[x], &[("to", Attribute::Int(element.onnx()))])
+    }
+}
+
+impl Program {
+    /// Puts a low-rank addition on a matrix of `[rows, columns]`: whoever read `weight` reads weight + scale A B from here on. A,
+    /// `[rows, rank]`, and B, `[rank, columns]`, become inputs of the names given.
+    pub(crate) fn adapt(&mut self, weight: &str, names: [&str; 2], rank: usize, scale: f64) -> Result<(), ProgramError> {
+        let kind = self.known(weight)?.clone();
+        let [rows, columns] = kind.shape[..] else {
+            return Err(ProgramError::Value { name: weight.to_owned(), reason: format!("{kind} is no matrix") });
+        };
+        self.add_input(names[0], TensorType::new(kind.element, [rows, rank]))?;
+        self.add_input(names[1], TensorType::new(kind.element, [rank, columns]))?;
+        let readers = self.nodes.len();
+        let product = self.gemm((names[0], false), (names[1], false))?;
+        let scaled = self.scale(&product, scale)?;
+        let adapted = self.add(weight, &scaled)?;
+        // They read nothing but parameters, so they may come first, and must: the readers follow.
+        let made = self.nodes.split_off(readers);
+        for node in &mut self.nodes {
+            node.inputs.iter_mut().filter(|name| *name == weight).for_each(|name| name.clone_from(&adapted));
+        }
+        self.nodes.splice(0..0, made);
+        Ok(())
     }
 }
 

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `specialise` | from a model to a program: opset, types, folding, which initializers are parameters |
 //! | `emit` | appending nodes: the vocabulary that losses and gradient rules are written in |
+//! | `flow` | what a value depends on, and how much memory a run takes |
 //! | `error` | why a model cannot be worked on |
 //!
 //! Not here: what an operator means (`ops`), the reverse walk (`grad`).
@@ -18,6 +19,7 @@
 
 pub(crate) mod emit;
 mod error;
+mod flow;
 mod specialise;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

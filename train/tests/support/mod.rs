@@ -12,8 +12,12 @@
 use std::path::PathBuf;
 use std::sync::OnceLock;
 
+use anchorite_encoder::model::{Folder, ModelOptions};
 use anchorite_encoder::runtime::{self, RuntimeOptions};
+use anchorite_encoder::session::Engine;
+use anchorite_train::Limits;
 use anchorite_train::graph::{Element, Model, Tensor, TensorType};
+use anchorite_train::step::{InputSizes, Plan, Towers, Trainer};
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::session::builder::GraphOptimizationLevel;
@@ -32,6 +36,22 @@ pub fn environment() -> Environment {
 /// A path among the encoder's checked-in models.
 pub fn fixture(path: &str) -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../encoder/tests/fixtures/models").join(path)
+}
+
+/// The towers of one of the encoder's checked-in model folders.
+pub fn towers(folder: &str) -> Towers {
+    let folder = Folder::open(&fixture(folder), &ModelOptions::default()).unwrap();
+    Towers::open(&folder, &Limits::default()).unwrap()
+}
+
+/// A trainer on the CPU.
+pub fn trainer(towers: Towers, plan: &Plan, sizes: InputSizes) -> Trainer {
+    Trainer::new(towers, plan, sizes, &Engine::cpu(environment()), &Limits::default()).unwrap()
+}
+
+/// Pictures that differ from each other and are the same every time.
+pub fn pixels(count: usize) -> Vec<f32> {
+    (0..count).map(|i| (i as f64 * 0.37).sin() as f32).collect()
 }
 
 /// A session of one thread, as the runtime optimizes it by default.

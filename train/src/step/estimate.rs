@@ -1,0 +1,40 @@
+//! Parameters and memory, ahead of time.
+
+use super::graphs::TowerGraph;
+use super::{InputSizes, TrainError};
+
+/// What training will take. Bytes are of tensors; the process itself, its libraries and the runtime's own overhead come on top.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Estimate {
+    /// Values of both towers, logit scale and head.
+    pub parameters: u64,
+    /// Values that are trained.
+    pub trained: u64,
+    /// Parameters, gradients and both moments.
+    pub state_bytes: u64,
+    /// Activations of the largest run: one chunk's forward and backward, by the order of the nodes.
+    pub activation_bytes: u64,
+    /// State, activations, and the gradients that a run puts out before they are added up.
+    pub peak_bytes: u64,
+}
+
+/// Activations of a chunk of `rows` through a tower and back.
+pub(super) fn activations(tower: &TowerGraph, rows: usize, sizes: InputSizes) -> Result<u64, TrainError> {
+    let failed = |source| TrainError::Graph { graph: format!("{} tower", tower.side.name()), source };
+    let mut program = tower.program(rows, sizes).map_err(failed)?;
+    if tower.trained.is_empty() {
+        return Ok(program.peak_bytes(&[&tower.output]));
+    }
+    let gradients = tower.backward(&mut program).map_err(failed)?;
+    let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
+    Ok(program.peak_bytes(&outputs))
+}
+
+impl Estimate {
+    pub(super) fn new((trained, parameters): (u64, u64), activation_bytes: u64) -> Self {
+        let width = size_of::<f32>() as u64;
+        let state_bytes = width * (parameters + 3 * trained);
+        // A backward run's outputs are counted among its activations: they live until it ends.
+        Self { parameters, trained, state_bytes, activation_bytes, peak_bytes: state_bytes + activation_bytes }
+    }
+}

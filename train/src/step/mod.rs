@@ -1,0 +1,53 @@
+//! One optimizer step over streams of pairs.
+//!
+//! ```text
+//!   Towers + Plan + InputSizes ──new──► Trainer ──estimate──► parameters, memory
+//!
+//!   StreamBatches ─► embed, chunk by chunk ─► loss on all embeddings ─► gradients of embeddings ─┐
+//!                                                                                               ▼
+//!   new parameters ◄─ update (clip, AdamW) ◄─ gradients of parameters ◄─ forward again and backward, chunk by chunk
+//! ```
+//!
+//! This is gradient caching (Gao et al. 2021): batch size costs time, not memory, and the result is that of the whole batch at once.
+//! Pictures that several streams share are embedded once.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `plan` | settings |
+//! | `towers` | what is trained |
+//! | `batch` | what a step is fed |
+//! | `graphs` | the graphs that a tower gives: embed, backward; and the loss |
+//! | `compiled` | a graph in ONNX Runtime, and where a value stopped being finite |
+//! | `slots` | parameters, moments, gradients |
+//! | `rows` | rows of all streams, in chunks |
+//! | `units` | which pairs meet in one loss |
+//! | `trainer` | the step |
+//! | `state` | what a checkpoint holds; export |
+//! | `estimate` | parameters and memory ahead of time |
+//! | `error` | why a trainer cannot be made, and why a step fails |
+//!
+//! Not here: where batches come from, files, the learning rate over a run (`optim`).
+//!
+//! Invariants: a step that fails leaves the parameters as they were; with one thread a step gives the same bits every time; frozen
+//! parameters are never written.
+
+mod batch;
+mod compiled;
+mod error;
+mod estimate;
+mod graphs;
+mod plan;
+mod rows;
+mod slots;
+mod state;
+mod towers;
+mod trainer;
+mod units;
+
+pub use batch::{Pictures, StreamBatch};
+pub use error::{StepError, TrainError};
+pub use estimate::Estimate;
+pub use plan::{Form, InputSizes, Objective, Plan, Scope};
+pub use state::TrainState;
+pub use towers::{Feed, Tower, Towers, Width};
+pub use trainer::{StepReport, StepTimes, StreamLoss, Trainer};

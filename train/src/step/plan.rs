@@ -1,0 +1,97 @@
+//! What a run asks of its steps.
+
+use crate::loss::SameGroup;
+use crate::optim::AdamW;
+use crate::select::Selection;
+
+/// Which loss.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Objective {
+    /// CLIP's symmetric InfoNCE. The default.
+    #[default]
+    Softmax,
+    /// SigLIP's pairwise sigmoid.
+    Sigmoid,
+    /// Cross-entropy over a head, which [`super::Towers::head`] holds; streams then have labels instead of captions.
+    Classifier,
+}
+
+/// Which pairs meet in one softmax.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Scope {
+    /// Those of one stream: each stream has a loss of its own. The default, ARF's sum.
+    #[default]
+    Separate,
+    /// All of the step: anchors are negatives of the task's pairs and the other way round. Rows that show the same picture ignore
+    /// each other, whatever `same_group` says of groups.
+    Joint,
+}
+
+/// How a step is computed; the numbers are the same to float32's rounding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// Direct where a step's pictures and captions each fit one chunk, cached otherwise. The default.
+    #[default]
+    Auto,
+    /// Gradient caching always: embed every chunk, loss on embeddings, forward once more and backward chunk by chunk. Memory is that
+    /// of one chunk, at the price of a second forward.
+    Cached,
+}
+
+/// What a run asks of its steps.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Plan {
+    /// Which loss. Default softmax.
+    pub objective: Objective,
+    /// Which pairs meet in one softmax. Default separate.
+    pub scope: Scope,
+    /// What pairs of one group are to each other. Default ignored.
+    pub same_group: SameGroup,
+    /// Which parameters are trained. Default all.
+    pub train: Selection,
+    /// The optimizer. Default FLYP's.
+    pub optimizer: AdamW,
+    /// Pictures, or captions, of which activations are in memory at one time. Default 32: a ViT-B/32 in 32 takes about 3 GB. A batch
+    /// that is no multiple is filled up with copies that carry no gradient.
+    pub chunk: usize,
+    /// How a step is computed. Default: as memory allows.
+    pub form: Form,
+    /// Largest logit scale, as a factor. Default 100, CLIP's.
+    pub max_logit_scale: f64,
+    /// Decides the adapters' first values; nothing else is random here. Default 0.
+    pub seed: u64,
+    /// Threads of the runtime and of the optimizer. Default 0: all cores. One thread gives the same bits every time.
+    pub threads: usize,
+}
+
+impl Default for Plan {
+    fn default() -> Self {
+        Self {
+            objective: Objective::default(),
+            scope: Scope::default(),
+            same_group: SameGroup::default(),
+            train: Selection::default(),
+            optimizer: AdamW::default(),
+            chunk: 32,
+            form: Form::default(),
+            max_logit_scale: 100.0,
+            seed: 0,
+            threads: 0,
+        }
+    }
+}
+
+/// Sizes of what goes in, fixed for a run: graphs are derived for them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct InputSizes {
+    /// Rows of a picture.
+    pub height: usize,
+    /// Columns of a picture.
+    pub width: usize,
+    /// Tokens of a caption; shorter ones are padded by the caller, as the model's tokenizer pads.
+    pub tokens: usize,
+}

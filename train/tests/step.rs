@@ -1,0 +1,272 @@
+//! Promise: a step's gradients are those of the whole batch at once however it is cut into chunks, a step that fails changes nothing,
+//! and what comes out is the export that went in with other weights.
+
+#![expect(clippy::unwrap_used, reason = "test code")]
+
+mod support;
+
+use std::collections::BTreeMap;
+use std::sync::atomic::AtomicBool;
+
+use anchorite_train::graph::Tensor;
+use anchorite_train::loss::SameGroup;
+use anchorite_train::select::{Lora, Selection, TowerChoice, WeightChoice};
+use anchorite_train::step::{
+    Form, InputSizes, Objective, Pictures, Plan, Scope, StepError, StreamBatch, Towers, TrainError, Trainer,
+};
+use support::{pixels, towers, trainer};
+
+const SIZES: InputSizes = InputSizes { height: 32, width: 32, tokens: 5 };
+const PICTURE: usize = 3 * 32 * 32;
+
+fn go() -> AtomicBool {
+    AtomicBool::new(false)
+}
+
+fn plan(chunk: usize, form: Form) -> Plan {
+    Plan { chunk, form, threads: 1, ..Plan::default() }
+}
+
+/// At a low scale: at CLIP's 100, embeddings' rounding is a hundred times as large in the logits.
+fn clip(plan: &Plan) -> Trainer {
+    let towers = Towers { log_scale: 1.5, ..towers("exports/clip") };
+    trainer(towers, plan, SIZES)
+}
+
+/// Captions as the tokenizer would give them: begin 94, end and padding 95.
+fn captions(first: usize, count: usize) -> Vec<i64> {
+    (first..first + count).flat_map(|i| [94, 5 + (i * 7 % 80) as i64, 6 + (i * 3 % 80) as i64, 95, 95]).collect()
+}
+
+fn stream(name: &str, weight: f32, pictures: Pictures, first: usize, pairs: usize) -> StreamBatch {
+    StreamBatch { name: name.to_owned(), weight, pairs, pictures, tokens: captions(first, pairs), mask: None, groups: None }
+}
+
+/// Class prompts and captions of the same seven pictures, and five anchors: ARF's step.
+fn arf() -> Vec<StreamBatch> {
+    let all = pixels(12 * PICTURE);
+    let prompts = StreamBatch {
+        groups: Some(vec![0, 1, 0, 2, 2, 3, 1]),
+        ..stream("prompts", 1.0, Pictures::Own(all[..7 * PICTURE].to_vec()), 0, 7)
+    };
+    vec![
+        prompts,
+        stream("captions", 0.5, Pictures::SameAs(0), 7, 7),
+        stream("anchors", 2.0, Pictures::Own(all[7 * PICTURE..].to_vec()), 20, 5),
+    ]
+}
+
+fn gradients(trainer: &mut Trainer, streams: &[StreamBatch]) -> BTreeMap<String, Tensor> {
+    trainer.accumulate(streams, &go()).unwrap();
+    trainer.gradients()
+}
+
+/// Largest difference as a share of the tensor's largest value. Attention's key biases have no gradient, since softmax is blind to
+/// them: theirs is rounding noise, so a share of the largest of all tensors.
+fn difference(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> f64 {
+    assert!(a.keys().eq(b.keys()));
+    let largest = |t: &Tensor| t.f32s().unwrap().iter().fold(0.0_f64, |m, v| m.max(f64::from(v.abs())));
+    let overall = a.values().map(largest).fold(0.0, f64::max);
+    let of = |(name, x): (&String, &Tensor)| {
+        let (x, y) = (x.f32s().unwrap(), b[name].f32s().unwrap());
+        let worst = x.iter().zip(&y).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max);
+        worst / if name.ends_with("k_proj.bias") { overall } else { largest(&a[name]) }
+    };
+    a.iter().map(of).fold(0.0, f64::max)
+}
+
+/// Rounding of float32 over sums of a few dozen terms.
+const ROUNDING: f64 = 2e-5;
+
+#[test]
+fn chunks_give_the_gradients_of_the_whole_batch() {
+    let whole = gradients(&mut clip(&plan(64, Form::Cached)), &arf());
+    assert!(whole.len() > 50);
+    for chunk in [1, 3, 5, 7] {
+        let cut = gradients(&mut clip(&plan(chunk, Form::Cached)), &arf());
+        let found = difference(&whole, &cut);
+        assert!(found <= ROUNDING, "chunks of {chunk}: {found:e}");
+    }
+}
+
+#[test]
+fn every_objective_and_scope_is_the_same_in_chunks() {
+    for (objective, scope) in [(Objective::Softmax, Scope::Joint), (Objective::Sigmoid, Scope::Separate)] {
+        for same_group in [SameGroup::Ignore, SameGroup::Positive, SameGroup::Negative] {
+            let plan = |chunk| Plan { objective, scope, same_group, ..plan(chunk, Form::Cached) };
+            let whole = gradients(&mut clip(&plan(64)), &arf());
+            let cut = gradients(&mut clip(&plan(4)), &arf());
+            let found = difference(&whole, &cut);
+            assert!(found <= ROUNDING, "{objective:?} {scope:?} {same_group:?}: {found:e}");
+        }
+    }
+}
+
+#[test]
+fn accumulated_batches_give_the_mean_of_their_gradients() {
+    let streams = arf();
+    let mut twice = clip(&plan(8, Form::Auto));
+    twice.accumulate(&streams, &go()).unwrap();
+    twice.accumulate(&streams, &go()).unwrap();
+    let mut once = clip(&plan(8, Form::Auto));
+    let (a, b) = (twice.apply(1e-3).unwrap(), once.step(&streams, 1e-3, &go()).unwrap());
+    assert!((a.loss - b.loss).abs() <= 1e-6 * b.loss);
+    assert!((a.gradient_norm - b.gradient_norm).abs() <= 1e-6 * b.gradient_norm);
+    assert_eq!(a.pairs, 2 * b.pairs);
+    assert!(matches!(once.apply(1e-3), Err(StepError::NothingAccumulated)));
+}
+
+#[test]
+fn training_lowers_the_loss_and_a_restored_state_goes_on_bit_for_bit() {
+    let streams = arf();
+    let mut first = clip(&plan(4, Form::Auto));
+    let losses: Vec<f64> = (0..6).map(|_| first.step(&streams, 1e-3, &go()).unwrap().loss).collect();
+    assert!(losses[5] < 0.9 * losses[0], "{losses:?}");
+    let saved = first.state();
+    let onward: Vec<f64> = (0..3).map(|_| first.step(&streams, 1e-3, &go()).unwrap().loss).collect();
+    let mut second = clip(&plan(4, Form::Auto));
+    second.restore(&saved).unwrap();
+    assert_eq!(second.steps_done(), 6);
+    let again: Vec<f64> = (0..3).map(|_| second.step(&streams, 1e-3, &go()).unwrap().loss).collect();
+    assert_eq!(onward, again);
+    assert_eq!(first.state(), second.state());
+}
+
+#[test]
+fn a_state_of_another_plan_is_refused_and_changes_nothing() {
+    let vision = Selection { towers: TowerChoice::Vision, ..Selection::default() };
+    let state = clip(&Plan { train: vision, ..plan(4, Form::Auto) }).state();
+    let mut trainer = clip(&plan(4, Form::Auto));
+    let before = trainer.state();
+    assert!(matches!(trainer.restore(&state), Err(TrainError::State { .. })));
+    assert_eq!(trainer.state(), before);
+}
+
+#[test]
+fn an_untrained_export_is_the_one_that_came_in() {
+    let original = towers("exports/clip");
+    let (vision, text) = clip(&plan(4, Form::Auto)).export_towers().unwrap();
+    assert_eq!(vision, original.vision.model);
+    assert_eq!(text, original.text.model);
+}
+
+#[test]
+fn frozen_parameters_stay_and_trained_ones_move() {
+    let choices = [
+        (TowerChoice::Vision, WeightChoice::All),
+        (TowerChoice::Both, WeightChoice::LastBlocks(1)),
+        (TowerChoice::Text, WeightChoice::NormsAndBiases),
+        (TowerChoice::Both, WeightChoice::Projections),
+        (TowerChoice::Both, WeightChoice::Lora(Lora { rank: 2, alpha: 4.0 })),
+    ];
+    let original = towers("exports/clip");
+    for (towers, weights) in choices {
+        let train = Selection { towers, weights, logit_scale: false };
+        let mut trainer = clip(&Plan { train, ..plan(4, Form::Auto) });
+        let trained: Vec<String> = trainer.trained().iter().map(|n| n.trim_end_matches("/lora_a").to_owned()).collect();
+        for _ in 0..2 {
+            trainer.step(&arf(), 1e-2, &go()).unwrap();
+        }
+        let (vision, text) = trainer.export_towers().unwrap();
+        let mut moved = 0;
+        for (prefix, before, after) in [("vision.", &original.vision.model, &vision), ("text.", &original.text.model, &text)] {
+            for ((name, x), (_, y)) in before.graph.initializers.iter().zip(&after.graph.initializers) {
+                let learns = trained.contains(&format!("{prefix}{name}"));
+                assert_eq!(x != y, learns, "{towers:?} {weights:?} {name}");
+                moved += usize::from(x != y);
+            }
+        }
+        println!("{towers:?} {weights:?}: {moved}");
+        assert!(moved > 0);
+    }
+}
+
+#[test]
+fn the_choices_name_the_right_weights() {
+    let names = |weights| {
+        let train = Selection { towers: TowerChoice::Vision, weights, logit_scale: false };
+        clip(&Plan { train, ..plan(4, Form::Auto) }).trained()
+    };
+    assert_eq!(names(WeightChoice::Projections).len(), 1);
+    // Two norms with two tensors, six matrices and six biases; then the last norm's two and the projection.
+    assert_eq!(names(WeightChoice::LastBlocks(1)).len(), 16 + 3);
+    assert_eq!(names(WeightChoice::LastBlocks(2)).len(), 32 + 3);
+    assert_eq!(names(WeightChoice::Lora(Lora::default())).len(), 2 * 13);
+}
+
+#[test]
+fn a_value_that_is_not_finite_is_an_error_that_names_stream_and_node_and_changes_nothing() {
+    let mut trainer = clip(&plan(4, Form::Auto));
+    let before = trainer.state();
+    let mut streams = arf();
+    if let Pictures::Own(values) = &mut streams[2].pictures {
+        values[3 * PICTURE + 5] = f32::NAN;
+    }
+    let error = trainer.step(&streams, 1e-3, &go()).unwrap_err();
+    let StepError::NotFinite { step: 1, stream, place, .. } = &error else { panic!("{error}") };
+    assert!(stream.contains("anchors"), "{error}");
+    assert!(place.contains("pixel_values"), "{error}");
+    assert_eq!(trainer.state(), before);
+}
+
+#[test]
+fn a_weight_that_overflows_is_named_by_the_node_that_it_makes_overflow() {
+    let mut trainer = clip(&plan(4, Form::Cached));
+    let mut state = trainer.state();
+    let name = "vision.vision_model.post_layernorm.weight";
+    let shape = state.parameters[name].shape().to_vec();
+    state.parameters.insert(name.to_owned(), Tensor::from_f32(shape.clone(), &vec![1e38; shape[0]]).unwrap());
+    trainer.restore(&state).unwrap();
+    let error = trainer.step(&arf(), 1e-3, &go()).unwrap_err();
+    assert!(matches!(&error, StepError::NotFinite { place, .. } if place.contains("(LayerNormalization)")), "{error}");
+}
+
+#[test]
+fn a_cancelled_step_changes_nothing() {
+    let mut trainer = clip(&plan(4, Form::Auto));
+    let before = trainer.state();
+    assert!(matches!(trainer.step(&arf(), 1e-3, &AtomicBool::new(true)), Err(StepError::Cancelled)));
+    assert_eq!(trainer.state(), before);
+}
+
+#[test]
+fn a_classifier_learns_its_classes() {
+    let mut towers = towers("exports/clip");
+    let head: Vec<f32> = (0..3 * 24).map(|i| (i as f32 * 0.9).cos()).collect();
+    towers.head = Tensor::from_f32([3, 24], &head);
+    let plan = Plan { objective: Objective::Classifier, ..plan(4, Form::Auto) };
+    let mut trainer = trainer(towers, &plan, SIZES);
+    let batch = StreamBatch {
+        tokens: Vec::new(),
+        groups: Some(vec![0, 1, 2, 0, 1, 2]),
+        ..stream("classes", 1.0, Pictures::Own(pixels(6 * PICTURE)), 0, 6)
+    };
+    let losses: Vec<f64> =
+        (0..30).map(|_| trainer.step(std::slice::from_ref(&batch), 1e-2, &go()).unwrap().loss).collect();
+    assert!(losses[29] < 0.1 * losses[0], "{losses:?}");
+    assert!(trainer.trained().iter().all(|name| !name.starts_with("text.")));
+    let wrong = StreamBatch { groups: Some(vec![3; 6]), ..batch };
+    assert!(matches!(trainer.step(&[wrong], 1e-2, &go()), Err(StepError::Batch { .. })));
+}
+
+#[test]
+fn batches_that_do_not_fit_are_refused_by_stream() {
+    let mut trainer = clip(&plan(4, Form::Auto));
+    let good = arf();
+    let refused = |change: &dyn Fn(&mut StreamBatch)| {
+        let mut streams = good.clone();
+        change(&mut streams[2]);
+        streams
+    };
+    let changes: [&dyn Fn(&mut StreamBatch); 5] = [
+        &|s| s.tokens.truncate(3),
+        &|s| s.pictures = Pictures::SameAs(2),
+        &|s| s.pictures = Pictures::SameAs(0),
+        &|s| s.mask = Some(vec![1]),
+        &|s| s.weight = f32::NAN,
+    ];
+    for change in changes {
+        let error = trainer.step(&refused(change), 1e-3, &go()).unwrap_err();
+        assert!(matches!(&error, StepError::Batch { stream, .. } if stream == "anchors"), "{error}");
+    }
+}
