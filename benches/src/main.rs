@@ -48,6 +48,9 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
+    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    #[arg(long)]
+    rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
@@ -68,7 +71,7 @@ fn main() -> Result<()> {
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
-        Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
     };
     if args.write {
         results::write(

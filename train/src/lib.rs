@@ -35,9 +35,9 @@ pub mod loss;
 mod ops;
 pub mod optim;
 pub mod program;
+pub mod report;
 pub mod select;
 pub mod step;
-pub mod report;
 pub mod wise_ft;
 
 pub use limits::Limits;

@@ -81,7 +81,9 @@ impl Default for Selection {
 #[non_exhaustive]
 pub enum SelectError {
     /// No name in the graph tells blocks apart.
-    #[error("no parameter's name tells the {tower} tower's blocks apart (layers.N, resblocks.N, blocks.N); choose weights otherwise")]
+    #[error(
+        "no parameter's name tells the {tower} tower's blocks apart (layers.N, resblocks.N, blocks.N); choose weights otherwise"
+    )]
     NoBlocks {
         /// Which tower.
         tower: String,

@@ -241,8 +241,7 @@ fn a_classifier_learns_its_classes() {
         groups: Some(vec![0, 1, 2, 0, 1, 2]),
         ..stream("classes", 1.0, Pictures::Own(pixels(6 * PICTURE)), 0, 6)
     };
-    let losses: Vec<f64> =
-        (0..30).map(|_| trainer.step(std::slice::from_ref(&batch), 1e-2, &go()).unwrap().loss).collect();
+    let losses: Vec<f64> = (0..30).map(|_| trainer.step(std::slice::from_ref(&batch), 1e-2, &go()).unwrap().loss).collect();
     assert!(losses[29] < 0.1 * losses[0], "{losses:?}");
     assert!(trainer.trained().iter().all(|name| !name.starts_with("text.")));
     let wrong = StreamBatch { groups: Some(vec![3; 6]), ..batch };

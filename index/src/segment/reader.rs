@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use super::{
     dead::{read_dead, write_dead},
     files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
-    select::{Nodes, Selected, Selection},
+    select::{Selected, Selection},
 };
 use crate::{
     Cancel, ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
@@ -21,8 +21,6 @@ use crate::{
         manifest::{FileEntry, SegmentEntry, side_index},
         vectors::f16_stride,
     },
-    hnsw::{Fault, Outcome, Scratch, ScratchPool, SearchPlan, search_many},
-    limits::Limits,
     quantize::QuantizedQuery,
     topk::{Scored, TopK},
 };

@@ -95,7 +95,12 @@ const PIECE: usize = 1 << 14;
 /// Sum of squares, in float64: a float32 sum over 10^8 small squares loses them.
 #[must_use]
 pub fn squared_norm(values: &[f32]) -> f64 {
-    values.par_chunks(PIECE).map(|piece| piece.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>()).collect::<Vec<_>>().iter().sum()
+    values
+        .par_chunks(PIECE)
+        .map(|piece| piece.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
+        .collect::<Vec<_>>()
+        .iter()
+        .sum()
 }
 
 /// What gradients of this norm are multiplied by.

@@ -166,12 +166,7 @@ pub(super) struct LossGraph {
 }
 
 /// Embeddings, and what is fed beside them: `images`, `texts`, `weights`, `targets`, `penalties` or `signs` or `labels`.
-pub(super) fn loss_graph(
-    objective: Objective,
-    shape: LossShape,
-    dim: usize,
-    limits: &Limits,
-) -> Result<LossGraph, TrainError> {
+pub(super) fn loss_graph(objective: Objective, shape: LossShape, dim: usize, limits: &Limits) -> Result<LossGraph, TrainError> {
     build_loss(objective, shape, dim, limits).map_err(|source| TrainError::Graph { graph: "loss".to_owned(), source })
 }
 

@@ -61,8 +61,7 @@ impl Rows {
 
     /// What an input is fed for a chunk.
     pub(super) fn feed(&self, feed: Feed, chunk: &Chunk, streams: &[StreamBatch], sizes: InputSizes) -> Result<DynValue, String> {
-        let sources: Vec<(usize, usize)> =
-            (0..chunk.rows).map(|i| self.sources[chunk.start + i.min(chunk.real - 1)]).collect();
+        let sources: Vec<(usize, usize)> = (0..chunk.rows).map(|i| self.sources[chunk.start + i.min(chunk.real - 1)]).collect();
         let tokens = sizes.tokens;
         let width = |width, values: Vec<i64>| integers(width, [chunk.rows, tokens], values);
         match feed {
@@ -104,9 +103,7 @@ fn integers(width: Width, shape: [usize; 2], values: Vec<i64>) -> Result<DynValu
     let made = match width {
         Width::Wide => Value::from_array((shape, values)).map(Value::into_dyn),
         // Token ids are below the vocabulary's size, which fits.
-        Width::Narrow => {
-            Value::from_array((shape, values.iter().map(|&v| v as i32).collect::<Vec<i32>>())).map(Value::into_dyn)
-        }
+        Width::Narrow => Value::from_array((shape, values.iter().map(|&v| v as i32).collect::<Vec<i32>>())).map(Value::into_dyn),
     };
     made.map_err(|e| e.to_string())
 }

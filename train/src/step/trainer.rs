@@ -134,8 +134,12 @@ impl Trainer {
             for name in chosen.iter().filter(|_| lora.is_some()) {
                 add_adapters(&mut slots, name, full.parameters(), lora.unwrap_or_default(), &mut random)?;
             }
-            let changing: BTreeMap<String, Tensor> =
-                full.parameters().iter().filter(|(name, _)| chosen.contains(*name)).map(|(n, t)| (n.clone(), t.clone())).collect();
+            let changing: BTreeMap<String, Tensor> = full
+                .parameters()
+                .iter()
+                .filter(|(name, _)| chosen.contains(*name))
+                .map(|(n, t)| (n.clone(), t.clone()))
+                .collect();
             let lacks = |name| TrainError::State { name, reason: "the export has no such stored tensor".to_owned() };
             let shell = Shell::new(side, tower.model.clone(), &changing, lora).map_err(lacks)?;
             parts.push((TowerGraph::new(side, &tower, full.parameters(), chosen, lora, limits).map_err(failed)?, shell));
@@ -256,8 +260,7 @@ impl Trainer {
         if self.plan.train.logit_scale && log_scale > limit {
             self.slots.set_scalar(LOG_SCALE, limit);
         }
-        let streams: Vec<StreamLoss> =
-            pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss * mean, ..s }).collect();
+        let streams: Vec<StreamLoss> = pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss * mean, ..s }).collect();
         let mut times = pending.times;
         times.update = start.elapsed();
         Ok(StepReport {
@@ -504,13 +507,8 @@ impl Trainer {
             .chain(graph.others.iter().map(|(_, name)| name.as_str()))
             .collect();
         let compiled = Compiled::new(&self.machine, "loss".to_owned(), graph.program.clone(), &outputs)?;
-        let session = LossSession {
-            compiled,
-            per_pair: graph.per_pair,
-            images: graph.images,
-            texts: graph.texts,
-            others: graph.others,
-        };
+        let session =
+            LossSession { compiled, per_pair: graph.per_pair, images: graph.images, texts: graph.texts, others: graph.others };
         self.losses.insert(shape, session);
         Ok(())
     }

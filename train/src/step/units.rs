@@ -52,10 +52,8 @@ impl Unit {
     /// What the loss graph is fed beside embeddings and parameters.
     pub(super) fn feeds(&self, objective: Objective, classes: usize) -> Result<Feeds, String> {
         let n = self.pairs.len();
-        let mut feeds: Feeds = vec![
-            ("weights".to_owned(), floats([n], self.weights.clone())?),
-            ("one".to_owned(), floats([], vec![1.0])?),
-        ];
+        let mut feeds: Feeds =
+            vec![("weights".to_owned(), floats([n], self.weights.clone())?), ("one".to_owned(), floats([], vec![1.0])?)];
         let mut square = |name: &str, values: Vec<f32>| {
             feeds.push((name.to_owned(), floats([n, n], values)?));
             Ok::<(), String>(())
