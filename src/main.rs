@@ -52,10 +52,19 @@ fn main() -> ExitCode {
         Ok(_) if output::lost() => ExitCode::from(FAILED),
         Ok(exit) => exit.into(),
         Err(error) => {
-            say(&format!("error: {error:#}"));
+            say(&format!("error: {}", told(&error)));
             ExitCode::from(FAILED)
         }
     }
+}
+
+/// An error with its causes, each said once: some errors name their cause in their own sentence.
+fn told(error: &anyhow::Error) -> String {
+    let add = |said: String, cause: &(dyn std::error::Error + 'static)| match cause.to_string() {
+        cause if said.contains(&cause) => said,
+        cause => format!("{said}: {cause}"),
+    };
+    error.chain().skip(1).fold(error.to_string(), add)
 }
 
 /// `text`, if it is a filter, so that a wrong one is wrong usage.

@@ -102,6 +102,20 @@ pub(crate) enum Use {
 }
 
 impl ModelArgs {
+    /// A model named by a file rather than by flags, with every default.
+    pub(crate) fn of(model: String, runtime: RuntimeArgs) -> Self {
+        Self {
+            model: Some(model),
+            dtype: Dtype::default(),
+            image_dtype: None,
+            text_dtype: None,
+            one_tower: false,
+            threads: None,
+            called: None,
+            runtime,
+        }
+    }
+
     /// Threads to compute with.
     pub(crate) fn thread_count(&self) -> NonZeroUsize {
         let cores = || std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN);

@@ -37,6 +37,8 @@ pub const HEADER_KEY: &str = "anchorite.manifest";
 pub const FORMAT: u32 = 1;
 /// Rows of one record batch while writing and reading.
 const BATCH: usize = 8_192;
+/// The split of anchors that are set aside.
+const VALIDATION: &str = "validation";
 /// Bytes of a header that are parsed: ten times what 100,000 matches take.
 const MAX_HEADER_BYTES: usize = 256 << 20;
 
@@ -206,7 +208,7 @@ fn direction(policy: &Policy) -> String {
 fn columns(entries: &[Entry], questions: &Questions, direction: &str) -> Result<RecordBatch, ArrowError> {
     let question = |e: &Entry| e.query.and_then(|place| questions.list.get(place));
     let text = |f: &dyn Fn(&Entry) -> Option<String>| Arc::new(entries.iter().map(f).collect::<StringArray>()) as ArrayRef;
-    let split = |e: &Entry| e.reason.is_none().then(|| if e.validation { "validation" } else { "train" }.to_owned());
+    let split = |e: &Entry| e.reason.is_none().then(|| if e.validation { VALIDATION } else { "train" }.to_owned());
     RecordBatch::try_from_iter_with_nullable([
         ("query", text(&|e| question(e).map(|q| q.id.clone())), true),
         ("class", text(&|e| question(e).and_then(|q| q.class.clone())), true),
@@ -234,6 +236,8 @@ pub struct Named {
     pub row: RowId,
     /// What it was made from.
     pub content: ContentHash,
+    /// Whether it is set aside for validation.
+    pub validation: bool,
 }
 
 /// A manifest read back: what it says of itself, and its anchors in file order.
@@ -268,7 +272,7 @@ fn read_file(file: File, path: &Path) -> Result<Manifest, ManifestError> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(|e| corrupt(e.to_string()))?;
     let header = header_of(builder.metadata().file_metadata().key_value_metadata(), path)?;
     let schema = builder.parquet_schema();
-    let mask = ProjectionMask::columns(schema, ["key", "row", "content", "kept"]);
+    let mask = ProjectionMask::columns(schema, ["key", "row", "content", "kept", "split"]);
     let reader = builder.with_projection(mask).with_batch_size(BATCH).build().map_err(|e| corrupt(e.to_string()))?;
     let mut anchors = Vec::new();
     for batch in reader {
@@ -300,13 +304,15 @@ fn named(batch: &RecordBatch, anchors: &mut Vec<Named>) -> Result<(), String> {
     let contents = contents.as_string_opt::<i32>().ok_or_else(|| wrong("content"))?;
     let rows = column("row")?.as_primitive_opt::<UInt64Type>().ok_or_else(|| wrong("row"))?;
     let kept = column("kept")?.as_boolean_opt().ok_or_else(|| wrong("kept"))?;
+    let splits = column("split")?.as_string_opt::<i32>().ok_or_else(|| wrong("split"))?;
     if keys.null_count() + contents.null_count() + rows.null_count() + kept.null_count() > 0 {
         return Err("one of its key, content, row and kept is null".to_owned());
     }
     for i in (0..batch.num_rows()).filter(|&i| kept.value(i)) {
         let key = Key::new(keys.value(i)).map_err(|e| e.to_string())?;
         let content = unhex(contents.value(i)).ok_or_else(|| format!("{:?} is no content hash", contents.value(i)))?;
-        anchors.push(Named { key, row: RowId(rows.value(i)), content });
+        let validation = splits.is_valid(i) && splits.value(i) == VALIDATION;
+        anchors.push(Named { key, row: RowId(rows.value(i)), content, validation });
     }
     Ok(())
 }

@@ -12,11 +12,13 @@
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
+//! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
 mod demo;
 mod figure;
+mod filters;
 mod index;
 mod parity;
 mod peers;
@@ -39,6 +41,8 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Filtered search: recall and latency at each selectivity.
+    Filters,
 }
 
 #[derive(Parser, Debug)]
@@ -72,6 +76,7 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
+        Name::Filters => filters::run(&args.cache, args.quick)?,
     };
     if args.write {
         results::write(

@@ -27,5 +27,5 @@ pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
 pub use onnx_encoder::{
     Description, Encoder, EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText, TowerDescription,
 };
-pub use open::{OpenError, open};
+pub use open::{OpenError, engine, open};
 pub use vectors_only::VectorsOnly;

@@ -59,7 +59,9 @@ fn tokenizer(folder: &Path, sequence: Option<usize>) -> Result<Tokenizer, Tokeni
     Tokenizer::find_with(folder, &TokenizerOptions { context_length: sequence, ..TokenizerOptions::default() })
 }
 
-fn engine(runtime: &Runtime, provider: Provider) -> Engine {
+/// ONNX Runtime as sessions are made on it, with this provider.
+#[must_use]
+pub fn engine(runtime: &Runtime, provider: Provider) -> Engine {
     let named = |dispatch| session::Provider { name: provider.to_string(), dispatch };
     Engine { environment: runtime.environment().clone(), providers: provider.dispatch().into_iter().map(named).collect() }
 }

@@ -1,10 +1,12 @@
-//! The write edge: every change to a pool's folder goes through here, so that a test can fail any single one of them.
+//! The write edge: every change to a pool's folder goes through here and from here through a [`Medium`], so that a test can fail
+//! any single one of them, or lose what was not synced.
 //!
 //! Not here: reading (`map.rs`, `pool`), and what the bytes mean (`format`).
 
 use std::{
     fs::{self, File, OpenOptions},
-    io::{self, Write},
+    io,
+    os::unix::fs::FileExt,
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -17,9 +19,110 @@ use crate::{
     },
 };
 
-/// Called before each change to the folder with what and to which file; an error is treated as the operating system's own.
-/// For tests of failed writes.
-pub type IoHook = Arc<dyn Fn(&'static str, &str) -> io::Result<()> + Send + Sync>;
+/// What a pool asks of the system to change its folder. [`OsMedium`] is the operating system; tests put others in its place that
+/// fail calls or forget what was not synced. Reading goes past it, so every change must be made on the real folder too.
+pub trait Medium: Send + Sync {
+    /// Creates a folder and those above it, durably.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create_dir(&self, dir: &Path) -> io::Result<()>;
+
+    /// Creates a file for writing. One that is there already is emptied when `replace` says so, and an error otherwise.
+    ///
+    /// # Errors
+    /// The system's.
+    fn create(&self, path: &Path, replace: bool) -> io::Result<Box<dyn MediumFile>>;
+
+    /// Gives a file another name in the same folder, replacing what had it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()>;
+
+    /// Unlinks a file.
+    ///
+    /// # Errors
+    /// The system's.
+    fn remove(&self, path: &Path) -> io::Result<()>;
+
+    /// Makes the names in a folder durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync_dir(&self, dir: &Path) -> io::Result<()>;
+}
+
+/// A file that is being written.
+pub trait MediumFile: Send {
+    /// Writes all of `bytes` from `at` on.
+    ///
+    /// # Errors
+    /// The system's.
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()>;
+
+    /// Makes what was written durable.
+    ///
+    /// # Errors
+    /// The system's.
+    fn sync(&mut self) -> io::Result<()>;
+
+    /// Takes everybody's right to write it.
+    ///
+    /// # Errors
+    /// The system's.
+    fn protect(&mut self) -> io::Result<()>;
+}
+
+/// The operating system.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct OsMedium;
+
+impl Medium for OsMedium {
+    fn create_dir(&self, dir: &Path) -> io::Result<()> {
+        let missing: Vec<&Path> = dir.ancestors().take_while(|above| !above.as_os_str().is_empty() && !above.exists()).collect();
+        fs::create_dir_all(dir)?;
+        // A folder is durable when its name in the one above is.
+        missing
+            .iter()
+            .try_for_each(|made| self.sync_dir(made.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."))))
+    }
+
+    fn create(&self, path: &Path, replace: bool) -> io::Result<Box<dyn MediumFile>> {
+        let mut options = OpenOptions::new();
+        options.write(true);
+        let options = if replace { options.create(true).truncate(true) } else { options.create_new(true) };
+        Ok(Box::new(options.open(path)?))
+    }
+
+    fn rename(&self, from: &Path, to: &Path) -> io::Result<()> {
+        fs::rename(from, to)
+    }
+
+    fn remove(&self, path: &Path) -> io::Result<()> {
+        fs::remove_file(path)
+    }
+
+    fn sync_dir(&self, dir: &Path) -> io::Result<()> {
+        File::open(dir)?.sync_all()
+    }
+}
+
+impl MediumFile for File {
+    fn write(&mut self, at: u64, bytes: &[u8]) -> io::Result<()> {
+        self.write_all_at(bytes, at)
+    }
+
+    fn sync(&mut self) -> io::Result<()> {
+        self.sync_all()
+    }
+
+    fn protect(&mut self) -> io::Result<()> {
+        let mut permissions = self.metadata()?.permissions();
+        permissions.set_readonly(true);
+        self.set_permissions(permissions)
+    }
+}
 
 /// Bytes gathered before a write.
 const BUFFER_BYTES: usize = 1 << 20;
@@ -28,56 +131,81 @@ const BUFFER_BYTES: usize = 1 << 20;
 #[derive(Clone)]
 pub(crate) struct Disk {
     dir: PathBuf,
-    hook: Option<IoHook>,
+    medium: Arc<dyn Medium>,
+}
+
+/// The system's error with what was tried on which file.
+fn failed(action: &'static str, file: &str) -> impl FnOnce(io::Error) -> StoreError {
+    move |source| StoreError::Io { action, file: file.to_owned(), source }
 }
 
 impl Disk {
-    pub(crate) fn new(dir: &Path, hook: Option<IoHook>) -> Self {
-        Self { dir: dir.to_owned(), hook }
+    pub(crate) fn new(dir: &Path, medium: Arc<dyn Medium>) -> Self {
+        Self { dir: dir.to_owned(), medium }
+    }
+
+    /// Creates the folder where there is none.
+    pub(crate) fn create_dir(&self) -> Result<(), StoreError> {
+        self.medium.create_dir(&self.dir).map_err(failed("create", &self.dir.display().to_string()))
     }
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
     }
 
-    fn change<T>(&self, action: &'static str, file: &str, change: impl FnOnce() -> io::Result<T>) -> Result<T, StoreError> {
-        let hooked = self.hook.as_ref().map_or(Ok(()), |hook| hook(action, file));
-        hooked.and_then(|()| change()).map_err(|source| StoreError::Io { action, file: file.to_owned(), source })
-    }
-
     /// Makes entries of the folder durable.
     pub(crate) fn sync_dir(&self) -> Result<(), StoreError> {
-        self.change("sync", ".", || File::open(&self.dir)?.sync_all())
+        self.medium.sync_dir(&self.dir).map_err(failed("sync", "."))
     }
 
     /// Replaces `name` as a whole: temporary file, sync, rename, sync of the folder.
     pub(crate) fn publish(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
         let temporary = format!("{name}.tmp");
-        let path = self.dir.join(&temporary);
-        let mut file = self.change("create", &temporary, || File::create(&path))?;
-        self.change("write", &temporary, || file.write_all(bytes))?;
-        self.change("sync", &temporary, || file.sync_all())?;
-        self.change("rename", &temporary, || fs::rename(&path, self.dir.join(name)))?;
+        let (from, to) = (self.dir.join(&temporary), self.dir.join(name));
+        let mut file = self.medium.create(&from, true).map_err(failed("create", &temporary))?;
+        file.write(0, bytes).map_err(failed("write", &temporary))?;
+        file.sync().map_err(failed("sync", &temporary))?;
+        self.medium.rename(&from, &to).map_err(failed("rename", &temporary))?;
         // The name is new (generations are never reused), so taking it back leaves what was there before. Best effort: if the
         // name stays, it names a complete generation, whose files were all synced before.
-        self.sync_dir().inspect_err(|_| drop(fs::remove_file(self.dir.join(name))))
+        self.sync_dir().inspect_err(|_| drop(self.medium.remove(&to)))
     }
 
     /// Unlinks a file; one that is gone already is fine.
     pub(crate) fn remove(&self, name: &str) -> Result<(), StoreError> {
-        self.change("remove", name, || match fs::remove_file(self.dir.join(name)) {
-            Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
+        match self.medium.remove(&self.dir.join(name)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", name)(error)),
             _ => Ok(()),
-        })
+        }
+    }
+
+    /// Writes a file as it is elsewhere; returns its length and checksum.
+    pub(crate) fn copy(&self, name: &str, from: &mut dyn io::Read) -> Result<(u64, u32), StoreError> {
+        let mut file = self.medium.create(&self.dir.join(name), false).map_err(failed("create", name))?;
+        let mut block = vec![0; BUFFER_BYTES];
+        let (mut at, mut crc) = (0, 0);
+        loop {
+            let read = match from.read(&mut block) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                read => read.map_err(failed("read", name))?,
+            };
+            if read == 0 {
+                break;
+            }
+            file.write(at, &block[..read]).map_err(failed("write", name))?;
+            crc = crc32c::crc32c_append(crc, &block[..read]);
+            at += read as u64;
+        }
+        file.sync().map_err(failed("sync", name))?;
+        file.protect().map_err(failed("protect", name))?;
+        Ok((at, crc))
     }
 
     /// Begins a segment file.
     pub(crate) fn create(&self, id: FileId) -> Result<SectionWriter, StoreError> {
         let name = id.name();
-        let path = self.dir.join(&name);
-        let file = self.change("create", &name, || OpenOptions::new().write(true).create_new(true).open(path))?;
+        let file = self.medium.create(&self.dir.join(&name), false).map_err(failed("create", &name))?;
         let mut writer = SectionWriter {
-            disk: self.clone(),
             id,
             name,
             file,
@@ -95,10 +223,9 @@ impl Disk {
 
 /// Writes a segment file front to back; the header's place is kept free and filled at the end.
 pub(crate) struct SectionWriter {
-    disk: Disk,
     id: FileId,
     name: String,
-    file: File,
+    file: Box<dyn MediumFile>,
     buffer: Vec<u8>,
     at: u64,
     body_crc: u32,
@@ -139,8 +266,8 @@ impl SectionWriter {
         if self.buffer.is_empty() {
             return Ok(());
         }
-        let (file, buffer) = (&mut self.file, &self.buffer);
-        self.disk.change("write", &self.name, || file.write_all(buffer))?;
+        let at = self.at - self.buffer.len() as u64;
+        self.file.write(at, &self.buffer).map_err(failed("write", &self.name))?;
         self.buffer.clear();
         Ok(())
     }
@@ -159,23 +286,12 @@ impl SectionWriter {
     pub(crate) fn finish(mut self, numbers: [u64; NUMBERS]) -> Result<FileEntry, StoreError> {
         self.flush()?;
         let header = Header { id: self.id, numbers, sections: std::mem::take(&mut self.sections) }.encode();
-        let file = &self.file;
-        self.disk.change("write", &self.name, || write_at_start(file, &header))?;
-        self.disk.change("sync", &self.name, || file.sync_all())?;
-        self.disk.change("protect", &self.name, || {
-            let mut permissions = file.metadata()?.permissions();
-            permissions.set_readonly(true);
-            file.set_permissions(permissions)
-        })?;
+        self.file.write(0, &header).map_err(failed("write", &self.name))?;
+        self.file.sync().map_err(failed("sync", &self.name))?;
+        self.file.protect().map_err(failed("protect", &self.name))?;
         let header_crc = crc32c::crc32c(&header);
         let body_len = (self.at - HEADER_BYTES as u64) as usize;
         let crc = crc32c::crc32c_combine(header_crc, self.body_crc, body_len);
         Ok(FileEntry { id: self.id, len: self.at, crc, header_crc })
     }
-}
-
-fn write_at_start(mut file: &File, bytes: &[u8]) -> io::Result<()> {
-    use std::io::Seek;
-    file.rewind()?;
-    file.write_all(bytes)
 }

@@ -52,6 +52,12 @@ impl MemoryStore {
         pairs.filter(|(row, _)| !self.visible.dead.contains(row)).map(|(row, pair)| (RowId(row as u64), pair))
     }
 
+    /// Forgets what was done since the last commit, as a store does that is closed and opened again.
+    pub fn roll_back(&mut self) {
+        self.pairs.truncate(self.visible.positions);
+        self.working = self.visible.clone();
+    }
+
     /// The watermark as of the last commit.
     #[must_use]
     pub fn committed_progress(&self) -> &[u8] {

@@ -75,6 +75,12 @@ impl Cancel {
         self.0.store(true, Ordering::Relaxed);
     }
 
+    /// The flag itself, for code that knows no pools.
+    #[must_use]
+    pub fn flag(&self) -> &AtomicBool {
+        &self.0
+    }
+
     /// Whether it was raised.
     #[must_use]
     pub fn is_cancelled(&self) -> bool {

@@ -105,16 +105,14 @@ impl RowSet {
 
     /// The positions that are in, ascending.
     pub fn iter(&self) -> impl Iterator<Item = usize> + '_ {
-        self.words.iter().enumerate().flat_map(|(place, &word)| {
-            let mut left = word;
-            std::iter::from_fn(move || {
-                (left != 0).then(|| {
-                    let bit = left.trailing_zeros() as usize;
-                    left &= left - 1;
-                    place * WORD + bit
-                })
-            })
-        })
+        self.iter_in(0..self.len)
+    }
+
+    /// The positions within `range` that are in, ascending.
+    pub fn iter_in(&self, range: std::ops::Range<usize>) -> impl Iterator<Item = usize> + '_ {
+        let words = range.start / WORD..range.end.div_ceil(WORD).min(self.words.len());
+        let bits = words.flat_map(|place| ones(self.words[place]).map(move |bit| place * WORD + bit));
+        bits.skip_while(move |&position| position < range.start).take_while(move |&position| position < range.end)
     }
 
     /// 64 positions a word, lowest first; bits beyond the end are 0.
@@ -130,6 +128,17 @@ impl RowSet {
             *last &= (1 << (self.len % WORD)) - 1;
         }
     }
+}
+
+/// The set bits of a word, lowest first.
+fn ones(mut word: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        (word != 0).then(|| {
+            let bit = word.trailing_zeros() as usize;
+            word &= word - 1;
+            bit
+        })
+    })
 }
 
 #[cfg(test)]
@@ -157,6 +166,10 @@ mod tests {
             let (a, b) = (inside(&a), inside(&b));
             let (sa, sb) = (of(len, &a), of(len, &b));
             prop_assert_eq!(listed(&sa), a.clone());
+            let within = |from: usize, to: usize| a.iter().copied().filter(|r| (from..to).contains(r)).collect::<Vec<_>>();
+            for (from, to) in [(0, 64), (3, 70), (64, 128), (100, 100), (90, 1_000)] {
+                prop_assert_eq!(sa.iter_in(from..to).collect::<Vec<_>>(), within(from, to));
+            }
             prop_assert_eq!((sa.count(), sa.is_empty(), sa.positions()), (a.len(), a.is_empty(), len));
             prop_assert!((0..220).all(|row| sa.contains(row) == a.contains(&row)));
             let with = |change: &dyn Fn(&mut RowSet)| { let mut set = sa.clone(); change(&mut set); listed(&set) };

@@ -28,6 +28,10 @@ impl TopK {
     }
 
     pub(crate) fn push(&mut self, score: f32, row: u64) {
+        // Most rows end here; what follows breaks ties.
+        if self.floor.is_some_and(|floor| score < floor.score) {
+            return;
+        }
         let scored = Scored { score, row };
         if self.floor.is_some_and(|floor| order(&scored, &floor) != Ordering::Less) {
             return;

@@ -50,6 +50,34 @@ proptest! {
     }
 }
 
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(100))]
+
+    /// Any numbers of rows and queries: whole register blocks, parts of them, one, none.
+    #[test]
+    fn the_tile_kernels_equal_single_scores((rows, queries, width, seed) in (0usize..14, 0usize..14, 1usize..5, any::<u64>())) {
+        let width = width * 64;
+        let mut state = seed | 1;
+        let mut next = || {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            (state >> 40) as f32 / (1u64 << 23) as f32 - 1.0
+        };
+        let stored: Vec<f16> = (0..rows * width).map(|_| f16::from_f32(next())).collect();
+        let asked: Vec<f32> = (0..queries * width).map(|_| next()).collect();
+        for cpu in Cpu::available() {
+            let mut wide = vec![0.0; stored.len()];
+            cpu.widen(&stored, &mut wide);
+            let mut scores = vec![f32::NAN; rows * queries];
+            cpu.dot_tile(&wide, &asked, width, &mut scores);
+            for (row, scores) in stored.chunks_exact(width).zip(scores.chunks_exact(queries.max(1))) {
+                for (query, score) in asked.chunks_exact(width).zip(scores) {
+                    prop_assert_eq!(score.to_bits(), Cpu::scalar().dot_f16(row, query).to_bits(), "{}", cpu.name());
+                }
+            }
+        }
+    }
+}
+
 #[test]
 fn extreme_bytes_do_not_saturate() {
     let a = vec![127u8; 16_384];

@@ -138,7 +138,7 @@ impl Bench<'_> {
     pub(crate) fn measure_encoder(&self, model: ModelUnderTest<'_>) -> Result<ModelOutcome> {
         let mut cache = self.open_cache(model.encoder)?;
         let shown = Shown::new("eval");
-        let told = |set: &str, rows: u64| shown.at(rows, 0, &format!("rows of {set}, {}", model.name));
+        let told = |set: &str, rows: u64| shown.at(rows, rows, &format!("rows of {set}, {}", model.name));
         let outcome = self.evaluator.run(model, &mut cache, self.cancel, &told)?;
         shown.finish();
         Ok(outcome)

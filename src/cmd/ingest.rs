@@ -32,12 +32,21 @@ const CHECKED_ROWS: usize = 8;
 
 /// What builds a segment's graph.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
-enum GraphBuilder {
+pub(crate) enum GraphBuilder {
     /// The crate hnsw_rs.
     #[default]
     HnswRs,
     /// Our own inserter.
     Own,
+}
+
+impl From<GraphBuilder> for Builder {
+    fn from(builder: GraphBuilder) -> Self {
+        match builder {
+            GraphBuilder::HnswRs => Self::HnswRs,
+            GraphBuilder::Own => Self::Own,
+        }
+    }
 }
 
 /// The pool that is filled.
@@ -190,11 +199,7 @@ impl Args {
     }
 
     fn target<'a>(&'a self, spec: &'a Spec) -> Target<'a> {
-        let builder = match self.builder {
-            GraphBuilder::HnswRs => Builder::HnswRs,
-            GraphBuilder::Own => Builder::Own,
-        };
-        Target { dir: &self.pool, spec, builder }
+        Target { dir: &self.pool, spec, builder: self.builder.into() }
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.

@@ -4,6 +4,7 @@ mod anchors;
 mod demo;
 mod doctor;
 mod eval;
+mod finetune;
 mod gallery;
 mod ingest;
 mod pool;
@@ -32,6 +33,10 @@ pub(crate) enum Command {
     Search(search::Args),
     /// Choose anchors for a finetune by a policy, into a manifest.
     Anchors(Box<anchors::Args>),
+    /// Train a model further on a finetune set, with anchors that keep what it knew.
+    Finetune(finetune::Args),
+    /// Train a model on captions alone, from noise or from given weights.
+    Pretrain(finetune::Args),
     /// Measure models: zero-shot classification, retrieval, linear probes, with intervals.
     Eval(Box<eval::Args>),
     /// Mix a model with what it was finetuned from, weight by weight, and measure each mix.
@@ -62,6 +67,8 @@ impl Command {
             Self::Serve(args) => serve::run(&args),
             Self::Search(args) => search::run(&args),
             Self::Anchors(args) => anchors::run(&args),
+            Self::Finetune(args) => finetune::run(&args, finetune::Kind::Finetune),
+            Self::Pretrain(args) => finetune::run(&args, finetune::Kind::Pretrain),
             Self::Eval(args) => eval::run(&args),
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),

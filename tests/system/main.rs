@@ -7,7 +7,11 @@
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
+//! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
+//! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
+//! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
+//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -20,9 +24,14 @@ mod clip_client;
 mod datasets;
 mod demo;
 mod doctor;
+mod evaluation;
+mod finetune;
 mod interruption;
+mod kills;
+mod pools;
 mod program;
 mod ready_vectors;
 mod refusals;
 mod service;
 mod settings;
+mod tiny_clip;

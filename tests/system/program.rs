@@ -115,6 +115,10 @@ impl Running {
         self.stderr.until(part).unwrap_or_else(|| panic!("no {part:?} on stderr: {:?}", self.stderr.seen))
     }
 
+    pub(crate) fn pid(&self) -> Pid {
+        Pid::from_child(&self.child)
+    }
+
     pub(crate) fn signal(&self, signal: Signal) {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }

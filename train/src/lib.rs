@@ -27,7 +27,10 @@
 #[cfg(test)]
 extern crate self as anchorite_train;
 
+pub mod checkpoint;
+pub mod data;
 pub mod eval;
+pub mod export;
 mod grad;
 pub mod graph;
 mod limits;
@@ -36,6 +39,7 @@ mod ops;
 pub mod optim;
 pub mod program;
 pub mod report;
+pub mod runner;
 pub mod select;
 pub mod step;
 pub mod wise_ft;

@@ -367,3 +367,13 @@ fn a_wrong_configuration_names_the_field() {
         assert!(message.contains(part), "{part:?} not in {message:?}");
     }
 }
+
+#[test]
+fn the_documented_configurations_are_configurations() {
+    let text = include_str!("../../docs/EVALUATION.md");
+    let blocks: Vec<&str> = text.split("```toml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(blocks.len(), 2);
+    for block in blocks {
+        EvalConfig::from_toml(block, ".").unwrap_or_else(|e| panic!("{e}\n{block}"));
+    }
+}

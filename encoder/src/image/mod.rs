@@ -32,7 +32,7 @@ mod webp;
 
 pub use config::PreprocessError;
 pub use geometry::Geometry;
-pub use preprocess::Preprocess;
+pub use preprocess::{Preprocess, Window};
 pub use resample::Filter;
 
 use crate::ImageError;

@@ -1,7 +1,23 @@
 //! The whole path from bytes to [`Pixels`] as one value, made from a model folder's own file.
 
-use super::{Filter, Geometry, ImageLimits, Rgb, decode, resample::resize_window};
+use super::{
+    Filter, Geometry, ImageLimits, Rgb, decode,
+    resample::{Axis, resize_window},
+};
 use crate::{ImageError, Pixels};
+
+/// A part of a picture, in its own pixels.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Window {
+    /// First row.
+    pub top: usize,
+    /// First column.
+    pub left: usize,
+    /// Rows.
+    pub height: usize,
+    /// Columns.
+    pub width: usize,
+}
 
 /// How a model wants its pictures.
 ///
@@ -65,6 +81,20 @@ impl Preprocess {
         Ok(self.crop(&decode(bytes, &self.limits)?))
     }
 
+    /// As [`Preprocess::apply`], but of the part that `choose` names for a picture of so many rows and columns: it is cut out and
+    /// resized to the output whatever its shape, as torchvision's `resized_crop` does. A window that leaves the picture is cut to it.
+    ///
+    /// # Errors
+    /// [`ImageError`], from [`decode`].
+    pub fn apply_window(&self, bytes: &[u8], choose: impl FnOnce(usize, usize) -> Window) -> Result<Pixels, ImageError> {
+        let picture = decode(bytes, &self.limits)?;
+        let part = cut(&picture, choose(picture.height(), picture.width()));
+        let (height, width) = self.geometry.output();
+        let axis = |from, to| Axis { from, to, start: 0, len: to };
+        let levels = resize_window(&part, self.filter, axis(part.width(), width), axis(part.height(), height));
+        Ok(Pixels { values: self.levels.normalise(&levels), height, width })
+    }
+
     /// Resizes and cuts a decoded picture.
     #[must_use]
     pub fn crop(&self, picture: &Rgb) -> Rgb {
@@ -82,6 +112,17 @@ impl Preprocess {
         };
         Rgb::new(values, columns.out, rows.out).expect("the window and its border fill the output, whose sides are not zero")
     }
+}
+
+/// The window's pixels, at least one of them.
+fn cut(picture: &Rgb, window: Window) -> Rgb {
+    let top = window.top.min(picture.height() - 1);
+    let left = window.left.min(picture.width() - 1);
+    let height = window.height.clamp(1, picture.height() - top);
+    let width = window.width.clamp(1, picture.width() - left);
+    let rows = picture.values().chunks_exact(picture.width() * 3).skip(top).take(height);
+    let values = rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect();
+    Rgb::new(values, width, height).expect("the window lies inside the picture and is not empty")
 }
 
 /// What each of the 256 levels becomes, per channel: tabulated, so that the order of operations is the reference's and costs nothing.

@@ -34,6 +34,17 @@ const CONFIGURATION: [&str; 15] = [
     "bpe_simple_vocab_16e6.txt.gz",
 ];
 
+/// The files of a model folder, relative to it, that decide what an embedding is besides the towers: those that are there, at the root and
+/// beside the towers.
+#[must_use]
+pub fn configuration_files(dir: &Path) -> Vec<String> {
+    let names = TOWER_FOLDERS.iter().flat_map(|folder| CONFIGURATION.map(|file| format!("{folder}{file}")));
+    names.filter(|name| dir.join(name).is_file()).collect()
+}
+
+/// Where configuration files lie.
+const TOWER_FOLDERS: [&str; 3] = ["", "visual/", "textual/"];
+
 /// Tensors of at most this many bytes are put into the model: ONNX Runtime reads shapes from them while it loads, and finds
 /// only what is inside.
 const INLINE_BYTES: u64 = 64 << 10;
@@ -252,7 +263,7 @@ impl Reader<'_> {
 
     /// Hashes the configuration files that are there, at the root and beside the towers.
     fn configuration(&mut self) -> Result<(), ModelError> {
-        for folder in ["", "visual/", "textual/"] {
+        for folder in TOWER_FOLDERS {
             for file in CONFIGURATION {
                 let name = format!("{folder}{file}");
                 if self.root.has(&name) {

@@ -34,7 +34,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, MissingTower, ModelOptions, TowerModel, TowerSource};
+pub use folder::{Folder, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
 pub use scan::{ScanError, scan};

@@ -9,6 +9,8 @@
 
 mod scalar;
 #[cfg(target_arch = "x86_64")]
+mod tile;
+#[cfg(target_arch = "x86_64")]
 mod x86;
 
 use half::f16;
@@ -203,6 +205,38 @@ impl Cpu {
             Kind::Scalar => {}
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::prefetch_value(value),
+        }
+    }
+
+    /// Dot products of every row with every query, each equal to [`Cpu::dot_f16`] of the same values:
+    /// `out[row * queries + query]`. Rows and queries lie one behind the other, `width` values each, widened before
+    /// ([`Cpu::widen`]): for many queries, where the arithmetic is what costs.
+    ///
+    /// # Panics
+    /// When `width` is no multiple of 32, or the lengths do not fit it or `out`.
+    pub fn dot_tile(self, rows: &[f32], queries: &[f32], width: usize, out: &mut [f32]) {
+        assert!(width.is_multiple_of(F16_STEP) && width > 0, "rows and queries are padded alike");
+        assert!(rows.len().is_multiple_of(width) && queries.len().is_multiple_of(width), "whole rows and queries");
+        assert!(out.len() == (rows.len() / width) * (queries.len() / width), "one place for each pair");
+        match self.0 {
+            Kind::Scalar => scalar::dot_tile(rows, queries, width, out),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => tile::avx2(self, rows, queries, (width, out)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => tile::avx512(self, rows, queries, (width, out)),
+        }
+    }
+
+    /// Copies f16 values as f32.
+    ///
+    /// # Panics
+    /// When the lengths differ or are no multiple of 32.
+    pub fn widen(self, from: &[f16], to: &mut [f32]) {
+        assert!(from.len() == to.len() && from.len().is_multiple_of(F16_STEP), "rows are padded alike");
+        match self.0 {
+            Kind::Scalar => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32()),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Vnni => tile::widen(self, from, to),
         }
     }
 

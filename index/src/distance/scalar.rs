@@ -10,13 +10,22 @@ pub(super) fn dot_rows(a: &[u8], b: &[u8]) -> i32 {
     a.iter().zip(b).map(|(&a, &b)| i32::from(a) * (i32::from(b) - 64)).sum()
 }
 
-/// Sixteen running sums, folded pairwise: the order of two 8-wide registers.
 pub(super) fn dot_f16(row: &[f16], query: &[f32]) -> f32 {
+    dot(row.iter().map(|v| v.to_f32()), query)
+}
+
+pub(super) fn dot_tile(rows: &[f32], queries: &[f32], width: usize, out: &mut [f32]) {
+    let pairs = rows.chunks_exact(width).flat_map(|row| queries.chunks_exact(width).map(move |query| (row, query)));
+    for (out, (row, query)) in out.iter_mut().zip(pairs) {
+        *out = dot(row.iter().copied(), query);
+    }
+}
+
+/// Sixteen running sums, folded pairwise: the order of two 8-wide registers.
+fn dot(row: impl Iterator<Item = f32>, query: &[f32]) -> f32 {
     let mut sums = [0f32; 16];
-    for (row, query) in row.chunks_exact(16).zip(query.chunks_exact(16)) {
-        for ((sum, a), b) in sums.iter_mut().zip(row).zip(query) {
-            *sum = a.to_f32().mul_add(*b, *sum);
-        }
+    for (i, (a, b)) in row.zip(query).enumerate() {
+        sums[i % 16] = a.mul_add(*b, sums[i % 16]);
     }
     let mut width = 8;
     while width > 0 {

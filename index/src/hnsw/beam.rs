@@ -73,6 +73,10 @@ impl Beam {
         self.slots.iter().map(|slot| (slot.score, slot.node & !EXPANDED))
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len()
+    }
+
     /// The node that will be expanded next, if nothing better is found.
     pub(crate) fn peek(&self) -> Option<u32> {
         let slots = self.slots.get(self.next..)?;

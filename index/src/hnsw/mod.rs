@@ -11,7 +11,9 @@
 //! | `audit` | finds nodes that no search can reach, and gives them a link |
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
 //! | `beam`, `visited`, `walk`, `search` | greedy descent and beam search |
+//! | `among` | the same over the nodes that may be found |
 
+mod among;
 mod audit;
 mod beam;
 mod build;
@@ -25,6 +27,7 @@ mod view;
 mod visited;
 mod walk;
 
+pub(crate) use among::{Allowed, search_among};
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;
 pub use params::{BuildParams, BuildProgress, Builder, Refine, Threads};

@@ -19,6 +19,11 @@ pub(crate) struct Visited {
 /// Places to begin with, as a power of two. 2,048: a beam of 24 sees about 700 nodes.
 const PLACES: u32 = 11;
 
+/// The place of a node that was forgotten: others may lie behind it. No node has this number.
+const GONE: u32 = NONE - 1;
+/// Spreads numbers: 2^32 over the golden ratio.
+const SPREAD: u32 = 0x9E37_79B1;
+
 impl Visited {
     /// Forgets everything.
     pub(crate) fn start(&mut self) {
@@ -28,7 +33,7 @@ impl Visited {
     /// Marks a node; true when it was new.
     pub(crate) fn insert(&mut self, node: u32) -> bool {
         let mask = self.table.len() - 1;
-        let mut place = (node.wrapping_mul(0x9E37_79B1) >> self.shift) as usize;
+        let mut place = (node.wrapping_mul(SPREAD) >> self.shift) as usize;
         loop {
             let found = self.table[place & mask];
             if found == node {
@@ -57,10 +62,23 @@ impl Visited {
     #[cold]
     fn grow(&mut self) {
         let places = u32::BITS - self.shift + 1;
-        let seen: Vec<u32> = self.table.iter().copied().filter(|&node| node != NONE).collect();
+        let seen: Vec<u32> = self.table.iter().copied().filter(|&node| node < GONE).collect();
         self.resize(places);
         for node in seen {
             self.insert(node);
+        }
+    }
+
+    /// Takes a node's mark back.
+    pub(super) fn forget(&mut self, node: u32) {
+        let mask = self.table.len() - 1;
+        let mut place = (node.wrapping_mul(SPREAD) >> self.shift) as usize;
+        while self.table[place & mask] != NONE {
+            if self.table[place & mask] == node {
+                self.table[place & mask] = GONE;
+                return;
+            }
+            place += 1;
         }
     }
 }
@@ -71,6 +89,8 @@ pub(crate) struct Scratch {
     pub(crate) visited: Visited,
     pub(crate) beam: Beam,
     pub(crate) fresh: Vec<u32>,
+    /// Nodes whose links are followed although they may not be found.
+    pub(super) through: Vec<u32>,
 }
 
 impl Scratch {

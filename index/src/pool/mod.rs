@@ -12,6 +12,10 @@
 //! | `writer` | [`PoolWriter`]: opening, publishing |
 //! | `changes` | the [`PairSink`](crate::PairSink): appending, replacing, deleting |
 //! | `merge` | joining segments: by policy as commits come, or all of them |
+//! | `copy` | [`copy()`]: snapshots |
+//! | `union` | part pools into one |
+//! | `repair` | [`repair()`]: damaged graphs built anew |
+//! | `warm` | a pool read into memory ahead of its questions |
 //! | `report` | [`inspect`] and [`verify`] |
 //!
 //! Invariants: a published file is never changed, cut or named anew; a reader sees one generation; acknowledged means that
@@ -19,17 +23,25 @@
 
 mod accept;
 mod changes;
+mod copy;
 mod generations;
 mod lock;
 mod merge;
 mod reader;
+mod repair;
 mod report;
+mod union;
+mod warm;
 mod writer;
 
+pub use copy::{Copied, copy};
 pub use generations::DamagedManifest;
 pub use merge::{Compacted, Compacting, MergePolicy};
 pub use reader::{MAX_EF, OpenOptions, Pool, Verify, beam_width};
+pub use repair::{RepairReport, repair};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, SegmentInfo, VerifyReport, inspect, verify};
+pub use union::{Merged, OnConflict};
+pub use warm::{Memory, Warmed};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};
 
-pub use crate::disk::IoHook;
+pub use crate::disk::{Medium, MediumFile, OsMedium};

@@ -1,10 +1,6 @@
 //! [`PoolWriter`]: appends to files that no manifest names, then publishes them with one rename.
 
-use std::{
-    fs::{self, File},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs::File, path::Path, sync::Arc};
 
 use super::{
     accept::{bounded, check_spec},
@@ -15,7 +11,7 @@ use super::{
 };
 use crate::{
     BuildParams, BuildProgress, Cancel, Pair, PairStore, Spec, StoreError,
-    disk::{Disk, IoHook},
+    disk::{Disk, Medium, OsMedium},
     format::manifest::{Manifest, SegmentEntry, file_name},
     hnsw::Plan,
     limits::Limits,
@@ -42,8 +38,8 @@ pub struct WriterOptions {
     /// What a damaged newest manifest means. `Refuse`: a writer that went on from an older generation would remove the
     /// files of the newer one.
     pub damaged_manifest: DamagedManifest,
-    /// For tests of failed writes.
-    pub io_hook: Option<IoHook>,
+    /// What changes the folder. [`OsMedium`]: others are for tests of failed writes and lost power.
+    pub medium: Arc<dyn Medium>,
 }
 
 impl Default for WriterOptions {
@@ -55,7 +51,7 @@ impl Default for WriterOptions {
             segment_rows: 1_000_000,
             merge: Some(MergePolicy::default()),
             damaged_manifest: DamagedManifest::Refuse,
-            io_hook: None,
+            medium: Arc::new(OsMedium),
         }
     }
 }
@@ -88,8 +84,8 @@ impl PoolWriter {
         options.build.check()?;
         check_spec(spec, options.segment_rows)?;
         bounded("model name", options.model.len(), Limits::STANDARD.model_bytes)?;
-        let disk = Disk::new(dir, options.io_hook.clone());
-        create_folder(dir)?;
+        let disk = Disk::new(dir, Arc::clone(&options.medium));
+        disk.create_dir()?;
         refuse_foreign(dir)?;
         let lock = lock(dir)?;
         let (manifest, highest, kept) = current(&disk, spec, options)?;
@@ -223,18 +219,18 @@ impl PoolWriter {
     }
 }
 
-fn remove_leftovers(disk: &Disk, kept: &[&Manifest]) -> Result<(), StoreError> {
+pub(super) fn remove_leftovers(disk: &Disk, kept: &[&Manifest]) -> Result<(), StoreError> {
     leftovers(&names(disk.dir())?, kept).iter().try_for_each(|name| disk.remove(name))
 }
 
-fn publish_manifest(disk: &Disk, manifest: &Manifest) -> Result<(), StoreError> {
+pub(super) fn publish_manifest(disk: &Disk, manifest: &Manifest) -> Result<(), StoreError> {
     let bytes = manifest.encode();
     bounded("manifest", bytes.len(), Limits::STANDARD.manifest_bytes as usize)?;
     disk.publish(&file_name(manifest.generation), &bytes)
 }
 
 /// The manifest to go on from, the highest number in use, and the manifests to keep.
-fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Result<(Manifest, u64, Vec<Manifest>), StoreError> {
+pub(super) fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Result<(Manifest, u64, Vec<Manifest>), StoreError> {
     let Some(found) = Generations::read(disk.dir())? else {
         let manifest = Manifest::empty(spec.clone());
         publish_manifest(disk, &manifest)?;
@@ -255,12 +251,8 @@ fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Result<(Manifes
     Ok((manifest, highest, kept))
 }
 
-fn create_folder(dir: &Path) -> Result<(), StoreError> {
-    fs::create_dir_all(dir).map_err(|source| StoreError::Io { action: "create", file: dir.display().to_string(), source })
-}
-
 /// A folder without manifest may hold what a writer left that died before its first one, and nothing else.
-fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
+pub(super) fn refuse_foreign(dir: &Path) -> Result<(), StoreError> {
     let names = names(dir)?;
     let has_manifest = names.iter().any(|name| crate::format::manifest::generation_of(name).is_some());
     match names.into_iter().find(|name| !is_ours(name)) {

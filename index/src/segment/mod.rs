@@ -3,7 +3,8 @@
 //! | file | what |
 //! | --- | --- |
 //! | `files` | each file kind, mapped, its header checked, its sections as typed slices |
-//! | `reader` | records and hits of one segment |
+//! | `reader` | records of one segment |
+//! | `hits`, `scan` | hits: by the graph of one segment; by comparing every row, of several |
 //! | `select` | which rows, and which nodes, a filtered search may find |
 //! | `writer` | pairs in, files out |
 //! | `copy` | rows one by one, for merging |
@@ -14,15 +15,18 @@ mod check;
 mod copy;
 mod dead;
 mod files;
+mod hits;
 mod order;
 mod reader;
-mod search;
+mod scan;
 mod select;
 mod writer;
 
 pub(crate) use check::check_file;
 pub(crate) use copy::Source;
 pub(crate) use dead::RowsBySegment;
-pub(crate) use reader::{PreparedQuery, Segment, SegmentAnswer, exact};
+pub(crate) use hits::{PreparedQuery, SegmentAnswer};
+pub(crate) use reader::Segment;
+pub(crate) use scan::exact;
 pub(crate) use select::Selection;
-pub(crate) use writer::{Pending, Sealed};
+pub(crate) use writer::{Pending, Sealed, rebuild_graph};

@@ -12,6 +12,7 @@ use crate::{
     Cancel, RowSet, Side, StoreError,
     filter::{Plan, Schema},
     format::{bytes::Damage, manifest::side_index},
+    hnsw::Allowed,
 };
 
 /// Records read between two looks at the cancel flag, and the unit of work of a thread. A multiple of 64, so that the sets of
@@ -28,14 +29,8 @@ pub(crate) struct Selection {
 #[derive(Debug)]
 pub(crate) struct Selected {
     rows: RowSet,
-    nodes: [OnceLock<Nodes>; 2],
-}
-
-/// The same as nodes of one side.
-#[derive(Debug)]
-pub(crate) struct Nodes {
-    pub(crate) set: RowSet,
-    pub(crate) count: usize,
+    /// The same as nodes of each side.
+    nodes: [OnceLock<Allowed>; 2],
 }
 
 impl Selection {
@@ -47,7 +42,7 @@ impl Selection {
 
     /// Bytes it takes once both sides were asked for.
     pub(crate) fn bytes(&self) -> usize {
-        self.segments.iter().map(|s| s.rows.words().len() * 3 * size_of::<u64>() + size_of::<Selected>()).sum()
+        self.segments.iter().map(|s| s.rows.words().len() * 5 * size_of::<u64>() + size_of::<Selected>()).sum()
     }
 
     /// Vectors of one side that it selects.
@@ -115,7 +110,7 @@ impl Segment {
     }
 
     /// The selected nodes of a side; `None` where the segment has none of that side. Worked out once.
-    pub(crate) fn nodes<'a>(&self, side: Side, selected: &'a Selected) -> Result<Option<&'a Nodes>, StoreError> {
+    pub(crate) fn nodes<'a>(&self, side: Side, selected: &'a Selected) -> Result<Option<&'a Allowed>, StoreError> {
         let Some(vectors) = self.vectors(side) else { return Ok(None) };
         let kept = &selected.nodes[side_index(side)];
         if let Some(nodes) = kept.get() {
@@ -125,7 +120,13 @@ impl Segment {
         Ok(Some(kept.get_or_init(|| nodes)))
     }
 
-    fn nodes_of(&self, vectors: &VectorsFile, rows: &RowSet) -> Result<Nodes, StoreError> {
+    /// The nodes a search of this side may find; `None` when that is all of them.
+    pub(super) fn allowed<'a>(&'a self, side: Side, selected: Option<&'a Selected>) -> Result<Option<&'a Allowed>, StoreError> {
+        let selected = selected.or(self.living());
+        Ok(selected.map(|selected| self.nodes(side, selected)).transpose()?.flatten())
+    }
+
+    fn nodes_of(&self, vectors: &VectorsFile, rows: &RowSet) -> Result<Allowed, StoreError> {
         let mut set = RowSet::empty(vectors.nodes());
         for (node, &row) in vectors.rows().iter().enumerate() {
             if row as usize >= rows.positions() {
@@ -136,7 +137,14 @@ impl Segment {
                 set.insert(node);
             }
         }
-        Ok(Nodes { count: set.count(), set })
+        let positions = set;
+        let mut set = RowSet::empty(vectors.nodes());
+        for node in 0..vectors.nodes() as u32 {
+            if positions.contains(vectors.position(node)?) {
+                set.insert(node as usize);
+            }
+        }
+        Ok(Allowed::new(set, positions))
     }
 }
 

@@ -218,24 +218,43 @@ impl Sealed {
     pub(crate) fn build_graphs(&mut self, disk: &Disk, plan: &Plan) -> Result<(), StoreError> {
         for side in Side::ALL {
             let there = self.entry.file(FileKind::Graph, Some(side)).is_some();
-            if let (false, Some(vectors)) = (there, self.entry.file(FileKind::Vectors, Some(side)).copied()) {
-                let file = self.build_graph(disk, plan, side, &vectors)?;
+            if !there && self.entry.file(FileKind::Vectors, Some(side)).is_some() {
+                let file = self.build_graph(disk, plan, side)?;
                 self.entry.files.push(file);
             }
         }
         Ok(())
     }
 
-    fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side, vectors: &FileEntry) -> Result<FileEntry, StoreError> {
-        let open = |side, file| VectorsFile::open(disk.dir(), file, self.entry.side_rows(side), self.dim);
-        let vectors = open(side, vectors)?;
-        let other = self.entry.file(FileKind::Vectors, Some(side.other())).map(|file| open(side.other(), file)).transpose()?;
-        let cpu = Cpu::detect();
-        let asking = other.as_ref().map(|other| (other.view(cpu), other.nodes()));
-        let job = BuildJob { side, rows: vectors.view(cpu), nodes: vectors.nodes(), dim: self.dim, asking };
-        let built = build(&job, plan)?;
+    fn build_graph(&self, disk: &Disk, plan: &Plan, side: Side) -> Result<FileEntry, StoreError> {
+        let built = build_side(disk, &self.entry, side, (self.dim, plan))?;
         write_graph(disk, FileId::new(self.entry.id, FileKind::Graph, Some(side)), &built)
     }
+}
+
+/// Builds the graph of one side of a published segment from its vectors; the file has the revision `generation`.
+pub(crate) fn rebuild_graph(
+    disk: &Disk,
+    segment: &SegmentEntry,
+    side: Side,
+    generation: u64,
+    (dim, plan): (usize, &Plan),
+) -> Result<FileEntry, StoreError> {
+    let built = build_side(disk, segment, side, (dim, plan))?;
+    write_graph(disk, FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) }, &built)
+}
+
+/// The graph of one side; vectors of the other side are the questions it learns from.
+fn build_side(disk: &Disk, segment: &SegmentEntry, side: Side, (dim, plan): (usize, &Plan)) -> Result<Built, StoreError> {
+    let open = |side| {
+        segment.file(FileKind::Vectors, Some(side)).map(|file| VectorsFile::open(disk.dir(), file, segment.side_rows(side), dim))
+    };
+    let vectors = open(side).ok_or_else(|| segment.missing("vectors"))??;
+    // A damaged other side is found where it is asked for; this graph can do without its questions.
+    let other = open(side.other()).and_then(Result::ok);
+    let cpu = Cpu::detect();
+    let asking = other.as_ref().map(|other| (other.view(cpu), other.nodes()));
+    build(&BuildJob { side, rows: vectors.view(cpu), nodes: vectors.nodes(), dim, asking }, plan)
 }
 
 fn write_graph(disk: &Disk, id: FileId, built: &Built) -> Result<FileEntry, StoreError> {

@@ -11,10 +11,13 @@ use std::{
     },
 };
 
-use crate::support::{clustered, image_pair, one_thread, rows, spec};
+use crate::{
+    medium::Hooked,
+    support::{clustered, image_pair, one_thread, rows, spec},
+};
 use anchorite_index::{
     BuildParams, Cancel, Effort, Pair, PairSink, PairStore, StoreError, Value,
-    pool::{IoHook, OpenOptions, Pool, PoolWriter, WriterOptions, inspect, verify},
+    pool::{OpenOptions, Pool, PoolWriter, WriterOptions, inspect, verify},
 };
 
 const DIM: usize = 12;
@@ -38,8 +41,12 @@ fn first_generation(dir: &Path) {
 }
 
 /// Appends 20 rows and commits.
-fn second_generation(dir: &Path, hook: Option<IoHook>) -> Result<u64, StoreError> {
-    let mut writer = PoolWriter::open(dir, &spec(DIM), &WriterOptions { io_hook: hook, ..one_thread() })?;
+fn second_generation(dir: &Path, hook: Option<Hooked>) -> Result<u64, StoreError> {
+    let mut options = one_thread();
+    if let Some(hook) = hook {
+        options.medium = Arc::new(hook);
+    }
+    let mut writer = PoolWriter::open(dir, &spec(DIM), &options)?;
     let written = writer.append(&pairs(30, 50)).and_then(|()| {
         writer.set_progress(b"fifty")?;
         writer.commit(&Cancel::default())
@@ -70,14 +77,14 @@ fn check_after(dir: &Path, committed: bool) {
 }
 
 /// Counts changes to the folder and runs `fail` from the `at`-th on.
-fn at_change(at: usize, fail: impl Fn(usize) -> io::Result<()> + Send + Sync + 'static) -> (IoHook, Arc<AtomicUsize>) {
+fn at_change(at: usize, fail: impl Fn(usize) -> io::Result<()> + Send + Sync + 'static) -> (Hooked, Arc<AtomicUsize>) {
     let count = Arc::new(AtomicUsize::new(0));
     let counter = count.clone();
     let hook = move |_: &'static str, _: &str| {
         let number = counter.fetch_add(1, Ordering::SeqCst);
         if number >= at { fail(number - at) } else { Ok(()) }
     };
-    (Arc::new(hook), count)
+    (Hooked(Arc::new(hook)), count)
 }
 
 fn changes_of_a_commit() -> usize {
@@ -102,7 +109,9 @@ fn any_failed_change_leaves_a_complete_generation_and_latches_the_writer() {
             if let Err(error) = &written {
                 assert!(matches!(error, StoreError::Io { .. }), "{error}");
             }
-            check_after(dir.path(), written.is_ok());
+            // When the name of a manifest cannot be made durable and then not be taken back either, the commit is there whole.
+            let stays = lasting && Pool::open(dir.path(), &OpenOptions::default()).unwrap().status().rows == 50;
+            check_after(dir.path(), written.is_ok() || stays);
         }
     }
 }
@@ -123,7 +132,7 @@ fn a_writer_that_dies_at_any_change_leaves_a_complete_generation() {
 fn a_writer_that_dies_before_the_first_manifest_leaves_a_folder_that_can_be_used() {
     let dir = tempfile::tempdir().unwrap();
     let (hook, _) = at_change(2, |_| Err(io::ErrorKind::StorageFull.into()));
-    assert!(PoolWriter::open(dir.path(), &spec(DIM), &WriterOptions { io_hook: Some(hook), ..one_thread() }).is_err());
+    assert!(PoolWriter::open(dir.path(), &spec(DIM), &WriterOptions { medium: Arc::new(hook), ..one_thread() }).is_err());
     first_generation(dir.path());
     check_after(dir.path(), false);
 }

@@ -13,7 +13,7 @@ use super::{
 /// Bars of the score histogram.
 const BARS: usize = 40;
 /// Rows of a table of classes or styles; the rest are summed.
-const MAX_ROWS: usize = 60;
+const MAX_ROWS: usize = 24;
 
 /// A manifest to be shown.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +46,6 @@ impl AnchorsView {
         let kept = self.hits.iter().filter(|h| h.reason.is_none()).count();
         page.text(&format!("{kept} anchors; {} hits were passed over.", self.hits.len() - kept));
         self.scores(page);
-        self.classes(page);
         count_table(page, "Style", &self.styles);
         let (markup, left_out) = self.gallery.to_html(limits);
         if !self.gallery.tasks.is_empty() {
@@ -57,6 +56,7 @@ impl AnchorsView {
         if left_out > 0 {
             page.text(&format!("{left_out} pictures are too large for this page or of a kind that browsers do not show."));
         }
+        self.classes(page);
     }
 
     /// Scores of anchors, and of hits passed over by reason.

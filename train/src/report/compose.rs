@@ -131,12 +131,18 @@ fn forgetting(page: &mut Page, evaluations: &[(&str, &Evaluation)], base: Option
     page.table(&head, &rows);
 }
 
+/// A difference in points with its sign; nothing is `-0.0`.
+fn points(difference: f64) -> String {
+    let rounded = (difference * 1000.0).round() / 10.0;
+    if rounded == 0.0 { "0.0".to_owned() } else { format!("{rounded:+.1}") }
+}
+
 fn forgotten(run: &str, d: &Difference) -> Vec<String> {
     let e = d.estimate;
     let interval = match (e.low, e.high) {
         // The ends change places with the sign.
-        (Some(low), Some(high)) => format!("{:+.1} ({:+.1} to {:+.1})", -e.value * 100.0, -high * 100.0, -low * 100.0),
-        _ => format!("{:+.1}", -e.value * 100.0),
+        (Some(low), Some(high)) => format!("{} ({} to {})", points(-e.value), points(-high), points(-low)),
+        _ => points(-e.value),
     };
     let on = if d.group { format!("mean of {}", d.on) } else { d.on.clone() };
     let p = d.p.map_or_else(String::new, |p| format!("{p:.3}"));
@@ -251,9 +257,9 @@ fn differences(page: &mut Page, evaluation: &Evaluation) {
     page.text("Points, resampled with the same draws; p is not corrected for the number of comparisons.");
     let row = |d: &&Difference| {
         let ends = d.estimate.low.zip(d.estimate.high);
-        let ends = ends.map_or_else(String::new, |(l, h)| format!(" ({:+.1} to {:+.1})", l * 100.0, h * 100.0));
+        let ends = ends.map_or_else(String::new, |(l, h)| format!(" ({} to {})", points(l), points(h)));
         let on = if d.group { format!("mean of {}", d.on) } else { d.on.clone() };
-        let value = format!("{:+.1}{ends}", d.estimate.value * 100.0);
+        let value = format!("{}{ends}", points(d.estimate.value));
         vec![d.model.clone(), d.baseline.clone(), on, value, d.p.map_or_else(String::new, |p| format!("{p:.3}"))]
     };
     let head = ["model", "minus", "on", "difference", "p"].map(str::to_owned);

@@ -309,6 +309,25 @@ impl Trainer {
         Ok((fill(&self.shells[0])?, fill(&self.shells[1])?))
     }
 
+    /// What cosines are multiplied with now.
+    #[must_use]
+    pub fn logit_scale(&self) -> f64 {
+        f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp()
+    }
+
+    /// Embeddings of all pictures and captions as the towers are now, `[rows, values]` each, streams one after another; not brought to
+    /// unit length.
+    ///
+    /// # Errors
+    /// [`StepError`].
+    pub fn embeddings(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<[Vec<f32>; 2], StepError> {
+        for (i, stream) in streams.iter().enumerate() {
+            stream.check(i, self.sizes, true)?;
+        }
+        let [images, texts] = Side::BOTH.map(|side| Rows::of(side, streams));
+        Ok([self.embed(Side::Vision, &images, streams, cancel)?, self.embed(Side::Text, &texts, streams, cancel)?])
+    }
+
     fn try_accumulate(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<(), StepError> {
         let captions = self.plan.objective != Objective::Classifier;
         for (i, stream) in streams.iter().enumerate() {

@@ -1,0 +1,186 @@
+//! Many f32 rows against many f32 queries: a register-blocked kernel whose every score equals that of `scalar::dot_tile`.
+//!
+//! A matrix product usually keeps one column of results a lane and adds along the inner dimension one value at a time; that order
+//! of sums would not be the one in which a single score is computed. Here the sixteen running sums of a score lie in one AVX-512
+//! register (two of AVX2), and a block of rows and queries shares its loads: 24 scores of AVX-512 take ten loads for 24
+//! multiply-adds a step, six of AVX2 ten for twelve, so that arithmetic and not loading is the limit.
+#![expect(unsafe_code, reason = "vector intrinsics")]
+
+use std::arch::x86_64::*;
+
+use half::f16;
+
+use super::Cpu;
+
+/// Rows and queries of one register block: 24 sums of sixteen, six operands, two registers to spare.
+const WIDE: (usize, usize) = (4, 6);
+/// The same for AVX2: six sums of two registers each.
+const NARROW: (usize, usize) = (2, 3);
+
+/// Rows, queries, values of each.
+#[derive(Clone, Copy)]
+struct Tile {
+    rows: *const f32,
+    queries: *const f32,
+    width: usize,
+}
+
+/// One register block: the scores of `R` rows and `Q` queries.
+type Block<const R: usize, const Q: usize> = [[f32; Q]; R];
+
+pub(super) fn avx512(_proof: Cpu, rows: &[f32], queries: &[f32], (width, out): (usize, &mut [f32])) {
+    const R: usize = WIDE.0;
+    const Q: usize = WIDE.1;
+    let counts = (rows.len() / width, queries.len() / width);
+    let tile = Tile { rows: rows.as_ptr(), queries: queries.as_ptr(), width };
+    // SAFETY: `Cpu::detect` found AVX-512 F; rows and queries are whole (asserted by the caller), and `blocks` stays within
+    // their counts.
+    blocks::<R, Q>(counts, out, &|row, query, shape| unsafe {
+        let at = Tile { rows: tile.rows.add(row * width), queries: tile.queries.add(query * width), width };
+        match shape {
+            (true, true) => pad(block512::<R, Q>(at)),
+            (true, false) => pad(block512::<R, 1>(at)),
+            (false, true) => pad(block512::<1, Q>(at)),
+            (false, false) => pad(block512::<1, 1>(at)),
+        }
+    });
+}
+
+pub(super) fn avx2(_proof: Cpu, rows: &[f32], queries: &[f32], (width, out): (usize, &mut [f32])) {
+    const R: usize = NARROW.0;
+    const Q: usize = NARROW.1;
+    let counts = (rows.len() / width, queries.len() / width);
+    let tile = Tile { rows: rows.as_ptr(), queries: queries.as_ptr(), width };
+    // SAFETY: `Cpu::detect` found AVX2 and FMA; otherwise as above.
+    blocks::<R, Q>(counts, out, &|row, query, shape| unsafe {
+        let at = Tile { rows: tile.rows.add(row * width), queries: tile.queries.add(query * width), width };
+        match shape {
+            (true, true) => pad(block256::<R, Q>(at)),
+            (true, false) => pad(block256::<R, 1>(at)),
+            (false, true) => pad(block256::<1, Q>(at)),
+            (false, false) => pad(block256::<1, 1>(at)),
+        }
+    });
+}
+
+/// Covers all rows and queries by blocks of `R x Q`, and what is left by rows and queries alone. `block(row, query, (whole rows,
+/// whole queries))` computes one.
+fn blocks<const R: usize, const Q: usize>(
+    (rows, queries): (usize, usize),
+    out: &mut [f32],
+    block: &impl Fn(usize, usize, (bool, bool)) -> Block<R, Q>,
+) {
+    let mut row = 0;
+    while row < rows {
+        let many_rows = row + R <= rows;
+        let height = if many_rows { R } else { 1 };
+        let mut query = 0;
+        while query < queries {
+            let many_queries = query + Q <= queries;
+            let breadth = if many_queries { Q } else { 1 };
+            let scores = block(row, query, (many_rows, many_queries));
+            for (i, line) in scores.iter().enumerate().take(height) {
+                out[(row + i) * queries + query..][..breadth].copy_from_slice(&line[..breadth]);
+            }
+            query += breadth;
+        }
+        row += height;
+    }
+}
+
+/// A smaller block in the place of a whole one.
+#[inline(always)]
+fn pad<const R: usize, const Q: usize, const SR: usize, const SQ: usize>(small: Block<SR, SQ>) -> Block<R, Q> {
+    let mut out = [[0.0; Q]; R];
+    for (line, from) in out.iter_mut().zip(&small) {
+        line[..SQ].copy_from_slice(from);
+    }
+    out
+}
+
+/// # Safety
+/// AVX-512 F is there; `R` rows and `Q` queries of `width` values, a multiple of 16, are readable.
+#[target_feature(enable = "avx512f")]
+unsafe fn block512<const R: usize, const Q: usize>(tile: Tile) -> Block<R, Q> {
+    let mut sums = [[_mm512_setzero_ps(); Q]; R];
+    let mut at = 0;
+    while at < tile.width {
+        let mut queries = [_mm512_setzero_ps(); Q];
+        for (q, query) in queries.iter_mut().enumerate() {
+            // SAFETY: at + 16 values are within the query, by the contract.
+            *query = unsafe { _mm512_loadu_ps(tile.queries.add(q * tile.width + at)) };
+        }
+        for (r, sums) in sums.iter_mut().enumerate() {
+            // SAFETY: as above, within the row.
+            let row = unsafe { _mm512_loadu_ps(tile.rows.add(r * tile.width + at)) };
+            for (sum, query) in sums.iter_mut().zip(&queries) {
+                *sum = _mm512_fmadd_ps(row, *query, *sum);
+            }
+        }
+        at += 16;
+    }
+    let mut out = [[0.0; Q]; R];
+    for (line, sums) in out.iter_mut().zip(&sums) {
+        for (score, &sum) in line.iter_mut().zip(sums) {
+            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
+            *score = fold(_mm512_castps512_ps256(sum), high);
+        }
+    }
+    out
+}
+
+/// # Safety
+/// AVX2 and FMA are there; otherwise as [`block512`].
+#[target_feature(enable = "avx2,fma")]
+unsafe fn block256<const R: usize, const Q: usize>(tile: Tile) -> Block<R, Q> {
+    let mut sums = [[[_mm256_setzero_ps(); 2]; Q]; R];
+    let mut at = 0;
+    while at < tile.width {
+        for half in 0..2 {
+            let mut rows = [_mm256_setzero_ps(); R];
+            for (r, row) in rows.iter_mut().enumerate() {
+                // SAFETY: at + 16 values are within the row, by the contract.
+                *row = unsafe { _mm256_loadu_ps(tile.rows.add(r * tile.width + at + half * 8)) };
+            }
+            for q in 0..Q {
+                // SAFETY: as above, within the query.
+                let query = unsafe { _mm256_loadu_ps(tile.queries.add(q * tile.width + at + half * 8)) };
+                for r in 0..R {
+                    sums[r][q][half] = _mm256_fmadd_ps(rows[r], query, sums[r][q][half]);
+                }
+            }
+        }
+        at += 16;
+    }
+    let mut out = [[0.0; Q]; R];
+    for (line, sums) in out.iter_mut().zip(&sums) {
+        for (score, [low, high]) in line.iter_mut().zip(sums) {
+            *score = fold(*low, *high);
+        }
+    }
+    out
+}
+
+/// Sixteen sums to one, pairwise.
+#[target_feature(enable = "avx2")]
+fn fold(low: __m256, high: __m256) -> f32 {
+    let sum = _mm256_add_ps(low, high);
+    let sum = _mm_add_ps(_mm256_castps256_ps128(sum), _mm256_extractf128_ps::<1>(sum));
+    let sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+    _mm_cvtss_f32(_mm_add_ss(sum, _mm_shuffle_ps::<1>(sum, sum)))
+}
+
+pub(super) fn widen(_proof: Cpu, from: &[f16], to: &mut [f32]) {
+    // SAFETY: `Cpu::detect` found F16C; lengths are equal multiples of 32 (asserted by the caller).
+    unsafe { widen_f16c(from, to) }
+}
+
+/// # Safety
+/// F16C is there; `to` is as long as `from`, a multiple of 8.
+#[target_feature(enable = "avx2,f16c")]
+unsafe fn widen_f16c(from: &[f16], to: &mut [f32]) {
+    for (from, to) in from.chunks_exact(8).zip(to.chunks_exact_mut(8)) {
+        // SAFETY: both chunks have eight values.
+        unsafe { _mm256_storeu_ps(to.as_mut_ptr(), _mm256_cvtph_ps(_mm_loadu_si128(from.as_ptr().cast()))) };
+    }
+}

@@ -1,0 +1,128 @@
+//! A beam over the nodes that may be found, walking through the others.
+//!
+//! ```text
+//!   descent over all nodes ─► start ┐
+//!   a spread sample of those allowed ┴─► beam of allowed nodes ─expand─► links: allowed ones are compared,
+//!                                                                       the others' own links are followed unseen
+//! ```
+//!
+//! Nodes that may not be found (deleted, or refused by a filter) are never compared and take no place in the beam; their links
+//! are followed only until enough allowed nodes were met, so that an expansion costs about the same at any share of allowed
+//! nodes. The sample helps where what is allowed lies far from the query: the descent then ends among nodes that lead nowhere.
+//! The approach is ACORN's (Patel et al., SIGMOD 2024), with a breadth-first walk of bounded length in place of its fixed two hops.
+
+use super::{
+    search::{Outcome, SearchPlan, descend},
+    view::{Fault, GraphView, RowScorer, RowsView},
+    visited::Scratch,
+    walk::Scorer,
+};
+use crate::{RowSet, quantize::QuantizedQuery};
+
+/// Nodes that may be found, among all of a graph.
+#[derive(Debug)]
+pub(crate) struct Allowed {
+    set: RowSet,
+    /// The same as positions of f16 rows, which lie in another order.
+    pub(crate) positions: RowSet,
+    /// How many they are.
+    pub(crate) count: usize,
+    /// Some of them, spread evenly over the node numbers.
+    seeds: Vec<u32>,
+}
+
+/// Allowed nodes that a search begins with, besides the end of the descent.
+const SEEDS: usize = 32;
+
+/// An expansion stops following links of nodes that are not allowed once it met this many that are.
+const ENOUGH: usize = 16;
+
+/// Lists of links that one expansion reads at most.
+const MOST_LISTS: usize = 64;
+
+impl Allowed {
+    /// The nodes of `set`, whose f16 rows are at `positions`.
+    pub(crate) fn new(set: RowSet, positions: RowSet) -> Self {
+        let count = set.count();
+        let seeds = set.iter().step_by(count.div_ceil(SEEDS).max(1)).map(|node| node as u32).collect();
+        Self { set, positions, count, seeds }
+    }
+
+    fn contains(&self, node: u32) -> bool {
+        self.set.contains(node as usize)
+    }
+}
+
+/// Leaves the found nodes in `scratch.beam`, best first; all of them are allowed.
+pub(crate) fn search_among(
+    graph: &GraphView<'_>,
+    rows: &RowsView<'_>,
+    query: &QuantizedQuery,
+    (plan, allowed): (SearchPlan<'_>, &Allowed),
+    scratch: &mut Scratch,
+) -> Result<Outcome, Fault> {
+    let scorer = RowScorer::new(graph, rows, query);
+    let start = descend(graph, &scorer)?;
+    scratch.start(plan.ef, []);
+    scratch.fresh.clear();
+    for node in allowed.seeds.iter().copied().chain([start]) {
+        if allowed.contains(node) && scratch.visited.insert(node) {
+            scratch.fresh.push(node);
+        }
+    }
+    if !allowed.contains(start) {
+        gather(graph, &scorer, allowed, start, scratch)?;
+    }
+    let mut budget = plan.budget;
+    loop {
+        if scratch.fresh.len() > budget {
+            return Ok(Outcome::Budget);
+        }
+        budget -= scratch.fresh.len();
+        scratch.sift(&scorer);
+        scratch.compare(&scorer);
+        if plan.cancel.is_cancelled() {
+            return Ok(Outcome::Cancelled);
+        }
+        let Some(node) = scratch.beam.expand() else { return Ok(Outcome::Done) };
+        if let Some(next) = scratch.beam.peek() {
+            graph.prefetch_links(next, scorer.cpu());
+        }
+        scratch.fresh.clear();
+        gather(graph, &scorer, allowed, node, scratch)?;
+    }
+}
+
+/// Collects allowed nodes not met before: those that `node` links to, and those behind links that are not allowed, nearest first,
+/// until [`ENOUGH`] were met.
+fn gather(
+    graph: &GraphView<'_>,
+    scorer: &RowScorer<'_>,
+    allowed: &Allowed,
+    node: u32,
+    Scratch { visited, fresh, through, .. }: &mut Scratch,
+) -> Result<(), Fault> {
+    through.clear();
+    through.push(node);
+    let (mut read, mut met) = (0, 0);
+    while read < through.len() && met < ENOUGH {
+        let via = through[read];
+        read += 1;
+        for link in graph.checked_links(via) {
+            let link = link?;
+            if allowed.contains(link) {
+                met += 1;
+                if visited.insert(link) {
+                    scorer.prefetch_bound(link);
+                    fresh.push(link);
+                }
+            } else if through.len() < MOST_LISTS && visited.insert(link) {
+                graph.prefetch_links(link, scorer.cpu());
+                through.push(link);
+            }
+        }
+    }
+    // What was not read may be walked through from elsewhere.
+    through[read..].iter().for_each(|&unread| visited.forget(unread));
+    Ok(())
+}

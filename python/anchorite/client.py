@@ -1,0 +1,134 @@
+"""`Client`: an anchorite server's routes as methods."""
+
+import array
+import base64
+import sys
+from dataclasses import dataclass, field
+from typing import Any, Dict, Optional
+from urllib.parse import quote
+
+from . import queries as asked
+from .anchors import MEDIA_TYPE, Anchors, Reader
+from .prefetch import AnchorIterator
+from .transport import Transport
+
+
+@dataclass(frozen=True)
+class Hit:
+    """A pair that was found. `id` is its row, `key` its stable name; the rest is there when it was included."""
+
+    id: int
+    score: float
+    key: Optional[str] = None
+    caption: Optional[str] = None
+    fields: Optional[Dict[str, Any]] = None
+    image: Optional[bytes] = field(default=None, repr=False)
+    vectors: Optional[Dict[str, list]] = field(default=None, repr=False)
+    source: Optional[Dict[str, Any]] = None
+
+
+class Client:
+    """A server at `url`. Threads may share one.
+
+    key       bearer key, where the server has keys
+    pool      the pool that methods ask unless told otherwise; the server's first one by default
+    timeout   seconds to connect, and to wait for the next bytes
+    retries   how often a busy server, or one that cannot be reached, is asked again
+    """
+
+    def __init__(self, url="http://localhost:7801", key=None, pool=None, timeout=(5, 120), retries=5):
+        self.pool = pool
+        self._transport = Transport(url, key, timeout, retries)
+
+    def search(self, query=None, *, k=10, pool=None, include=("caption",), **options):
+        """The hits of one query, best first. `query` is words, picture bytes, a picture's path, a vector or a dict
+        (`{"id": 7}`, `{"key": "..."}`); `options` are the other fields of `POST /v1/search`."""
+        body = asked.one(query) if query is not None else {}
+        return self._search({**body, **options}, k, pool, include)[0]
+
+    def search_many(self, queries, *, k=10, pool=None, include=("caption",), **options):
+        """The hits of each query, in one request."""
+        return self._search({"queries": [asked.one(q) for q in queries], **options}, k, pool, include)
+
+    def _search(self, body, k, pool, include):
+        body = self._of_pool({**body, "k": k, "include": list(include)}, pool)
+        return [[_hit(h) for h in result["hits"]] for result in self._json("POST", "/v1/search", body)["results"]]
+
+    def anchors(self, queries, *, policy=None, sample=None, include=(), pool=None):
+        """The anchors of a batch of queries, whole. `policy` is what `anchorite anchors --print-policy` prints, or a part of it; `sample` is
+        `{"k": 4, "seed": 0, "epoch": 0}` to draw from each query's candidates."""
+        return self._anchors(list(queries), policy, sample, include, pool, None)
+
+    def stream_anchors(self, queries, *, policy=None, sample=None, include=(), pool=None, queries_per_batch=16):
+        """The same as record batches while they arrive; `.head` of what it returns says what answered."""
+        return self._reader(list(queries), policy, sample, include, pool, None, queries_per_batch)
+
+    def iter_anchors(self, batches, *, policy=None, k=None, seed=0, epoch=0, include=(), pool=None, prefetch=2):
+        """For training loops: `Anchors` for each batch of queries, `prefetch` of them asked for ahead. With `k`, that many are drawn of each
+        query's candidates by seed and epoch; without, the policy's anchors come as they are."""
+        sample = None if k is None else {"k": k, "seed": seed, "epoch": epoch}
+
+        def fetch(queries, stop):
+            return self._anchors(queries, policy, sample, include, pool, stop)
+
+        return AnchorIterator(fetch, batches, prefetch)
+
+    def _anchors(self, queries, policy, sample, include, pool, stop):
+        reader = self._reader(queries, policy, sample, include, pool, stop, 16)
+        return Anchors(queries, reader.head, reader.table())
+
+    def _reader(self, queries, policy, sample, include, pool, stop, queries_per_batch):
+        body = {"queries": [asked.one(q) for q in queries], "include": list(include), "queries_per_batch": queries_per_batch}
+        body.update({name: value for name, value in (("policy", policy), ("sample", sample)) if value is not None})
+        headers = {"Accept": MEDIA_TYPE}
+        body = self._of_pool(body, pool)
+        return Reader(self._transport.send("POST", "/v1/anchors", stop=stop, headers=headers, stream=True, json=body))
+
+    def embed(self, texts, *, model=None):
+        """One vector of unit length for each text: `array.array('f')`, which numpy and torch take without a copy."""
+        return self._embed(list(texts), "text", model)
+
+    def embed_images(self, images, *, model=None):
+        """The same for pictures: bytes or paths."""
+        return self._embed([asked.picture(image) for image in images], "image", model)
+
+    def _embed(self, inputs, modality, model):
+        model = model or self.pool or self.models()[0]["id"]
+        body = {"model": model, "input": inputs, "modality": modality, "encoding_format": "base64"}
+        return [_floats(one["embedding"]) for one in self._json("POST", "/v1/embeddings", body)["data"]]
+
+    def models(self):
+        """The models that embed."""
+        return self._json("GET", "/v1/models")["data"]
+
+    def pools(self):
+        """The pools of the server."""
+        return self._json("GET", "/v1/pools")["pools"]
+
+    def image(self, id, *, pool=None):
+        """The stored picture of a pair, by row number or key."""
+        name = pool or self.pool or self.pools()[0]["name"]
+        by = "key" if isinstance(id, str) else "id"
+        path = f"/v1/pools/{name}/pairs/{quote(str(id), safe='')}/image?by={by}"
+        return self._transport.send("GET", path).content
+
+    def _json(self, method, path, body=None):
+        return self._transport.send(method, path, **({} if body is None else {"json": body})).json()
+
+    def _of_pool(self, body, pool):
+        pool = pool or self.pool
+        return {**body, "pool": pool} if pool else body
+
+
+def _hit(hit):
+    if hit.get("image") is not None:
+        hit = {**hit, "image": base64.b64decode(hit["image"])}
+    return Hit(**hit)
+
+
+def _floats(text):
+    values = array.array("f", base64.b64decode(text))
+    if sys.byteorder == "big":
+        values.byteswap()
+    return values
+

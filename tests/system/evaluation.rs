@@ -1,0 +1,168 @@
+//! Promise: models are measured, mixed and reported by commands alone: what `eval` says is what `wise-ft` says at the line's ends, the ends are the
+//! models themselves, and the page holds everything it shows.
+
+use std::{fs, path::Path, sync::Arc};
+
+use anchorite::train::graph::{Element, ExternalFiles, Model, Tensor};
+use arrow_array::{ArrayRef, BinaryArray, Int64Array, StringArray};
+use serde_json::Value as Json;
+
+use crate::{
+    datasets::{copy_of_model, samples, write},
+    program::{demo, model, run, text},
+};
+
+/// Twenty pictures, each a class of its own, a validation half of them, and all as pairs; and what evaluates them.
+fn prepare(folder: &Path) -> String {
+    let pairs = samples(20);
+    let pictures =
+        |n: usize| -> ArrayRef { Arc::new(pairs.iter().take(n).map(|s| Some(s.picture.clone())).collect::<BinaryArray>()) };
+    let labels = |n: i64| -> ArrayRef { Arc::new((0..n).collect::<Int64Array>()) };
+    let captions: ArrayRef = Arc::new(StringArray::from_iter_values(pairs.iter().map(|s| s.caption.as_str())));
+    write(&folder.join("id.parquet"), vec![("image", pictures(20)), ("label", labels(20))]);
+    write(&folder.join("validation.parquet"), vec![("image", pictures(10)), ("label", labels(10))]);
+    write(&folder.join("pairs.parquet"), vec![("image", pictures(20)), ("caption", captions)]);
+    let names: Vec<String> = pairs.iter().map(|s| s.caption.clone()).collect();
+    fs::write(folder.join("names.json"), serde_json::to_string(&names).unwrap()).unwrap();
+    let config = format!(
+        r#"
+        bootstrap = 50
+        [[models]]
+        name = "base"
+        model = "{}"
+        [classes.things]
+        names = "names.json"
+        templates = ["{{}}", "a picture of {{}}"]
+        [[sets]]
+        name = "id"
+        group = "id"
+        sources = ["id.parquet"]
+        classes = "things"
+        [[sets]]
+        name = "validation"
+        group = "id"
+        sources = ["validation.parquet"]
+        classes = "things"
+        [[sets]]
+        name = "few"
+        group = "shift"
+        sources = ["validation.parquet"]
+        classes = "things"
+        subset = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9]
+        "#,
+        model()
+    );
+    let path = folder.join("eval.toml");
+    fs::write(&path, config).unwrap();
+    text(path)
+}
+
+/// The bundled model with its float32 weights turned a little, in a deterministic way.
+fn finetuned(folder: &Path) -> String {
+    let out = copy_of_model(&folder.join("tuned"));
+    for tower in ["onnx/vision_model.onnx", "onnx/text_model.onnx"] {
+        let bytes = fs::read(Path::new(model()).join(tower)).unwrap();
+        let mut graph = Model::read(&bytes, &ExternalFiles::new(), &Default::default()).unwrap();
+        for (_, tensor) in &mut graph.graph.initializers {
+            if tensor.element() == Element::F32 && tensor.shape().len() == 2 {
+                let turned = tensor.floats().unwrap().into_iter().enumerate().map(|(i, v)| v + 0.03 * (i as f64).sin());
+                *tensor = Tensor::from_floats(tensor.kind().clone(), &turned.collect::<Vec<_>>()).unwrap();
+            }
+        }
+        fs::write(out.join(tower), graph.write()).unwrap();
+    }
+    text(out)
+}
+
+fn figure(evaluation: &Json, model: &str, set: &str) -> f64 {
+    let results = evaluation["results"].as_array().unwrap();
+    let result = results.iter().find(|r| r["model"] == model && r["set"] == set).unwrap();
+    result["figures"]["top1"]["value"].as_f64().unwrap()
+}
+
+#[test]
+fn eval_wise_ft_and_report_agree_and_the_page_holds_everything_it_shows() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(folder.path().join(name));
+    let (config, tuned) = (prepare(folder.path()), finetuned(folder.path()));
+    let plan = run(&["eval", &config, "--dry-run", "--json"]).with(0).json();
+    assert_eq!((&plan["prompts"], &plan["sets"][0]["usable"]), (&40.into(), &20.into()));
+    let add = format!("tuned={tuned}");
+    let evaluation = run(&["eval", &config, "--add", &add, "-o", &at("eval"), "--json"]).with(0).json();
+    assert!(figure(&evaluation, "base", "id") > 0.3, "the bundled model knows its own pictures: {evaluation}");
+    for file in ["evaluation.json", "evaluation.md", "evaluation.html", "predictions.parquet", "eval.toml"] {
+        assert!(folder.path().join("eval").join(file).is_file(), "{file}");
+    }
+    let line =
+        ["wise-ft", "--from", model(), "--to", &tuned, "--alphas", "0:1:0.5", "--eval", &config, "-o", &at("line"), "--json"];
+    let curve = run(&[&line[..], &["--choose-by", "validation", "--keep", "0,1"]].concat()).with(0).json();
+    for (alpha, original, name) in [("0", model(), "base"), ("1", tuned.as_str(), "tuned")] {
+        for tower in ["onnx/vision_model.onnx", "onnx/text_model.onnx"] {
+            let ours = fs::read(folder.path().join(format!("line/alpha-{alpha}")).join(tower)).unwrap();
+            assert!(ours == fs::read(Path::new(original).join(tower)).unwrap(), "{tower} at {alpha} is not the model's own");
+        }
+        for set in ["id", "validation", "few"] {
+            let expected = figure(&evaluation, name, set);
+            assert_eq!(figure(&curve["evaluation"], &format!("alpha {alpha}"), set), expected, "{set} at {alpha}");
+        }
+    }
+    assert!(!folder.path().join("line/alpha-0.5").exists() && folder.path().join("line/chosen/onnx").is_dir());
+    let heads =
+        run(&[&line[..7], &["--eval", &config, "-o", &at("heads"), "--json", "--towers", "image-head"]].concat()).with(0).json();
+    // The ends of the other mix are the same models.
+    for set in ["id", "few"] {
+        let ends = |curve: &Json| [0, 1].map(|a| figure(curve, &format!("alpha {a}"), set));
+        assert_eq!(ends(&heads["evaluation"]), ends(&curve["evaluation"]), "{set}");
+    }
+    fs::write(
+        folder.path().join("line/metrics.jsonl"),
+        "{\"step\":1,\"loss\":2.5,\"losses\":{\"flyp\":2.5}}\n{\"step\":2,\"loss\":2.0,\"losses\":{\"flyp\":2.0}}\n",
+    )
+    .unwrap();
+    let page = at("report.html");
+    let _ = run(&["report", &at("eval"), &at("line"), "-o", &page]).with(0);
+    let page = fs::read_to_string(page).unwrap();
+    for part in ["Forgetting", "Weight interpolation", "<svg", "Training", "α 0.5", "SHA-256", "tuned"] {
+        assert!(page.contains(part), "no {part:?}");
+    }
+    for outside in ["src=\"http", "<script", "<link", "@import"] {
+        assert!(!page.contains(outside), "{outside}");
+    }
+}
+
+#[test]
+fn soups_are_means_and_models_that_do_not_fit_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let (config, tuned) = (prepare(folder.path()), finetuned(folder.path()));
+    let out = text(folder.path().join("soup"));
+    let shares = run(&["soup", model(), &tuned, "-o", &out, "--json"]).with(0).json();
+    assert_eq!((&shares[0][1], &shares[1][1]), (&0.5.into(), &0.5.into()));
+    let greedy = ["soup", &tuned, model(), "--recipe", "greedy", "--eval", &config, "--choose-by", "id"];
+    let greedy = run(&[&greedy[..], &["-o", &text(folder.path().join("greedy")), "--json"]].concat()).with(0).json();
+    let sum: f64 = greedy.as_array().unwrap().iter().map(|row| row[1].as_f64().unwrap()).sum();
+    assert!((sum - 1.0).abs() < 1e-12, "{greedy}");
+    let _ = run(&["soup", model(), &tuned, "-o", &out]).with(1).says(&["is there already"]);
+    let broken = Path::new(&tuned).join("onnx/text_model.onnx");
+    let mut graph = Model::read(&fs::read(&broken).unwrap(), &ExternalFiles::new(), &Default::default()).unwrap();
+    let name = graph.graph.initializers[0].0.clone();
+    graph.graph.initializers[0].0 = "renamed".to_owned();
+    graph.graph.nodes.iter_mut().flat_map(|n| &mut n.inputs).filter(|i| **i == name).for_each(|i| *i = "renamed".to_owned());
+    fs::write(&broken, graph.write()).unwrap();
+    let other = text(folder.path().join("other"));
+    let _ = run(&["soup", model(), &tuned, "-o", &other]).with(1).says(&["text", &name]);
+    assert!(!Path::new(&other).exists());
+}
+
+#[test]
+fn anchors_come_with_a_page_that_shows_them() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(folder.path().join(name));
+    prepare(folder.path());
+    let base = ["anchors", "--pool", &demo().pool, "--model", model(), "--queries", &at("id.parquet"), "-o", &at("m.parquet")];
+    let _ = run(&[&base[..], &["--report", &at("anchors.html")]].concat()).with(0);
+    let page = fs::read_to_string(at("anchors.html")).unwrap();
+    for part in ["Scores of hits", "Gallery", "data:image/", "Style, ", "Class, "] {
+        assert!(page.contains(part), "no {part:?}");
+    }
+    assert!(!page.contains("<script"));
+}

@@ -1,0 +1,67 @@
+//! The model card: what the model is, and all that is needed to make it again.
+
+use std::fmt::Write;
+
+/// What a card says.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Card {
+    /// The model that training started from, as the run file names it.
+    pub base: String,
+    /// Its fingerprint.
+    pub base_fingerprint: String,
+    /// The run file in full.
+    pub run: String,
+    /// Optimizer steps made.
+    pub steps: u64,
+    /// The finetune set: rows, classes, SHA-256 over its rows.
+    pub data: String,
+    /// Anchors: where from.
+    pub anchors: Option<String>,
+    /// The last step's metrics as JSON.
+    pub last: String,
+    /// ONNX Runtime's version.
+    pub runtime: String,
+    /// Trained parameters, and all.
+    pub parameters: String,
+}
+
+impl Card {
+    /// The card as README.md, with the hub's front matter.
+    #[must_use]
+    pub fn to_markdown(&self) -> String {
+        let mut text = String::new();
+        let hub_id = self.base.split('/').count() == 2 && !self.base.starts_with(['.', '/']);
+        text.push_str("---\nlibrary_name: onnx\npipeline_tag: zero-shot-image-classification\ntags: [clip, onnx, anchorite]\n");
+        if hub_id {
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "base_model: {}", self.base);
+        }
+        let _ = write!(
+            text,
+            "---\n\n# A finetuned CLIP\n\nMade by anchorite {} from `{}` in {} steps.\n\n",
+            env!("CARGO_PKG_VERSION"),
+            self.base,
+            self.steps
+        );
+        let rows = [
+            ("started from", format!("`{}` (fingerprint `{}`)", self.base, self.base_fingerprint)),
+            ("finetune set", self.data.clone()),
+            ("anchors", self.anchors.clone().unwrap_or_else(|| "none".to_owned())),
+            ("parameters", self.parameters.clone()),
+            ("last step", format!("`{}`", self.last)),
+            ("ONNX Runtime", self.runtime.clone()),
+        ];
+        text.push_str("| | |\n|---|---|\n");
+        for (name, value) in rows {
+            let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|").replace('\n', " "));
+        }
+        let _ = write!(
+            text,
+            "\nThe towers take and give what those of the model it came from do; preprocessing and tokenizer are its own files. \
+             `model.safetensors` has the weights by name. The logit scale is in the configuration file as `logit_scale` (a logarithm).\n\n\
+             ## Again\n\nWith the same data in place:\n\n```sh\nanchorite finetune run.toml\n```\n\n```toml\n{}```\n",
+            self.run
+        );
+        text
+    }
+}

@@ -1,0 +1,93 @@
+//! The files of an exported model.
+
+use std::{collections::BTreeMap, fs, path::Path};
+
+use anchorite_encoder::model::{Dtype, configuration_files};
+use serde_json::Value;
+
+use super::{ExportError, ExportJob, TowerFile, narrow::narrow, torch_names};
+use crate::{
+    checkpoint::{io, sync_folder, tensors, write_synced},
+    graph::Tensor,
+};
+
+/// Bytes of a protobuf message, at most.
+const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
+
+/// Writes everything into the folder `out`, which is not there yet.
+pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> {
+    fs::create_dir_all(out).map_err(io("create", out))?;
+    let mut named: BTreeMap<String, Tensor> = BTreeMap::new();
+    for (tower, file) in [(&job.vision, place(&job.vision, "vision")), (&job.text, place(&job.text, "text"))] {
+        model(tower, &out.join(&file))?;
+        if job.f16 {
+            let half = TowerFile { file: file.clone(), model: narrow(&tower.model) };
+            model(&half, &out.join(suffixed(&file, Dtype::Fp16)))?;
+        }
+        named.extend(torch_names(&tower.model));
+    }
+    let scale = Tensor::from_floats(crate::graph::TensorType::new(crate::graph::Element::F32, []), &[job.logit_scale.ln()]);
+    named.extend(scale.map(|tensor| ("logit_scale".to_owned(), tensor)));
+    let path = out.join("model.safetensors");
+    let bytes = tensors::write(&named).map_err(|reason| ExportError::Config { path: path.clone(), reason })?;
+    write_synced(&path, &bytes)?;
+    configuration(job, out)?;
+    write_synced(&out.join("README.md"), job.card.to_markdown().as_bytes())?;
+    write_synced(&out.join("run.toml"), job.card.run.as_bytes())?;
+    Ok(sync_folder(out)?)
+}
+
+/// Where a tower's file goes: its own place without the suffix of an element type, since weights are float32 now; towers that shared one
+/// file get one each.
+fn place(tower: &TowerFile, name: &str) -> String {
+    let stem = tower.file.strip_suffix(".onnx").unwrap_or(&tower.file);
+    let suffix = Dtype::ALL.iter().map(|d| d.suffix()).find(|s| !s.is_empty() && stem.ends_with(s)).unwrap_or_default();
+    let plain = &stem[..stem.len() - suffix.len()];
+    let (folder, file) = plain.rsplit_once('/').map_or(("", plain), |(folder, file)| (folder, file));
+    match file {
+        "model" if folder.is_empty() || folder == "onnx" => format!("onnx/{name}_model.onnx"),
+        _ => format!("{plain}.onnx"),
+    }
+}
+
+fn suffixed(file: &str, dtype: Dtype) -> String {
+    format!("{}{}.onnx", file.strip_suffix(".onnx").unwrap_or(file), dtype.suffix())
+}
+
+fn model(tower: &TowerFile, path: &Path) -> Result<(), ExportError> {
+    let bytes = tower.model.write();
+    if bytes.len() > MAX_MODEL_BYTES {
+        return Err(ExportError::TooLarge { file: path.display().to_string(), bytes: bytes.len() });
+    }
+    let folder = path.parent().unwrap_or(path);
+    fs::create_dir_all(folder).map_err(io("create", folder))?;
+    write_synced(path, &bytes)?;
+    Ok(sync_folder(folder)?)
+}
+
+/// The source's own files, byte by byte, but for the logit scale in the one that states it.
+fn configuration(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> {
+    let files = configuration_files(job.source);
+    for file in &files {
+        let (from, to) = (job.source.join(file), out.join(file));
+        let folder = to.parent().unwrap_or(out);
+        fs::create_dir_all(folder).map_err(io("create", folder))?;
+        let bytes = fs::read(&from).map_err(io("read", &from))?;
+        write_synced(&to, &bytes)?;
+    }
+    let stating = ["config.json", "open_clip_config.json"].into_iter().find(|name| files.iter().any(|f| f == name));
+    scale(&out.join(stating.unwrap_or("config.json")), job.logit_scale)
+}
+
+/// Writes `logit_scale`, the logarithm, which the encoder reads before anything else.
+fn scale(path: &Path, scale: f64) -> Result<(), ExportError> {
+    let refuse = |reason: String| ExportError::Config { path: path.to_owned(), reason };
+    let mut config: Value = match fs::read(path) {
+        Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?,
+        Err(_) => Value::Object(serde_json::Map::new()),
+    };
+    let fields = config.as_object_mut().ok_or_else(|| refuse("not a JSON object".to_owned()))?;
+    fields.insert("logit_scale".to_owned(), scale.ln().into());
+    let text = serde_json::to_vec_pretty(&config).map_err(|e| refuse(e.to_string()))?;
+    Ok(write_synced(path, &text)?)
+}
