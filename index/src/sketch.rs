@@ -68,9 +68,12 @@ pub(crate) struct Sketches {
 }
 
 impl Sketches {
-    /// Sketches of the first `nodes` rows, of `dim` values.
-    pub(crate) fn of(rows: &RowsView<'_>, nodes: usize, dim: usize) -> Self {
+    /// Sketches of the first `nodes` rows, of `dim` values; none where they do not pay.
+    pub(crate) fn of(rows: &RowsView<'_>, nodes: usize, dim: usize) -> Option<Self> {
         let layout = SketchLayout::new(dim);
+        if !layout.pays() {
+            return None;
+        }
         let centre = centre(rows, nodes, dim);
         let turn = Turn::new(dim);
         let mut bytes = vec![0; nodes * layout.stride()];
@@ -83,7 +86,7 @@ impl Sketches {
             turn.apply(&mut rest);
             write_line(line, &rest, share, layout);
         });
-        Self { layout, bytes, centre, turn }
+        Some(Self { layout, bytes, centre, turn })
     }
 
     pub(crate) fn view(&self, cpu: Cpu) -> SketchView<'_> {
@@ -135,12 +138,6 @@ impl<'a> SketchQuery<'a> {
         let error = SIGN_ERROR * (bits as f32 / dim as f32).sqrt() * length;
         let bits = BitQuery { planes, base, share: share * NUMBER, weight: 2.0 * step * NUMBER, offset: 0.0 };
         Self { view, bits: BitQuery { offset: (Z * error - step * sum as f32) * NUMBER, ..bits } }
-    }
-
-    /// The largest score that the row is likely to have.
-    pub(crate) fn bound(&self, node: u32) -> f32 {
-        let line = self.view.line(node);
-        self.bits.bound(line, self.view.cpu.dot_bits(line, &self.bits.planes))
     }
 
     /// Leaves out the nodes whose bound is not above `floor`.
@@ -221,7 +218,7 @@ fn hadamard(values: &mut [f32]) {
 }
 
 /// The n-th output of splitmix64.
-fn splitmix(n: u64) -> u64 {
+pub(crate) fn splitmix(n: u64) -> u64 {
     let mut draw = (n + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15);
     draw = (draw ^ (draw >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     draw = (draw ^ (draw >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -8,6 +8,9 @@ pub const CENTRE: u32 = 21;
 /// Bits of a line's last four bytes, which hold the two numbers.
 const NUMBER_BITS: usize = 32;
 const LINE_BITS: usize = 512;
+/// Values of the narrowest rows that are sketched. 256: narrower ones are at most three lines themselves, and an estimate from few
+/// signs is poor.
+const LEAST_DIM: usize = 256;
 
 /// How many bits of a row are kept, and in how many bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +23,12 @@ impl SketchLayout {
     #[must_use]
     pub fn new(dim: usize) -> Self {
         Self { dim }
+    }
+
+    /// Whether sketches are made of such rows: from [`LEAST_DIM`] values on.
+    #[must_use]
+    pub fn pays(self) -> bool {
+        self.dim >= LEAST_DIM
     }
 
     /// Values per row.

@@ -113,7 +113,7 @@ fn gather(
             if allowed.contains(link) {
                 met += 1;
                 if visited.insert(link) {
-                    scorer.prefetch_bound(link);
+                    scorer.prefetch_sketch(link);
                     fresh.push(link);
                 }
             } else if through.len() < MOST_LISTS && visited.insert(link) {

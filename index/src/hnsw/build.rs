@@ -24,7 +24,7 @@ use crate::{
         vectors::ZERO,
     },
     quantize::QuantizedQuery,
-    sketch::{SketchQuery, Sketches},
+    sketch::{SketchQuery, Sketches, splitmix},
 };
 
 /// Vectors inserted between two looks at the cancel flag.
@@ -85,7 +85,7 @@ impl Built {
 /// zero (hnsw_rs asserts that) and exactly zero for equal rows.
 pub(super) struct RowDistance<'a> {
     pub(super) rows: RowsView<'a>,
-    pub(super) sketches: &'a Sketches,
+    sketches: Option<&'a Sketches>,
     facts: Vec<RowFacts>,
 }
 
@@ -101,7 +101,7 @@ struct RowFacts {
 }
 
 impl<'a> RowDistance<'a> {
-    fn new(rows: RowsView<'a>, nodes: usize, sketches: &'a Sketches) -> Self {
+    fn new(rows: RowsView<'a>, nodes: usize, sketches: Option<&'a Sketches>) -> Self {
         let facts = |node: u32| {
             let row = rows.row(node);
             let sum = row.iter().map(|&b| i32::from(b) - i32::from(ZERO)).sum();
@@ -124,7 +124,7 @@ pub(super) struct RowQuery<'a> {
     pub(super) node: u32,
     of: &'a RowDistance<'a>,
     query: QuantizedQuery,
-    sketch: SketchQuery<'a>,
+    sketch: Option<SketchQuery<'a>>,
     facts: RowFacts,
 }
 
@@ -133,7 +133,7 @@ impl<'a> RowQuery<'a> {
         let facts = of.facts[node as usize];
         // Bytes are 1 to 127, so the difference fits; padding becomes zero.
         let values: Vec<i8> = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
-        let sketch = SketchQuery::new(of.sketches.view(of.rows.cpu), &values);
+        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &values));
         Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum, unit: facts.scale }, sketch, facts }
     }
 
@@ -146,21 +146,22 @@ impl<'a> RowQuery<'a> {
 
 /// The negative distance.
 impl Scorer for RowQuery<'_> {
-    fn bound(&self, node: u32) -> f32 {
-        // Half the squared length of the other row is about a half: rows have unit length.
-        self.sketch.bound(node) * self.facts.scale - self.facts.half - 0.5
-    }
-
     fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
-        self.sketch.sift(nodes, (floor + self.facts.half + 0.5) / self.facts.scale);
+        if let Some(sketch) = &self.sketch {
+            // Half the squared length of the other row is about a half: rows have unit length.
+            sketch.sift(nodes, (floor + self.facts.half + 0.5) / self.facts.scale);
+        }
     }
 
     fn score(&self, node: u32) -> f32 {
         -self.distance(node)
     }
 
-    fn prefetch_bound(&self, node: u32) {
-        self.sketch.prefetch(node);
+    fn prefetch_sketch(&self, node: u32) {
+        match &self.sketch {
+            Some(sketch) => sketch.prefetch(node),
+            None => self.prefetch(node),
+        }
     }
 
     fn prefetch(&self, node: u32) {
@@ -178,7 +179,7 @@ impl Distance<u32> for &RowDistance<'_> {
 /// Builds, audits and repairs the graph of `job`.
 pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError> {
     let sketches = Sketches::of(&job.rows, job.nodes, job.dim);
-    let distance = RowDistance::new(job.rows, job.nodes, &sketches);
+    let distance = RowDistance::new(job.rows, job.nodes, sketches.as_ref());
     let kinds = Kinds::of(&job.rows, job.nodes);
     let passes = if plan.params.refine == Refine::Off { 1 } else { 2 };
     let total = kinds.first.len() as u64 * passes;
@@ -191,7 +192,7 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
         Builder::Own => insert::insert_all(&distance, &kinds.first, job.nodes, plan, &report)?,
         Builder::HnswRs => {
             let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, &distance);
-            insert_all(&hnsw, &kinds.first, plan, &report)?;
+            insert_all(&hnsw, &scattered(&kinds.first), plan, &report)?;
             export(&hnsw, job.nodes, plan)
         }
     };
@@ -199,7 +200,7 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
         let inserted = kinds.first.len();
         refine(&mut built, &distance, &kinds.first, plan, &|done| report(inserted + done))?;
     }
-    built.sketches = Some(sketches);
+    built.sketches = sketches;
     if let (Some(asking), Refine::Alpha) = (&job.asking, plan.params.refine) {
         link_answers(&mut built, &job.rows, (&asking.0, asking.1), plan)?;
     }
@@ -207,6 +208,14 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
     built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
     built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
     Ok(built)
+}
+
+/// The nodes in an order without meaning: near rows lie side by side, and hnsw_rs makes poor graphs of rows that come cluster by
+/// cluster (0.90 instead of 0.98 of the ten nearest on 6,000 vectors in 60 clusters).
+fn scattered(nodes: &[u32]) -> Vec<u32> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable_by_key(|node| (splitmix(u64::from(*node)), *node));
+    nodes
 }
 
 fn insert_all(

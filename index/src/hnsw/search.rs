@@ -160,17 +160,16 @@ fn nearest_link(
     (position, best): (usize, &mut f32),
 ) -> Result<Option<usize>, Fault> {
     for link in graph.upper_links(level, position) {
-        scorer.prefetch_bound(graph.upper_node(level, link?)?);
+        scorer.prefetch(graph.upper_node(level, link?)?);
     }
     let mut nearest = None;
     for link in graph.upper_links(level, position) {
         let link = link?;
         let node = graph.upper_node(level, link)?;
-        if scorer.bound(node) > *best {
-            let score = scorer.score(node);
-            if score > *best {
-                (*best, nearest) = (score, Some(link));
-            }
+        // No sketches here: a link passed over by mistake may have been the one that leads to the right region.
+        let score = scorer.score(node);
+        if score > *best {
+            (*best, nearest) = (score, Some(link));
         }
     }
     Ok(nearest)

@@ -152,10 +152,6 @@ impl<'a> RowScorer<'a> {
 }
 
 impl Scorer for RowScorer<'_> {
-    fn bound(&self, node: u32) -> f32 {
-        self.sketch.as_ref().map_or(f32::INFINITY, |sketch| sketch.bound(node))
-    }
-
     fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
         if let Some(sketch) = &self.sketch {
             sketch.sift(nodes, floor);
@@ -166,7 +162,7 @@ impl Scorer for RowScorer<'_> {
         self.rows.score(self.query, node)
     }
 
-    fn prefetch_bound(&self, node: u32) {
+    fn prefetch_sketch(&self, node: u32) {
         match &self.sketch {
             Some(sketch) => sketch.prefetch(node),
             None => self.rows.prefetch(node),

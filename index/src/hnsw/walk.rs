@@ -12,14 +12,12 @@ use super::visited::Scratch;
 
 /// A query against nodes; larger is nearer.
 pub(crate) trait Scorer {
-    /// The largest score that `node` is likely to have; infinite where nothing is known.
-    fn bound(&self, node: u32) -> f32;
-    /// Leaves out the nodes whose bound is not above `floor`.
+    /// Leaves out the nodes that are not likely to score above `floor`; none where nothing is known.
     fn sift(&self, nodes: &mut Vec<u32>, floor: f32);
     /// The score of `node`.
     fn score(&self, node: u32) -> f32;
-    /// Asks for what [`Scorer::bound`] reads.
-    fn prefetch_bound(&self, node: u32);
+    /// Asks for what [`Scorer::sift`] reads.
+    fn prefetch_sketch(&self, node: u32);
     /// Asks for what [`Scorer::score`] reads.
     fn prefetch(&self, node: u32);
 }
@@ -35,7 +33,7 @@ impl Scratch {
         for link in links {
             let link = link?;
             if self.visited.insert(link) {
-                scorer.prefetch_bound(link);
+                scorer.prefetch_sketch(link);
                 self.fresh.push(link);
             }
         }

@@ -64,6 +64,32 @@ fn our_graph_finds_as_much_as_that_of_hnsw_rs_with_the_same_beam() {
     }
 }
 
+/// From 256 values on a search looks at sketches before it compares rows. The vectors are those of
+/// `recall_of_each_effort_is_above_its_floor` with every value repeated, so that they lie to each other as those do.
+#[test]
+fn wide_vectors_are_found_as_well_whatever_their_dimension() {
+    let narrow = clustered(6_100, 48, 150, 21);
+    for dim in [256, 512, 640] {
+        let scale = |v: &[f32]| v.iter().map(|x| x * x).sum::<f32>().sqrt().recip();
+        let widen = |v: &Vec<f32>| {
+            let wide: Vec<f32> = (0..dim).map(|i| v[i % 48] * if i % 5 < 2 { -1.0 } else { 1.0 }).collect();
+            let scale = scale(&wide);
+            wide.into_iter().map(|x| x * scale).collect()
+        };
+        let all: Vec<Vec<f32>> = narrow.iter().map(widen).collect();
+        let (queries, base) = all.split_at(100);
+        for builder in BUILDERS {
+            let dir = tempfile::tempdir().unwrap();
+            let pool = build(dir.path(), base, &by(builder));
+            for (effort, floor) in [(Effort::Fast, 0.90), (Effort::Normal, 0.97), (Effort::High, 0.995)] {
+                let recall = recall(&pool, queries, effort);
+                assert!(recall >= floor, "{builder:?}, {dim} values, {effort:?}: {recall}");
+            }
+            assert!(verify(dir.path()).unwrap().is_sound());
+        }
+    }
+}
+
 #[test]
 fn vectors_sorted_by_cluster_make_as_good_a_graph() {
     let mut base = clustered(6_000, 32, 60, 12);
