@@ -8,7 +8,7 @@ pub const CENTRE: u32 = 21;
 /// Bits of a line's last four bytes, which hold the two numbers.
 const NUMBER_BITS: usize = 32;
 const LINE_BITS: usize = 512;
-/// Values of the narrowest rows that are sketched. 256: narrower ones are at most three lines themselves, and an estimate from few
+/// Values of the narrowest rows that are sketched. 256: narrower ones are at most four lines themselves, and an estimate from few
 /// signs is poor.
 const LEAST_DIM: usize = 256;
 

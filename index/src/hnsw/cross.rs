@@ -22,8 +22,7 @@ use crate::{
     quantize::QuantizedQuery,
 };
 
-/// One question for so many nodes. 2: on 100,000 CLIP-like vectors 4 saved a tenth of the build and found 0.003 less of text
-/// queries' answers.
+/// One question for so many nodes. 2: on 100,000 CLIP-like vectors 4 found 0.005 less of text queries' answers at a beam of 24.
 const NODES_PER_QUESTION: usize = 2;
 /// Hits of a question that are linked. 10: as many as are usually asked for.
 const HITS: usize = 10;
