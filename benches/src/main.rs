@@ -49,8 +49,6 @@ enum Name {
     Index,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
-    /// Pictures and captions into a pool with a ViT-B/32, against open_clip.
-    Ingest,
     /// Training steps against PyTorch: time and memory.
     Train,
     /// Filtered search: recall and latency at each selectivity.
@@ -66,6 +64,9 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
+    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    #[arg(long)]
+    rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
@@ -98,9 +99,8 @@ fn main() -> Result<()> {
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
-        Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
