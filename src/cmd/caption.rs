@@ -166,11 +166,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             if work.cancel.is_cancelled() {
                 return Ok(Exit::Interrupted);
             }
-            work.caption(std::mem::take(&mut batch))?;
+            work.caption(&std::mem::take(&mut batch))?;
             shown.at(read, read, "pictures");
         }
     }
-    work.caption(batch)?;
+    work.caption(&batch)?;
     shown.finish();
     let told: Vec<String> = work.counts.iter().map(|(what, n)| format!("{n} {what}")).collect();
     line(&told.join(", "));
@@ -268,10 +268,10 @@ impl Work {
         *self.counts.entry(what.to_owned()).or_default() += 1;
     }
 
-    fn caption(&mut self, batch: Vec<(String, Vec<u8>)>) -> Result<()> {
+    fn caption(&mut self, batch: &[(String, Vec<u8>)]) -> Result<()> {
         let captions = match &mut self.source {
-            Source::Captioner(captioner) => written(captioner, &batch, &self.decoding, &self.cancel)?,
-            Source::Pool(retriever) => nearest(retriever, &batch, self.wanted, &self.cancel)?,
+            Source::Captioner(captioner) => written(captioner, batch, &self.decoding, &self.cancel)?,
+            Source::Pool(retriever) => nearest(retriever, batch, self.wanted, &self.cancel)?,
         };
         for ((key, _), captions) in batch.iter().zip(captions) {
             let Some(captions) = captions else {

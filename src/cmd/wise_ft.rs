@@ -115,7 +115,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         let model = format!("alpha {alpha}");
         let folder = args.folder(alpha);
         save(&[&from, &to], &[1.0 - alpha, alpha], which, &folder)?;
-        outcomes.push(args.measure(&bench, &model, &folder, heads.as_ref().map(|[a, b]| Heads::mix(a, b, alpha)))?);
+        let mixed = heads.as_ref().map(|[a, b]| Heads::mix(a, b, alpha));
+        outcomes.push(args.measure(&bench, &model, &folder, mixed.as_ref())?);
         points.push(CurvePoint { alpha, model });
     }
     let evaluation = evaluator.finish(&outcomes)?;
@@ -141,10 +142,10 @@ impl Args {
         Ok(bench.evaluator.heads(under_test("heads", &encoder), &mut cache, bench.cancel)?)
     }
 
-    fn measure(&self, bench: &Bench<'_>, name: &str, folder: &Path, heads: Option<Heads>) -> Result<ModelOutcome> {
+    fn measure(&self, bench: &Bench<'_>, name: &str, folder: &Path, heads: Option<&Heads>) -> Result<ModelOutcome> {
         let encoder = self.model.for_path(&folder.display().to_string()).open(Use::Ingest)?;
         let mut model = under_test(name, &encoder);
-        model.heads = heads.as_ref();
+        model.heads = heads;
         bench.measure_encoder(model)
     }
 

@@ -15,12 +15,12 @@
 //! | [`optim`] | AdamW, clipping, learning rate |
 //! | [`select`] | which parameters are trained |
 //! | [`step`] | one optimizer step: embed, loss, backward, update |
-//! | [`loss`] | symmetric InfoNCE |
-//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`data`] | datasets to batches |
 //! | [`runner`] | a run: steps, metrics, checkpoints |
 //! | [`checkpoint`] | a run's state on disk |
 //! | [`export`] | a trained model's folder |
+//! | [`loss`] | symmetric InfoNCE |
+//! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
 //! | [`wise_ft`] | weight-space ensembles: interpolation, soups |
 //! | [`report`] | results as HTML and SVG |

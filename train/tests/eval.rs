@@ -47,7 +47,7 @@ impl Encode for Golden<'_> {
             Some(caption) => vec![number(caption) as u32],
             None => {
                 let (class, template) = text.split_once(' ').unwrap();
-                vec![number(&class[1..]) as u32, number(&template[1..]) as u32]
+                [class, template].map(|word| number(word.trim_start_matches(char::is_alphabetic)) as u32).to_vec()
             }
         };
         Ok(Tokens { ids, truncated: false })

@@ -1,8 +1,6 @@
 //! Promise: event files are those that TensorBoard reads. `fixtures/make_events.py` wrote the golden file without our code, and TensorBoard's own
 //! reader found in it what `events.json` says.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 use std::{fs, path::Path};
 
 use anchorite_train::runner::EventWriter;

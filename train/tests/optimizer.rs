@@ -1,7 +1,5 @@
 //! Promise: AdamW is its formula, as a fused loop and as a graph alike; the rate goes up and down as it says.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 mod support;
 
 use std::collections::BTreeMap;

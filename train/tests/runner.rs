@@ -1,7 +1,5 @@
 //! Promise: a run that is interrupted, damaged or fed worse goes on exactly where it was, or says why it does not.
 
-#![expect(clippy::unwrap_used, reason = "test code")]
-
 mod run_support;
 
 use std::fs;

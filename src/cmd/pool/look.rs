@@ -120,7 +120,7 @@ fn tell(which: &Which, report: &VerifyReport, rebuilt: &[String]) -> Result<()> 
             "rebuilt": rebuilt,
         }))?;
     } else {
-        line(&format!("generation {}: {}, {}", report.generation, count(report.files as u64, "file"), bytes(report.bytes)));
+        line(&format!("generation {}: {}, {}", report.generation, count(report.files, "file"), bytes(report.bytes)));
         report.damage.iter().for_each(|d| line(&format!("damage: {d}; {}", remedy(d))));
     }
     if !report.is_sound() {

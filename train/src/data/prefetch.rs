@@ -42,7 +42,13 @@ pub struct Prefetch<T> {
 impl<T: Send + 'static> Prefetch<T> {
     /// Starts `workers` threads (at least one) that make items `first..end`, up to `ahead` of the caller.
     #[must_use]
-    pub fn start(range: std::ops::Range<u64>, workers: usize, ahead: usize, make: Arc<Make<T>>) -> Self {
+    pub fn start(
+        range: std::ops::Range<u64>,
+        workers: usize,
+        ahead: usize,
+        make: impl Fn(u64) -> Result<T, DataError> + Send + Sync + 'static,
+    ) -> Self {
+        let make: Arc<Make<T>> = Arc::new(make);
         // Neither channel needs a bound: there are never more orders than `ahead`.
         let (orders, incoming) = unbounded();
         let (outgoing, made) = unbounded();
@@ -78,8 +84,7 @@ impl<T: Send + 'static> Prefetch<T> {
     ///
     /// # Errors
     /// What the item's making failed with.
-    #[expect(clippy::should_implement_trait, reason = "an iterator of results would go on after an error")]
-    pub fn next(&mut self) -> Result<Option<Prefetched<T>>, DataError> {
+    pub fn take(&mut self) -> Result<Option<Prefetched<T>>, DataError> {
         if self.next >= self.end {
             return Ok(None);
         }
@@ -117,32 +122,32 @@ mod tests {
     fn items_come_in_order_and_no_more_than_asked_are_made_ahead() {
         let made = Arc::new(AtomicU64::new(0));
         let counter = Arc::clone(&made);
-        let make = Arc::new(move |n: u64| {
+        let make = move |n: u64| {
             counter.fetch_add(1, Ordering::SeqCst);
             Ok(n * n)
-        });
+        };
         let mut prefetch = Prefetch::start(5..40, 3, 4, make);
         for n in 5..40 {
-            assert_eq!(prefetch.next().unwrap().unwrap().item, n * n);
+            assert_eq!(prefetch.take().unwrap().unwrap().item, n * n);
             assert!(made.load(Ordering::SeqCst) <= n - 5 + 1 + 4);
         }
-        assert!(prefetch.next().unwrap().is_none());
+        assert!(prefetch.take().unwrap().is_none());
     }
 
     #[test]
     fn a_panic_is_an_error_and_no_endless_wait() {
-        let make = Arc::new(|n: u64| if n == 1 { panic!("a defect") } else { Ok(n) });
+        let make = |n: u64| if n == 1 { panic!("a defect") } else { Ok(n) };
         let mut prefetch = Prefetch::start(0..3, 2, 2, make);
-        assert_eq!(prefetch.next().unwrap().unwrap().item, 0);
-        assert!(matches!(prefetch.next(), Err(DataError::Panicked { number: 1 })));
+        assert_eq!(prefetch.take().unwrap().unwrap().item, 0);
+        assert!(matches!(prefetch.take(), Err(DataError::Panicked { number: 1 })));
     }
 
     #[test]
     fn an_error_comes_in_its_place() {
-        let make = Arc::new(|n: u64| if n == 3 { Err(DataError::Cancelled) } else { Ok(n) });
+        let make = |n: u64| if n == 3 { Err(DataError::Cancelled) } else { Ok(n) };
         let mut prefetch = Prefetch::start(0..10, 2, 8, make);
-        (0..3).for_each(|n| assert_eq!(prefetch.next().unwrap().unwrap().item, n));
-        assert!(matches!(prefetch.next(), Err(DataError::Cancelled)));
-        assert_eq!(prefetch.next().unwrap().unwrap().item, 4);
+        (0..3).for_each(|n| assert_eq!(prefetch.take().unwrap().unwrap().item, n));
+        assert!(matches!(prefetch.take(), Err(DataError::Cancelled)));
+        assert_eq!(prefetch.take().unwrap().unwrap().item, 4);
     }
 }

@@ -73,7 +73,7 @@ pub fn read_task(config: &RunConfig, reading: Reading<'_>) -> Result<PairSet, Da
                 filling.add(name, reader.pair(row))?;
             }
             Err(reject) => {
-                filling.add(format!("{}#{}", reject.source.file, reject.source.row), Err(reject.message.into_owned()))?
+                filling.add(format!("{}#{}", reject.source.file, reject.source.row), Err(reject.message.into_owned()))?;
             }
         }
     }

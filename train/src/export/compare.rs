@@ -1,6 +1,6 @@
 //! The written model against the live one, on some of the run's own pairs.
 
-use anchorite_encoder::{Encode, Pixels, Tokens};
+use anchorite_encoder::{Embedding, Encode, Pixels, Tokens};
 
 use super::ExportError;
 
@@ -22,8 +22,8 @@ pub struct Live {
 /// # Errors
 /// [`ExportError::Differs`] beyond `tolerance`, [`ExportError::Encode`].
 pub fn compare(written: &dyn Encode, live: &Live, tolerance: f32) -> Result<f32, ExportError> {
-    let images: Vec<Vec<f32>> = written.encode_images(&live.pictures)?.into_iter().map(|e| e.into_vec()).collect();
-    let captions: Vec<Vec<f32>> = written.encode_texts(&live.texts)?.into_iter().map(|e| e.into_vec()).collect();
+    let images: Vec<Vec<f32>> = written.encode_images(&live.pictures)?.into_iter().map(Embedding::into_vec).collect();
+    let captions: Vec<Vec<f32>> = written.encode_texts(&live.texts)?.into_iter().map(Embedding::into_vec).collect();
     let mut worst: f32 = 0.0;
     for (tower, ours, theirs) in [("image", &live.images, &images), ("text", &live.captions, &captions)] {
         let components = ours.iter().flatten().zip(theirs.iter().flatten());

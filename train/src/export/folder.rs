@@ -41,8 +41,8 @@ pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> 
 /// file get one each.
 fn place(tower: &TowerFile, name: &str) -> String {
     let stem = tower.file.strip_suffix(".onnx").unwrap_or(&tower.file);
-    let suffix = Dtype::ALL.iter().map(|d| d.suffix()).find(|s| !s.is_empty() && stem.ends_with(s)).unwrap_or_default();
-    let plain = &stem[..stem.len() - suffix.len()];
+    let plain =
+        Dtype::ALL.iter().map(|d| d.suffix()).filter(|s| !s.is_empty()).find_map(|s| stem.strip_suffix(s)).unwrap_or(stem);
     let (folder, file) = plain.rsplit_once('/').map_or(("", plain), |(folder, file)| (folder, file));
     match file {
         "model" if folder.is_empty() || folder == "onnx" => format!("onnx/{name}_model.onnx"),

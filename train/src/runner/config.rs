@@ -399,10 +399,8 @@ impl RunConfig {
 
     fn check_anchors(&self) -> Result<(), RunError> {
         let Some(anchors) = &self.anchors else { return Ok(()) };
-        let source = match (&anchors.manifest, &anchors.pool, &anchors.server) {
-            (Some(_), Some(_), None) | (None, Some(_), None) | (None, None, Some(_)) => true,
-            _ => false,
-        };
+        let sources = (&anchors.manifest, &anchors.pool, &anchors.server);
+        let source = matches!(sources, (Some(_), Some(_), None) | (None, Some(_), None) | (None, None, Some(_)));
         require(source, "anchors", "has a manifest with its pool, or a pool, or a server")?;
         require(anchors.batch.is_none_or(|n| n >= 2), "anchors.batch", "is at least 2")?;
         require(weight(anchors.weight), "anchors.weight", WEIGHT)?;
@@ -439,9 +437,9 @@ impl Augment {
 /// Sets one field of the table: `a.b.c=value`.
 fn assign(table: &mut toml::Table, assignment: &str) -> Result<(), RunError> {
     let refuse = |reason: &str| RunError::Set { assignment: assignment.to_owned(), reason: reason.to_owned() };
-    let (path, value) = assignment.split_once('=').ok_or_else(|| refuse("give KEY=VALUE, such as schedule.rate=1e-4"))?;
-    let value = toml::from_str::<toml::Table>(&format!("v = {value}")).ok().and_then(|mut t| t.remove("v"));
-    let value = value.unwrap_or_else(|| toml::Value::String(assignment[path.len() + 1..].to_owned()));
+    let (path, word) = assignment.split_once('=').ok_or_else(|| refuse("give KEY=VALUE, such as schedule.rate=1e-4"))?;
+    let value = toml::from_str::<toml::Table>(&format!("v = {word}")).ok().and_then(|mut t| t.remove("v"));
+    let value = value.unwrap_or_else(|| toml::Value::String(word.to_owned()));
     let mut names: Vec<&str> = path.trim().split('.').collect();
     let last = names.pop().filter(|name| !name.is_empty()).ok_or_else(|| refuse("the key is empty"))?;
     let mut at = table;

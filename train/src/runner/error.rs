@@ -52,10 +52,10 @@ pub enum RunError {
     Model(#[from] OpenError),
     /// The model cannot be trained.
     #[error(transparent)]
-    Train(#[from] TrainError),
+    Train(Box<TrainError>),
     /// Before the first step.
     #[error(transparent)]
-    Data(#[from] DataError),
+    Data(Box<DataError>),
     /// While training: the run can go on from here.
     #[error("{source}\nstopped after step {step}; the checkpoint is {}: mend the cause and go on with --resume", path.display())]
     DataWhileTraining {
@@ -64,7 +64,7 @@ pub enum RunError {
         /// Where it was saved.
         path: PathBuf,
         /// What failed.
-        source: DataError,
+        source: Box<DataError>,
     },
     /// A step failed: NaN, memory, the runtime.
     #[error("{source}{}", last.as_ref().map(|p| format!("\nthe last checkpoint is {}", p.display())).unwrap_or_default())]
@@ -72,7 +72,7 @@ pub enum RunError {
         /// The step that failed, counted from 1.
         step: u64,
         /// What the step says.
-        source: StepError,
+        source: Box<StepError>,
         /// Where the run can go on.
         last: Option<PathBuf>,
     },
@@ -87,7 +87,7 @@ pub enum RunError {
         /// The one before.
         last: Option<PathBuf>,
         /// What failed.
-        source: CheckpointError,
+        source: Box<CheckpointError>,
     },
     /// Nothing to go on from.
     #[error("{} has no checkpoint; start without --resume", path.display())]
@@ -114,4 +114,16 @@ pub enum RunError {
     /// The model could not be written.
     #[error(transparent)]
     Export(#[from] ExportError),
+}
+
+impl From<TrainError> for RunError {
+    fn from(source: TrainError) -> Self {
+        Self::Train(Box::new(source))
+    }
+}
+
+impl From<DataError> for RunError {
+    fn from(source: DataError) -> Self {
+        Self::Data(Box::new(source))
+    }
 }

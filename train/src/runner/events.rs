@@ -46,7 +46,7 @@ impl EventWriter {
 
     /// Readers take files with this beginning, in the order of their names.
     fn path(folder: &Path, wall: f64) -> PathBuf {
-        folder.join(format!("events.out.tfevents.{:.0}.anchorite", wall))
+        folder.join(format!("events.out.tfevents.{wall:.0}.anchorite"))
     }
 
     /// Appends scalars of one step.

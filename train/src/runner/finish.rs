@@ -82,7 +82,7 @@ fn live(opened: &mut Opened, streams: &Streams, cancel: &Cancel) -> Result<Live,
     let trainer = &mut opened.trainer;
     let embedded = trainer.embeddings(std::slice::from_ref(&probe), cancel.flag());
     let [images, captions] = embedded
-        .map_err(|source| RunError::Step { step: trainer.steps_done(), source, last: None })?
+        .map_err(|source| RunError::Step { step: trainer.steps_done(), source: Box::new(source), last: None })?
         .map(|all| unit(&all, pairs));
     let Pictures::Own(pixels) = &probe.pictures else { return Ok(Live::default()) };
     let pictures = pixels.chunks_exact(values).map(|v| Pixels { values: v.to_vec(), height, width }).collect();

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anchorite_encoder::{
     OpenError,
     image::Preprocess,
-    model::{Folder, ModelOptions},
+    model::{Folder, ModelOptions, TowerModel},
     runtime::{Provider, Runtime},
     text::{Tokenizer, TokenizerOptions},
 };
@@ -61,7 +61,7 @@ impl Opened {
             towers.text.model = from_noise(&towers.text.model, config.seed, 1);
             towers.log_scale = FIRST_LOG_SCALE;
         }
-        let binding = folder.text().map(|tower| tower.binding());
+        let binding = folder.text().map(TowerModel::binding);
         let fixed = binding.and_then(|b| b.sequence);
         let context_length = fixed.or(config.tokens);
         let text = TokenizerOptions { context_length, ..TokenizerOptions::default() };
@@ -78,8 +78,8 @@ impl Opened {
             trainer: Trainer::new(towers, &plan, sizes, &engine, &limits)?,
             preparer,
             fingerprint: folder.fingerprint().to_owned(),
-            vision_file: file(folder.image().map(|tower| tower.file())),
-            text_file: file(folder.text().map(|tower| tower.file())),
+            vision_file: file(folder.image().map(TowerModel::file)),
+            text_file: file(folder.text().map(TowerModel::file)),
         })
     }
 }

@@ -101,7 +101,7 @@ pub fn train(job: &Job<'_>, engine: &mut dyn Engine) -> Result<Ended, RunError> 
     let first = start(job, engine, &checkpoints)?;
     let accumulate = config.accumulate as u64;
     let streams = Arc::clone(&job.streams);
-    let make = Arc::new(move |number| streams.batch(number));
+    let make = move |number| streams.batch(number);
     let range = first * accumulate..steps * accumulate;
     let metrics = MetricsWriter::open(&config.output, first, config.log.tensorboard)?;
     let looping = Loop {
@@ -162,18 +162,18 @@ impl Loop<'_, '_> {
                 Err(DataError::Cancelled) if self.job.cancel.is_cancelled() => return self.interrupted(step),
                 Err(source) => {
                     let path = self.save(step)?;
-                    return Err(RunError::DataWhileTraining { step, path, source });
+                    return Err(RunError::DataWhileTraining { step, path, source: Box::new(source) });
                 }
             };
             let streams: Vec<_> = batches.into_iter().map(|batch| batch.streams).collect();
             let report = match self.engine.step(&streams, self.rates.rate(step), self.job.cancel) {
                 Ok(report) => report,
                 Err(StepError::Cancelled) => return self.interrupted(step),
-                Err(source) => return Err(RunError::Step { step: step + 1, source, last: self.last() }),
+                Err(source) => return Err(RunError::Step { step: step + 1, source: Box::new(source), last: self.last() }),
             };
             step += 1;
             self.tell(step, &report)?;
-            if step % self.job.config.checkpoint.every == 0 || step == self.steps {
+            if step.is_multiple_of(self.job.config.checkpoint.every) || step == self.steps {
                 self.save(step)?;
             }
         }
@@ -184,7 +184,7 @@ impl Loop<'_, '_> {
     fn batches(&mut self) -> Result<Vec<Batch>, DataError> {
         let mut batches = Vec::with_capacity(self.job.config.accumulate);
         for _ in 0..self.job.config.accumulate {
-            let next = self.prefetch.next()?.ok_or(DataError::Cancelled)?;
+            let next = self.prefetch.take()?.ok_or(DataError::Cancelled)?;
             self.pace.waiting += next.waited;
             batches.push(next.item);
         }
@@ -193,7 +193,7 @@ impl Loop<'_, '_> {
 
     fn tell(&mut self, step: u64, report: &StepReport) -> Result<(), RunError> {
         self.pace.examples += report.pairs;
-        if step % self.job.config.log.every != 0 && step != self.steps {
+        if !step.is_multiple_of(self.job.config.log.every) && step != self.steps {
             return Ok(());
         }
         let batches = step * self.job.config.accumulate as u64;
@@ -226,7 +226,7 @@ impl Loop<'_, '_> {
         }
         let state = self.engine.state();
         let saved = self.checkpoints.save(&TrainState { step, ..state });
-        let path = saved.map_err(|source| RunError::Save { step, last: self.last(), source })?;
+        let path = saved.map_err(|source| RunError::Save { step, last: self.last(), source: Box::new(source) })?;
         self.saved = Some(step);
         (self.job.told)(&Told::Saved(&path));
         Ok(path)

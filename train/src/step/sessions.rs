@@ -1,6 +1,6 @@
 //! Graphs made so far, by their shape: a run sees few shapes again and again, and making a session takes seconds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map::Entry};
 
 use super::TrainError;
 use super::compiled::{Compiled, Machine};
@@ -63,13 +63,14 @@ impl Sessions {
         rows: usize,
         sizes: InputSizes,
     ) -> Result<&mut Compiled, TrainError> {
-        let key = (tower.side, rows);
-        if !self.embed.contains_key(&key) {
-            let name = format!("{} tower", tower.side.name());
-            let program = tower.program(rows, sizes).map_err(graph_error(&name))?;
-            self.embed.insert(key, Compiled::new(machine, name, program, &[&tower.output])?);
+        match self.embed.entry((tower.side, rows)) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(place) => {
+                let name = format!("{} tower", tower.side.name());
+                let program = tower.program(rows, sizes).map_err(graph_error(&name))?;
+                Ok(place.insert(Compiled::new(machine, name, program, &[&tower.output])?))
+            }
         }
-        Ok(self.embed.get_mut(&key).expect("it is there or was made above"))
     }
 
     /// A tower's gradient for so many rows.
@@ -80,16 +81,17 @@ impl Sessions {
         rows: usize,
         sizes: InputSizes,
     ) -> Result<&mut Backward, TrainError> {
-        let key = (tower.side, rows);
-        if !self.backward.contains_key(&key) {
-            let name = format!("{} tower's gradient", tower.side.name());
-            let mut program = tower.program(rows, sizes).map_err(graph_error(&name))?;
-            let gradients = tower.backward(&mut program).map_err(graph_error(&name))?;
-            let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
-            let compiled = Compiled::new(machine, name, program, &outputs)?;
-            self.backward.insert(key, Backward { compiled, gradients });
+        match self.backward.entry((tower.side, rows)) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(place) => {
+                let name = format!("{} tower's gradient", tower.side.name());
+                let mut program = tower.program(rows, sizes).map_err(graph_error(&name))?;
+                let gradients = tower.backward(&mut program).map_err(graph_error(&name))?;
+                let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
+                let compiled = Compiled::new(machine, name, program, &outputs)?;
+                Ok(place.insert(Backward { compiled, gradients }))
+            }
         }
-        Ok(self.backward.get_mut(&key).expect("it is there or was made above"))
     }
 
     /// The loss of so many pairs.
@@ -100,15 +102,16 @@ impl Sessions {
         dim: usize,
         limits: &Limits,
     ) -> Result<&mut LossSession, TrainError> {
-        if !self.losses.contains_key(&shape) {
-            let graph = loss_graph(objective, shape, dim, limits).map_err(graph_error("loss"))?;
-            let outputs: Vec<&str> =
-                std::iter::once(graph.per_pair.as_str()).chain(graph.gradients.values().map(String::as_str)).collect();
-            let compiled = Compiled::new(machine, "loss".to_owned(), graph.program.clone(), &outputs)?;
-            let session = LossSession { compiled, per_pair: graph.per_pair, gradients: graph.gradients };
-            self.losses.insert(shape, session);
+        match self.losses.entry(shape) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(place) => {
+                let graph = loss_graph(objective, shape, dim, limits).map_err(graph_error("loss"))?;
+                let outputs: Vec<&str> =
+                    std::iter::once(graph.per_pair.as_str()).chain(graph.gradients.values().map(String::as_str)).collect();
+                let compiled = Compiled::new(machine, "loss".to_owned(), graph.program.clone(), &outputs)?;
+                Ok(place.insert(LossSession { compiled, per_pair: graph.per_pair, gradients: graph.gradients }))
+            }
         }
-        Ok(self.losses.get_mut(&shape).expect("it is there or was made above"))
     }
 
     /// The direct graph of a shape, made by `make` where there is none.
@@ -117,12 +120,12 @@ impl Sessions {
         shape: DirectShape,
         make: impl FnOnce() -> Result<DirectSession, TrainError>,
     ) -> Result<&mut DirectSession, TrainError> {
-        if !self.direct.contains_key(&shape) {
-            if self.direct.len() >= DIRECT_KEPT {
-                self.direct.clear();
-            }
-            self.direct.insert(shape.clone(), make()?);
+        if self.direct.len() >= DIRECT_KEPT && !self.direct.contains_key(&shape) {
+            self.direct.clear();
         }
-        Ok(self.direct.get_mut(&shape).expect("it is there or was made above"))
+        match self.direct.entry(shape) {
+            Entry::Occupied(there) => Ok(there.into_mut()),
+            Entry::Vacant(place) => Ok(place.insert(make()?)),
+        }
     }
 }

@@ -68,7 +68,7 @@ pub trait AnchorSource: Send + Sync + std::fmt::Debug {
 }
 
 /// Exactly `count` of the found ones, drawn by `draw`; one comes again only when all have come.
-pub(crate) fn fill(found: Vec<AnchorPair>, count: usize, draw: &mut super::Draw) -> Vec<AnchorPair> {
+pub(crate) fn fill(found: &[AnchorPair], count: usize, draw: &mut super::Draw) -> Vec<AnchorPair> {
     let order = draw.order(found.len());
     order.iter().cycle().take(count).map(|&i| found[i as usize].clone()).collect()
 }

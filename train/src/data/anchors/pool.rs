@@ -58,7 +58,7 @@ impl AnchorSource for PoolAnchors {
             |mut pair: crate::data::PairData| AnchorPair { picture: pair.picture, caption: pair.texts.pop().unwrap_or_default() };
         let found: Vec<AnchorPair> = usable.map(anchor).collect();
         enough(&found, wanted, queries.len())?;
-        Ok(fill(found, wanted.count, &mut Draw::at(&[self.seed, stream::ANCHORS, wanted.number])))
+        Ok(fill(&found, wanted.count, &mut Draw::at(&[self.seed, stream::ANCHORS, wanted.number])))
     }
 
     fn fingerprint(&self) -> String {

@@ -280,7 +280,7 @@ impl AnchorSource for ServerAnchors {
             found.extend(self.again(cancel, || self.ask(&body))?);
         }
         enough(&found, wanted, queries.len())?;
-        Ok(fill(found, wanted.count, &mut Draw::at(&[self.options.seed, stream::ANCHORS, wanted.number])))
+        Ok(fill(&found, wanted.count, &mut Draw::at(&[self.options.seed, stream::ANCHORS, wanted.number])))
     }
 
     fn fingerprint(&self) -> String {
