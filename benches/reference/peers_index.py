@@ -6,9 +6,10 @@
 FOLDER has base.f32, image.f32, text.f32 (little-endian rows of DIM values). Reads one JSON request per line and answers with one:
 
     {"do": "build"}                                  -> wall and CPU seconds, bytes on disk, seconds to load it again
-    {"do": "search", "queries": "image", "ef": 64}   -> CPU and wall seconds for all queries, and the ids found (k = 10)
+    {"do": "search", "queries": "image", "ef": 64, "k": 10, "threads": 1}
+                                                     -> CPU and wall seconds for all queries, and the ids found
 
-Building uses THREADS threads, searching one. CPU seconds are those of the whole process, so that a busy machine and stray
+Building uses THREADS threads, searching as many as asked for. CPU seconds are those of the whole process, so that a busy machine and stray
 threads do not blur them. `ef` is the beam width; for ScaNN the number of leaves, searched with the given `reorder`.
 
 Needs numpy and the peer.
@@ -25,7 +26,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np  # noqa: E402 (the environment comes first)
 
-K, M, EF_CONSTRUCTION = 10, 16, 100
+M, EF_CONSTRUCTION = 16, 100
 
 
 class Hnswlib:
@@ -47,9 +48,9 @@ class Hnswlib:
         self.index = self.lib.Index(space="ip", dim=self.dim)
         self.index.load_index(str(path))
 
-    def search(self, queries, ef, _reorder):
+    def search(self, queries, ef, _reorder, k, threads):
         self.index.set_ef(ef)
-        return self.index.knn_query(queries, k=K, num_threads=1)[0]
+        return self.index.knn_query(queries, k=k, num_threads=threads)[0]
 
 
 class Faiss:
@@ -76,10 +77,10 @@ class Faiss:
     def load(self, path):
         self.index = self.lib.read_index(str(path))
 
-    def search(self, queries, ef, _reorder):
-        self.lib.omp_set_num_threads(1)
+    def search(self, queries, ef, _reorder, k, threads):
+        self.lib.omp_set_num_threads(threads)
         self.index.hnsw.efSearch = ef
-        return self.index.search(queries, K)[1]
+        return self.index.search(queries, k)[1]
 
 
 class Usearch:
@@ -103,9 +104,9 @@ class Usearch:
         self.index = self.make()
         self.index.load(str(path))
 
-    def search(self, queries, ef, _reorder):
+    def search(self, queries, ef, _reorder, k, threads):
         self.index.expansion_search = ef
-        return self.index.search(queries, K, threads=1).keys
+        return self.index.search(queries, k, threads=threads).keys
 
 
 class Scann:
@@ -117,7 +118,7 @@ class Scann:
         self.lib, self.threads, self.version = scann, threads, version("scann")
 
     def build(self, base):
-        builder = self.lib.scann_ops_pybind.builder(base, K, "dot_product").set_n_training_threads(self.threads)
+        builder = self.lib.scann_ops_pybind.builder(base, 10, "dot_product").set_n_training_threads(self.threads)
         leaves = round(2 * len(base) ** 0.5)
         tree = builder.tree(num_leaves=leaves, num_leaves_to_search=leaves // 10, training_sample_size=len(base))
         self.index = tree.score_ah(2, anisotropic_quantization_threshold=0.2).reorder(100).build()
@@ -129,10 +130,11 @@ class Scann:
     def load(self, path):
         self.index = self.lib.scann_ops_pybind.load_searcher(str(path))
 
-    def search(self, queries, ef, reorder):
-        return self.index.search_batched(
-            queries, final_num_neighbors=K, pre_reorder_num_neighbors=reorder, leaves_to_search=ef
-        )[0]
+    def search(self, queries, ef, reorder, k, threads):
+        search = self.index.search_batched if threads == 1 else self.index.search_batched_parallel
+        if threads > 1:
+            self.index.set_num_threads(threads)
+        return search(queries, final_num_neighbors=k, pre_reorder_num_neighbors=reorder, leaves_to_search=ef)[0]
 
 
 PEERS = {
@@ -172,7 +174,7 @@ def main():
             said["open"] = min(timed(lambda: peer.load(path))[1]["wall"] for _ in range(3))
             said["version"] = peer.version
         else:
-            found, said = timed(lambda: peer.search(queries[asked["queries"]], asked["ef"], asked.get("reorder", 0)))
+            found, said = timed(lambda: peer.search(queries[asked["queries"]], asked["ef"], asked["reorder"], asked["k"], asked["threads"]))
             said["found"] = np.asarray(found).astype(np.int64).tolist()
         print(json.dumps(said), file=answers, flush=True)
 

@@ -21,6 +21,8 @@ use hnsw_rs::prelude::{Distance, Hnsw};
 use rayon::prelude::*;
 use serde_json::{Value, json};
 
+mod extra;
+
 use crate::{
     clip_like::{DIM, World},
     demo::fill,
@@ -31,6 +33,9 @@ use crate::{
 
 const SEED: u64 = 7;
 const K: usize = 10;
+/// The other number of hits that is measured, and beams for it.
+const MANY: usize = 100;
+const MANY_EFS: [usize; 5] = [100, 128, 192, 256, 384];
 const M: usize = 16;
 const EF_CONSTRUCTION: usize = 100;
 /// Threads that build, for every engine.
@@ -53,8 +58,8 @@ const PEERS: [(&str, &str); 5] = [
 ];
 
 /// All figures of this benchmark.
-pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
-    let (n, asked) = if quick { (5_000, 200) } else { (100_000, 1_000) };
+pub(crate) fn run(cache: &Path, quick: bool, rows: Option<usize>) -> Result<Vec<Figure>> {
+    let (n, asked) = if quick { (5_000, 200) } else { (rows.unwrap_or(100_000), 1_000) };
     let folder = std::path::absolute(cache)?.join(format!("index-{n}"));
     let data = Data::make(&folder, n, asked)?;
     let mut engines = engines(cache, &data)?;
@@ -64,11 +69,12 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
         progress(&format!("{}: built in {:.1} s, {:.1} CPU-s", entry.name, entry.built.wall, entry.built.cpu));
     }
     rounds(&mut engines, &data)?;
-    let about = format!("{n} x {DIM} CLIP-like");
+    let about = format!("{n} x {DIM} CLIP-like, load average {}", process::load()?);
     build_figures(&engines, &about, &mut sheet);
     for (part, queries) in data.queries.iter().enumerate() {
         search_figures(&engines, part, &format!("{about}, {} {} queries, k = {K}", queries.count(), queries.name), &mut sheet);
     }
+    extra::figures(&mut engines, &data, &about, &mut sheet)?;
     Ok(sheet.into_figures())
 }
 
@@ -84,9 +90,10 @@ impl Queries {
         self.truth.len()
     }
 
-    fn recall(&self, found: &[Vec<u64>]) -> f64 {
-        let shared = |(found, truth): (&Vec<u64>, &Vec<u64>)| found.iter().filter(|row| truth.contains(row)).count();
-        found.iter().zip(&self.truth).map(shared).sum::<usize>() as f64 / (self.truth.len() * K) as f64
+    /// Share of the exact `k` nearest that was found.
+    fn recall(&self, found: &[Vec<u64>], k: usize) -> f64 {
+        let shared = |(found, truth): (&Vec<u64>, &Vec<u64>)| found.iter().filter(|row| truth[..k].contains(row)).count();
+        found.iter().zip(&self.truth).map(shared).sum::<usize>() as f64 / (self.truth.len() * k) as f64
     }
 }
 
@@ -94,6 +101,8 @@ impl Queries {
 struct Data {
     folder: PathBuf,
     base: Vec<f32>,
+    /// As many texts: the other side of the pairs, which some pools get.
+    texts: Vec<f32>,
     queries: [Queries; 2],
 }
 
@@ -101,25 +110,28 @@ impl Data {
     fn make(folder: &Path, n: usize, asked: usize) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let world = World::new(SEED);
-        let base = world.images(n, 1);
+        let (base, texts) = (world.images(n, 1), world.texts(n, 4));
         let queries = [("image", world.images(asked, 2)), ("text", world.texts(asked, 3))].map(|(name, vectors)| {
             let truth = vectors.par_chunks_exact(DIM).map(|query| exact(&base, query)).collect();
             Queries { name, vectors, truth }
         });
         let parts = [("base", &base), ("image", &queries[0].vectors), ("text", &queries[1].vectors)];
         for (name, values) in parts {
-            let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-            std::fs::write(folder.join(format!("{name}.f32")), bytes)?;
+            let mut file = std::io::BufWriter::new(std::fs::File::create(folder.join(format!("{name}.f32")))?);
+            values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes()))?;
+            file.flush()?;
         }
-        Ok(Self { folder: folder.to_owned(), base, queries })
+        Ok(Self { folder: folder.to_owned(), base, texts, queries })
     }
 }
 
-/// The ten rows of the largest dot product, in f32.
+/// The [`MANY`] rows of the largest dot product in f32, largest first.
 fn exact(base: &[f32], query: &[f32]) -> Vec<u64> {
     let mut scored: Vec<(f32, u64)> = base.chunks_exact(DIM).map(|row| dot(row, query)).zip(0..).collect();
-    scored.select_nth_unstable_by(K - 1, |a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-    scored.truncate(K);
+    let order = |a: &(f32, u64), b: &(f32, u64)| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1));
+    scored.select_nth_unstable_by(MANY - 1, order);
+    scored.truncate(MANY);
+    scored.sort_unstable_by(order);
     scored.into_iter().map(|(_, row)| row).collect()
 }
 
@@ -145,8 +157,39 @@ struct Point {
 
 trait Engine {
     fn build(&mut self, data: &Data) -> Result<BuildCost>;
-    /// Rows per query, and the CPU time all of them took.
-    fn search(&mut self, queries: &Queries, ef: usize, reorder: usize) -> Result<(Vec<Vec<u64>>, Duration)>;
+    /// Rows per query, and the time all of them took.
+    fn search(&mut self, queries: &Queries, asked: Asked) -> Result<(Vec<Vec<u64>>, Spent)>;
+    /// Seconds of each query asked alone; empty where a call costs more than a query.
+    fn latencies(&mut self, _queries: &Queries, _asked: Asked) -> Result<Vec<f64>> {
+        Ok(Vec::new())
+    }
+}
+
+/// How to search.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Asked {
+    ef: usize,
+    /// Candidates that ScaNN scores again.
+    reorder: usize,
+    k: usize,
+    threads: usize,
+}
+
+/// What a search took.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    /// Processor time of all threads.
+    cpu: Duration,
+    wall: Duration,
+}
+
+impl Spent {
+    /// Times `work`; with the clock of all threads, since an engine may use some that outlive it.
+    fn on<T>(work: impl FnOnce() -> Result<T>) -> Result<(T, Self)> {
+        let (start, before) = (Instant::now(), process::process_cpu());
+        let out = work()?;
+        Ok((out, Self { cpu: process::process_cpu() - before, wall: start.elapsed() }))
+    }
 }
 
 /// An engine and what it reached.
@@ -173,8 +216,9 @@ impl Entry {
             if self.points[part].iter().any(|p| earlier(&p)) {
                 continue;
             }
-            let (found, cpu) = self.engine.search(queries, ef, reorder)?;
-            let point = Point { recall: queries.recall(&found), rate: queries.count() as f64 / cpu.as_secs_f64().max(1e-9) };
+            let (found, spent) = self.engine.search(queries, Asked { ef, reorder, k: K, threads: 1 })?;
+            let rate = queries.count() as f64 / spent.cpu.as_secs_f64().max(1e-9);
+            let point = Point { recall: queries.recall(&found, K), rate };
             match self.points[part].iter_mut().find(|(at, _)| *at == (ef, reorder)) {
                 Some((_, best)) => best.rate = best.rate.max(point.rate),
                 None => self.points[part].push(((ef, reorder), point)),
@@ -308,7 +352,8 @@ fn build_figures(engines: &[Entry], about: &str, sheet: &mut Sheet) {
         ("hnsw_rs", 0.15, "at most 0.15x"),
     ];
     for (own, peers) in pairings(engines) {
-        for peer in peers {
+        // The pool of pairs builds two graphs, which no peer does.
+        for peer in peers.into_iter().filter(|_| own.name != PAIRS) {
             let who = format!("{} {}", peer.name, peer.built.version);
             let add = |sheet: &mut Sheet, what: &str, unit, value: f64, theirs: f64, goal: Option<(f64, &'static str)>| {
                 let figure = Figure::new(format!("{}: {what}", own.name), value, unit, &about).seed(SEED).against(&who, theirs);
@@ -338,9 +383,11 @@ fn engines(cache: &Path, data: &Data) -> Result<Vec<Entry>> {
         ("anchorite".to_owned(), default),
         (format!("anchorite ({:?}, unrefined)", default.builder), BuildParams { refine: Refine::Off, ..default }),
         (format!("anchorite ({other:?})"), BuildParams { builder: other, ..default }),
+        (PAIRS.to_owned(), default),
     ] {
         let dir = data.folder.join(name.replace(|c: char| !c.is_alphanumeric(), "-"));
-        engines.push(Entry::new(name, Ours { dir, build, pool: None }));
+        let sides = if name == PAIRS { Sides::Both } else { Sides::Images };
+        engines.push(Entry::new(name, Ours { dir, build, sides, pool: None }));
     }
     for (peer, package) in PEERS {
         match PythonPeer::start(cache, data, peer, package) {
@@ -361,10 +408,21 @@ fn built<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<(T, BuildCo
     Ok((out, BuildCost { wall: start.elapsed().as_secs_f64(), cpu, ..BuildCost::default() }))
 }
 
+/// The pool whose pairs have texts too: its picture graph is made with them in mind. Building it makes two graphs.
+const PAIRS: &str = "anchorite (pairs)";
+
+/// What the pairs of a pool have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sides {
+    Images,
+    Both,
+}
+
 /// A pool, asked with a raw beam width.
 struct Ours {
     dir: PathBuf,
     build: BuildParams,
+    sides: Sides,
     pool: Option<Pool>,
 }
 
@@ -374,7 +432,8 @@ impl Engine for Ours {
             std::fs::remove_dir_all(&self.dir)?;
         }
         let options = WriterOptions { build: self.build, ..WriterOptions::default() };
-        let ((), cost) = built(|| fill(&self.dir, &data.base, &options))?;
+        let texts: &[f32] = if self.sides == Sides::Both { &data.texts } else { &[] };
+        let ((), cost) = built(|| fill(&self.dir, &data.base, texts, &options))?;
         let mut open = f64::INFINITY;
         for _ in 0..3 {
             let start = Instant::now();
@@ -392,15 +451,33 @@ impl Engine for Ours {
         Ok(BuildCost { disk: disk as f64, open, version: env!("CARGO_PKG_VERSION").to_owned(), ..cost })
     }
 
-    fn search(&mut self, queries: &Queries, ef: usize, _reorder: usize) -> Result<(Vec<Vec<u64>>, Duration)> {
+    fn search(&mut self, queries: &Queries, asked: Asked) -> Result<(Vec<Vec<u64>>, Spent)> {
         let pool = self.pool.as_ref().context("built first")?;
-        let cancel = Cancel::default();
-        let ask = |v: &[f32]| Query::new(Side::Image, v.to_vec(), K, Effort::Normal);
-        let asked: Vec<Query> = queries.vectors.chunks_exact(DIM).map(ask).collect();
-        let start = process::thread_cpu();
-        let answers = asked.iter().map(|q| pool.search_ef(q, ef, &cancel)).collect::<Result<Vec<_>, _>>()?;
-        let cpu = process::thread_cpu() - start;
-        Ok((answers.into_iter().map(|a| a.hits.into_iter().map(|h| h.row.0).collect()).collect(), cpu))
+        let questions = self.questions(queries, asked.k);
+        let run = questions.len().div_ceil(asked.threads);
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(asked.threads).build()?;
+        let (answers, spent) = Spent::on(|| {
+            let parts = || questions.par_chunks(run).map(|run| pool.search_ef_many(run, asked.ef, &Cancel::default()));
+            Ok(threads.install(|| parts().collect::<Result<Vec<_>, _>>())?.concat())
+        })?;
+        Ok((answers.into_iter().map(|a| a.hits.into_iter().map(|h| h.row.0).collect()).collect(), spent))
+    }
+
+    fn latencies(&mut self, queries: &Queries, asked: Asked) -> Result<Vec<f64>> {
+        let pool = self.pool.as_ref().context("built first")?;
+        let one = |query: &Query| {
+            let start = Instant::now();
+            pool.search_ef(query, asked.ef, &Cancel::default())?;
+            Ok(start.elapsed().as_secs_f64())
+        };
+        self.questions(queries, asked.k).iter().map(one).collect()
+    }
+}
+
+impl Ours {
+    fn questions(&self, queries: &Queries, k: usize) -> Vec<Query> {
+        let ask = |v: &[f32]| Query::new(Side::Image, v.to_vec(), k, Effort::Normal);
+        queries.vectors.chunks_exact(DIM).map(ask).collect()
     }
 }
 
@@ -422,12 +499,12 @@ impl Engine for HnswRs {
         Ok(BuildCost { version: "0.3.5".to_owned(), ..cost })
     }
 
-    fn search(&mut self, queries: &Queries, ef: usize, _reorder: usize) -> Result<(Vec<Vec<u64>>, Duration)> {
+    fn search(&mut self, queries: &Queries, asked: Asked) -> Result<(Vec<Vec<u64>>, Spent)> {
         let index = self.index.as_ref().context("built first")?;
-        let start = process::thread_cpu();
-        let found: Vec<_> = queries.vectors.chunks_exact(DIM).map(|q| index.search(q, K, ef)).collect();
-        let cpu = process::thread_cpu() - start;
-        Ok((found.into_iter().map(|hits| hits.into_iter().map(|h| h.d_id as u64).collect()).collect(), cpu))
+        let threads = rayon::ThreadPoolBuilder::new().num_threads(asked.threads).build()?;
+        let all = || queries.vectors.par_chunks_exact(DIM).map(|q| index.search(q, asked.k, asked.ef)).collect::<Vec<_>>();
+        let (found, spent) = Spent::on(|| Ok(threads.install(all)))?;
+        Ok((found.into_iter().map(|hits| hits.into_iter().map(|h| h.d_id as u64).collect()).collect(), spent))
     }
 }
 
@@ -518,13 +595,18 @@ impl Engine for PythonPeer {
         Ok(BuildCost { wall: of("wall")?, cpu: of("cpu")?, disk: of("disk")?, open: of("open")?, version })
     }
 
-    fn search(&mut self, queries: &Queries, ef: usize, reorder: usize) -> Result<(Vec<Vec<u64>>, Duration)> {
-        let said = self.ask(&json!({ "do": "search", "queries": queries.name, "ef": ef, "reorder": reorder }))?;
-        let cpu = Duration::from_secs_f64(number(&said, "cpu")?);
+    fn search(&mut self, queries: &Queries, asked: Asked) -> Result<(Vec<Vec<u64>>, Spent)> {
+        let Asked { ef, reorder, k, threads } = asked;
+        let request = json!({
+            "do": "search", "queries": queries.name, "ef": ef, "reorder": reorder, "k": k, "threads": threads
+        });
+        let said = self.ask(&request)?;
+        let spent = |name| Ok::<_, anyhow::Error>(Duration::from_secs_f64(number(&said, name)?));
+        let spent = Spent { cpu: spent("cpu")?, wall: spent("wall")? };
         let rows = said["found"].as_array().context("found")?.iter();
         // A peer that finds fewer than k pads with -1.
         let ids = |row: &Value| row.as_array().map(|ids| ids.iter().filter_map(Value::as_u64).collect()).unwrap_or_default();
-        Ok((rows.map(ids).collect(), cpu))
+        Ok((rows.map(ids).collect(), spent))
     }
 }
 
@@ -552,12 +634,12 @@ mod tests {
     }
 
     #[test]
-    fn the_exact_answer_is_the_ten_nearest() {
+    fn the_exact_answer_begins_with_the_row_itself() {
         let world = World::new(3);
         let base = world.images(300, 1);
         let own = &base[17 * DIM..18 * DIM];
         let found = exact(&base, own);
-        assert_eq!(found.len(), K);
-        assert!(found.contains(&17));
+        assert_eq!(found.len(), MANY);
+        assert_eq!(found[0], 17);
     }
 }

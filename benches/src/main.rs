@@ -64,6 +64,9 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
+    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    #[arg(long)]
+    rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
@@ -96,7 +99,7 @@ fn main() -> Result<()> {
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
-        Name::Index => index::run(&args.cache, args.quick)?,
+        Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,

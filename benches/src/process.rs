@@ -16,6 +16,15 @@ pub(crate) fn memory(field: &str) -> Result<u64> {
     Ok(kib * 1024)
 }
 
+/// How many threads wanted a processor in the last minute, on average, as the kernel says.
+///
+/// # Errors
+/// Not Linux.
+pub(crate) fn load() -> Result<String> {
+    let all = std::fs::read_to_string("/proc/loadavg")?;
+    Ok(all.split(' ').next().unwrap_or_default().to_owned())
+}
+
 /// Processor time of this thread: what a busy machine does not lengthen. To the nanosecond; the count in `/proc` moves
 /// only every few milliseconds.
 pub(crate) fn thread_cpu() -> Duration {

@@ -78,7 +78,7 @@ fn build(dir: &Path, world: &World, n: usize, options: &WriterOptions) -> Result
     }
     let vectors = world.images(n, 1);
     let start = Instant::now();
-    fill(dir, &vectors, options)?;
+    fill(dir, &vectors, &[], options)?;
     Ok(start.elapsed().as_secs_f64())
 }
 

@@ -12,6 +12,7 @@
 //! | `segment` | the files of one commit |
 //! | `hnsw` | building, auditing and searching the graph |
 //! | `format` | bytes to structs and back |
+//! | `distance`, `quantize`, `sketch`, `topk` | kernels, 7-bit rows, one bit per value, the best k |
 //! | `rowset` | a bit per row: what a filter selects, what is alive |
 //! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
 //! | `map`, `disk` | the only memory map; the only writes |
@@ -38,6 +39,7 @@ mod quantize;
 mod query;
 mod rowset;
 mod segment;
+mod sketch;
 mod store;
 mod topk;
 

@@ -1,4 +1,5 @@
-//! The only memory map: read-only, of files that are never modified or truncated after they are published. Everything above
+//! The only memory map: read-only, of files that are never modified or truncated after they are published, and, while
+//! one is written, of rows behind which its writer goes on. Everything above
 //! sees `&[u8]`.
 
 use std::{fs::File, io, ops::Range, path::Path};
@@ -46,7 +47,8 @@ impl Map {
 
 #[expect(unsafe_code, clippy::disallowed_methods, reason = "the one memory map of the crate")]
 fn map_file(file: &File) -> io::Result<memmap2::Mmap> {
-    // SAFETY: the bytes must not change while the map lives. Published files are written once, made read-only, never
+    // SAFETY: the bytes must not change while the map lives. A writer that maps what it has written appends behind that and
+    // drops the map before it fills in the header (`seal_vectors`). Published files are written once, made read-only, never
     // truncated and never reopened for writing by this crate (`disk.rs`, FORMAT.md "Assumptions"); deletion only unlinks.
     // Another process that truncates one all the same kills this one by SIGBUS, as FORMAT.md says; no memory is corrupted.
     unsafe { memmap2::Mmap::map(file) }

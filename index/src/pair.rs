@@ -81,6 +81,15 @@ pub enum Side {
 impl Side {
     /// Both sides, in storage order.
     pub const ALL: [Self; 2] = [Self::Image, Self::Text];
+
+    /// The one that is not this.
+    #[must_use]
+    pub fn other(self) -> Self {
+        match self {
+            Self::Image => Self::Text,
+            Self::Text => Self::Image,
+        }
+    }
 }
 
 impl fmt::Display for Side {

@@ -25,15 +25,34 @@ pub(crate) struct QuantizedQuery {
     pub(crate) values: Vec<i8>,
     /// What the stored bias of 64 adds to every dot product.
     pub(crate) bias: i32,
+    /// What a step of [`QuantizedQuery::values`] is worth: takes scores to cosines.
+    pub(crate) unit: f32,
 }
 
 impl QuantizedQuery {
     pub(crate) fn new(query: &[f32], dim: usize) -> Self {
-        let largest = query.iter().fold(0f32, |m, v| m.max(v.abs()));
+        let mut largest = [0f32; 16];
+        for values in query.chunks(16) {
+            largest.iter_mut().zip(values).for_each(|(m, v)| *m = if v.abs() > *m { v.abs() } else { *m });
+        }
+        let largest = largest.into_iter().fold(0f32, f32::max);
         let scale = if largest > 0.0 { 127.0 / largest } else { 0.0 };
-        let mut values: Vec<i8> = query.iter().take(dim).map(|v| (v * scale).round() as i8).collect();
+        let mut values: Vec<i8> = query.iter().take(dim).map(|v| nearest(v * scale) as i8).collect();
         values.resize(q8_stride(dim), 0);
         let bias = i32::from(ZERO) * values.iter().map(|&v| i32::from(v)).sum::<i32>();
-        Self { values, bias }
+        Self { values, bias, unit: largest / 127.0 }
     }
+
+    /// How far a score may be from the cosine of the f16 row, as a standard deviation: both sides are rounded to steps, and an
+    /// error that is spread evenly over a step deviates by the step over the root of 12.
+    pub(crate) fn error(&self, row_scale: f32) -> f32 {
+        ((row_scale * row_scale + self.unit * self.unit) / 12.0).sqrt()
+    }
+}
+
+/// The nearest whole number of a value below `2^22`, without the call that `f32::round` is on plain x86-64.
+pub(crate) fn nearest(value: f32) -> i32 {
+    /// `1.5 * 2^23`: beside it only whole numbers fit.
+    const WHOLE: f32 = 12_582_912.0;
+    (value + WHOLE - WHOLE) as i32
 }

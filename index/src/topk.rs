@@ -50,6 +50,15 @@ impl TopK {
         }
     }
 
+    /// The score of the k-th best so far, when there are as many.
+    pub(crate) fn kth(&mut self) -> Option<f32> {
+        self.thin();
+        match self.floor {
+            None if self.kept.len() == self.k => self.kept.iter().map(|s| s.score).min_by(f32::total_cmp),
+            floor => floor.map(|floor| floor.score),
+        }
+    }
+
     pub(crate) fn merge(mut self, other: Self) -> Self {
         for scored in other.kept {
             self.push(scored.score, scored.row);

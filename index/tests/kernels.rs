@@ -24,6 +24,17 @@ proptest! {
     }
 
     #[test]
+    fn bit_kernels_equal_the_scalar_twin(words in prop::collection::vec(any::<[u64; 5]>(), 1..40)) {
+        let lines = words.len().next_multiple_of(8);
+        let column = |n: usize| words.iter().map(move |w| w[n]).chain(std::iter::repeat(0)).take(lines);
+        let row: Vec<u8> = column(0).flat_map(u64::to_le_bytes).collect();
+        let planes: Vec<u64> = (1..5).flat_map(column).collect();
+        for cpu in Cpu::available() {
+            prop_assert_eq!(cpu.dot_bits(&row, &planes), Cpu::scalar().dot_bits(&row, &planes), "{}", cpu.name());
+        }
+    }
+
+    #[test]
     fn f16_kernels_equal_the_scalar_twin(bits in prop::collection::vec((0u16..0x7c00, any::<bool>(), -2f32..2.0), 1..1100)) {
         let sign = |negative: bool| if negative { 0x8000 } else { 0 };
         let row = padded(bits.iter().map(|b| f16::from_bits(b.0 | sign(b.1))).collect(), f16::ZERO);

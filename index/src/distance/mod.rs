@@ -1,4 +1,5 @@
-//! Distance kernels: 7-bit rows against a signed query, 7-bit rows against each other, f16 rows against f32 queries.
+//! Distance kernels: 7-bit rows against a signed query, 7-bit rows against each other, sketches against bit planes, f16 rows
+//! against f32 queries.
 //!
 //! The processor is asked once ([`Cpu::detect`]); every kernel has a safe scalar twin. The integer kernels agree exactly. The
 //! f16 kernels sum in one fixed order with fused multiply-add, so that they agree bit for bit too, and an exact search gives
@@ -16,6 +17,41 @@ use half::f16;
 
 /// Values of f32 that one step of the f16 kernels takes.
 pub(crate) const F16_STEP: usize = 32;
+
+/// A query against lines of bits, each with two numbers in its last four bytes; what they mean is `sketch`'s business.
+#[derive(Clone, Debug)]
+pub(crate) struct BitQuery {
+    /// Four planes, each as long as a line.
+    pub(crate) planes: Vec<u64>,
+    pub(crate) base: f32,
+    /// Weight of a line's first number.
+    pub(crate) share: f32,
+    /// Of the planes' dot product, before the line's second number.
+    pub(crate) weight: f32,
+    /// Beside it.
+    pub(crate) offset: f32,
+}
+
+impl BitQuery {
+    /// From a line and its dot product with the planes.
+    #[inline(always)]
+    pub(crate) fn bound(&self, line: &[u8], dot: i32) -> f32 {
+        let &[.., a, b, c, d] = line else { return f32::INFINITY };
+        let (first, second) = (f32::from(i16::from_le_bytes([a, b])), f32::from(i16::from_le_bytes([c, d])));
+        self.base + self.share * first + second * (self.weight * dot as f32 + self.offset)
+    }
+
+    /// Keeps the nodes whose bound is above `floor`, or no number: damage may cost time, not answers.
+    #[inline(always)]
+    fn sift(&self, lines: &[u8], nodes: &mut Vec<u32>, floor: f32, dot: impl Fn(&[u8], &[u64]) -> i32) {
+        let stride = self.planes.len() * 2;
+        nodes.retain(|&node| {
+            let line = &lines[node as usize * stride..][..stride];
+            let out = self.bound(line, dot(line, &self.planes)) <= floor;
+            !out
+        });
+    }
+}
 
 /// Which kernels this machine runs. Only [`Cpu::detect`] makes the fast ones, so holding one proves the features are there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -53,6 +89,7 @@ impl Cpu {
             if is_x86_feature_detected!("avx512f")
                 && is_x86_feature_detected!("avx512bw")
                 && is_x86_feature_detected!("avx512vnni")
+                && is_x86_feature_detected!("avx512vpopcntdq")
             {
                 found.push(Self(Kind::Vnni));
             }
@@ -104,6 +141,35 @@ impl Cpu {
         }
     }
 
+    /// Ones that `row` shares with each of four planes of bits, weighted 1, 2, 4 and -8: the dot product of bits with signed
+    /// numbers of four bits.
+    ///
+    /// # Panics
+    /// When the row is no multiple of 64 bytes, or the planes are not four times its length.
+    #[must_use]
+    pub fn dot_bits(self, row: &[u8], planes: &[u64]) -> i32 {
+        assert!(row.len().is_multiple_of(64) && planes.len() * 2 == row.len(), "four planes as long as the row");
+        match self.0 {
+            Kind::Scalar => scalar::dot_bits(row, planes),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => x86::dot_bits_avx2(self, row, planes),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => x86::dot_bits_avx512(self, row, planes),
+        }
+    }
+
+    /// Leaves out the nodes whose line gives a bound of at most `floor`.
+    pub(crate) fn sift(self, lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: f32) {
+        assert!(query.planes.len().is_multiple_of(32), "planes are whole lines");
+        match self.0 {
+            Kind::Scalar => query.sift(lines, nodes, floor, scalar::dot_bits),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 => query.sift(lines, nodes, floor, |line, planes| x86::dot_bits_avx2(self, line, planes)),
+            #[cfg(target_arch = "x86_64")]
+            Kind::Vnni => x86::sift_avx512(self, lines, query, nodes, floor),
+        }
+    }
+
     /// Dot product of an f16 row with a query.
     ///
     /// # Panics
@@ -130,6 +196,15 @@ impl Cpu {
             Kind::Scalar => queries.map(|q| scalar::dot_f16(row, q)),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::dot_f16_x4(self, row, queries),
+        }
+    }
+
+    /// Asks for the line where a value begins.
+    pub(crate) fn prefetch_value<T>(self, value: &T) {
+        match self.0 {
+            Kind::Scalar => {}
+            #[cfg(target_arch = "x86_64")]
+            Kind::Avx2 | Kind::Vnni => x86::prefetch_value(value),
         }
     }
 

@@ -36,3 +36,18 @@ fn dot(row: impl Iterator<Item = f32>, query: &[f32]) -> f32 {
     }
     sums[0]
 }
+
+/// Ones that the row shares with each plane of a signed four-bit number, weighted: 1, 2, 4, and -8 for the sign.
+pub(super) fn dot_bits(row: &[u8], planes: &[u64]) -> i32 {
+    let words = row.len() / 8;
+    let shared = |plane: usize| -> i32 {
+        let plane = &planes[plane * words..][..words];
+        let ones = |(bytes, plane): (&[u8], &u64)| {
+            let mut word = [0; 8];
+            word.copy_from_slice(bytes);
+            (u64::from_le_bytes(word) & plane).count_ones() as i32
+        };
+        row.chunks_exact(8).zip(plane).map(ones).sum()
+    };
+    shared(0) + 2 * shared(1) + 4 * shared(2) - 8 * shared(3)
+}

@@ -9,6 +9,7 @@
 //! | `vectors` | f16 rows, 7-bit rows, scales, row numbers |
 //! | `graph` | adjacency |
 //! | `effort` | beam widths that keep each effort's promise |
+//! | `sketches` | one bit per value, beside the adjacency |
 //! | `pairs` | records |
 //! | `dead` | deleted and replaced rows |
 
@@ -19,4 +20,5 @@ pub mod graph;
 pub mod header;
 pub mod manifest;
 pub mod pairs;
+pub mod sketches;
 pub mod vectors;

@@ -1,4 +1,5 @@
-//! Layout of a vectors file: f16 rows, 7-bit rows, scales, and which row of the segment each node is.
+//! Layout of a vectors file: f16 rows, and which row of the segment each is; 7-bit rows and scales, near ones side by side, and
+//! which f16 row each is.
 
 use super::{
     bytes::Damage,
@@ -12,8 +13,10 @@ pub const F16: u32 = 1;
 pub const Q8: u32 = 2;
 /// Tag: one f32 scale per node.
 pub const SCALES: u32 = 3;
-/// Tag: one u32 per node, the row within the segment, strictly ascending.
+/// Tag: one u32 per f16 row, the row within the segment, strictly ascending.
 pub const ROWS: u32 = 4;
+/// Tag: one u32 per 7-bit row, the position of its f16 row. Missing where both are in one order.
+pub const ORDER: u32 = 5;
 
 /// The stored byte that means 0.0.
 pub const ZERO: u8 = 64;
@@ -45,6 +48,8 @@ pub struct VectorsLayout {
     pub scales: Section,
     /// Rows.
     pub rows: Section,
+    /// Positions of the f16 rows.
+    pub order: Option<Section>,
 }
 
 impl VectorsLayout {
@@ -79,6 +84,10 @@ impl VectorsLayout {
             q8: header.section(Q8, Some(bytes(q8_stride(width))?))?,
             scales: header.section(SCALES, Some(bytes(4)?))?,
             rows: header.section(ROWS, Some(bytes(4)?))?,
+            order: match header.sections.iter().any(|section| section.tag == ORDER) {
+                true => Some(header.section(ORDER, Some(bytes(4)?))?),
+                false => None,
+            },
         })
     }
 }

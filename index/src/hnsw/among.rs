@@ -12,17 +12,19 @@
 //! The approach is ACORN's (Patel et al., SIGMOD 2024), with a breadth-first walk of bounded length in place of its fixed two hops.
 
 use super::{
-    beam::compare,
     search::{Outcome, SearchPlan, descend},
-    view::{Fault, GraphView, RowsView},
-    visited::{Scratch, Visited},
+    view::{Fault, GraphView, RowScorer, RowsView},
+    visited::Scratch,
+    walk::{Scorer, compare_each},
 };
-use crate::{RowSet, format::graph::NONE, quantize::QuantizedQuery};
+use crate::{RowSet, quantize::QuantizedQuery};
 
 /// Nodes that may be found, among all of a graph.
 #[derive(Debug)]
 pub(crate) struct Allowed {
-    pub(crate) set: RowSet,
+    set: RowSet,
+    /// The same as positions of f16 rows, which lie in another order.
+    pub(crate) positions: RowSet,
     /// How many they are.
     pub(crate) count: usize,
     /// Some of them, spread evenly over the node numbers.
@@ -43,11 +45,11 @@ const MOST_LISTS: usize = 64;
 const MOST_GUIDE: usize = 64;
 
 impl Allowed {
-    /// The nodes of `set`.
-    pub(crate) fn new(set: RowSet) -> Self {
+    /// The nodes of `set`, whose f16 rows are at `positions`.
+    pub(crate) fn new(set: RowSet, positions: RowSet) -> Self {
         let count = set.count();
         let seeds = set.iter().step_by(count.div_ceil(SEEDS).max(1)).map(|node| node as u32).collect();
-        Self { set, count, seeds }
+        Self { set, positions, count, seeds }
     }
 
     fn contains(&self, node: u32) -> bool {
@@ -63,30 +65,35 @@ pub(crate) fn search_among(
     (plan, allowed): (SearchPlan<'_>, &Allowed),
     scratch: &mut Scratch,
 ) -> Result<Outcome, Fault> {
-    let start = descend(graph, rows, query)?;
-    scratch.start(graph.nodes, plan.ef, []);
+    let scorer = RowScorer::new(graph, rows, query);
+    let start = descend(graph, &scorer)?;
+    scratch.start(plan.ef, []);
     let mut budget = plan.budget;
     if !allowed.contains(start) {
-        budget = budget.saturating_sub(approach(graph, rows, query, (start, plan, allowed), scratch)?);
+        budget = budget.saturating_sub(approach(graph, &scorer, (start, plan, allowed), scratch)?);
     }
-    let Scratch { visited, beam, fresh, through, .. } = scratch;
-    fresh.clear();
-    fresh.extend(allowed.seeds.iter().copied().chain([start]).filter(|&node| allowed.contains(node) && visited.insert(node)));
+    scratch.fresh.clear();
+    for node in allowed.seeds.iter().copied().chain([start]) {
+        if allowed.contains(node) && scratch.visited.insert(node) {
+            scratch.fresh.push(node);
+        }
+    }
     loop {
-        if fresh.len() > budget {
+        if scratch.fresh.len() > budget {
             return Ok(Outcome::Budget);
         }
-        budget -= fresh.len();
-        compare(rows, fresh, |node| beam.insert(rows.score(query, node), node));
+        budget -= scratch.fresh.len();
+        scratch.sift(&scorer);
+        scratch.compare(&scorer);
         if plan.cancel.is_cancelled() {
             return Ok(Outcome::Cancelled);
         }
-        let Some(node) = beam.expand() else { return Ok(Outcome::Done) };
-        if let Some(next) = beam.peek() {
-            rows.cpu.prefetch(bytemuck::cast_slice(graph.links(next)));
+        let Some(node) = scratch.beam.expand() else { return Ok(Outcome::Done) };
+        if let Some(next) = scratch.beam.peek() {
+            graph.prefetch_links(next, scorer.cpu());
         }
-        fresh.clear();
-        gather(graph, rows, allowed, node, (visited, through, fresh))?;
+        scratch.fresh.clear();
+        gather(graph, &scorer, allowed, node, scratch)?;
     }
 }
 
@@ -94,28 +101,21 @@ pub(crate) fn search_among(
 /// just around a forbidden neighbourhood is found from all its sides. Returns how many nodes were compared.
 fn approach(
     graph: &GraphView<'_>,
-    rows: &RowsView<'_>,
-    query: &QuantizedQuery,
+    scorer: &RowScorer<'_>,
     (start, plan, allowed): (u32, SearchPlan<'_>, &Allowed),
     scratch: &mut Scratch,
 ) -> Result<usize, Fault> {
-    let Scratch { visited, beam, fresh, through, guide } = scratch;
-    guide.start(plan.ef.min(MOST_GUIDE));
-    visited.insert(start);
-    guide.insert(rows.score(query, start), start);
-    through.clear();
+    scratch.guide.start(plan.ef.min(MOST_GUIDE));
+    scratch.visited.insert(start);
+    scratch.guide.insert(scorer.score(start), start);
+    scratch.through.clear();
     let mut compared = 1;
-    while let Some(node) = guide.expand() {
-        fresh.clear();
-        for (place, &link) in graph.links(node).iter().enumerate().take_while(|(_, link)| **link != NONE) {
-            graph.check(node, place, link)?;
-            if visited.insert(link) {
-                fresh.push(link);
-            }
-        }
-        compared += fresh.len();
-        compare(rows, fresh, |node| {
-            let score = rows.score(query, node);
+    while let Some(node) = scratch.guide.expand() {
+        scratch.gather(scorer, graph.checked_links(node))?;
+        compared += scratch.fresh.len();
+        // No sketches here: what the guide has no room for may be among the nearest of those allowed.
+        let Scratch { beam, fresh, through, guide, .. } = scratch;
+        compare_each(scorer, fresh, |score, node| {
             guide.insert(score, node);
             if allowed.contains(node) {
                 beam.insert(score, node);
@@ -125,6 +125,7 @@ fn approach(
         });
     }
     // Not all of these were expanded; the search may walk through them.
+    let Scratch { visited, through, .. } = scratch;
     through.iter().for_each(|&node| visited.forget(node));
     Ok(compared)
 }
@@ -133,10 +134,10 @@ fn approach(
 /// until [`ENOUGH`] were met.
 fn gather(
     graph: &GraphView<'_>,
-    rows: &RowsView<'_>,
+    scorer: &RowScorer<'_>,
     allowed: &Allowed,
     node: u32,
-    (visited, through, fresh): (&mut Visited, &mut Vec<u32>, &mut Vec<u32>),
+    Scratch { visited, fresh, through, .. }: &mut Scratch,
 ) -> Result<(), Fault> {
     through.clear();
     through.push(node);
@@ -144,18 +145,16 @@ fn gather(
     while read < through.len() && met < ENOUGH {
         let via = through[read];
         read += 1;
-        for (place, &link) in graph.links(via).iter().enumerate() {
-            if link == NONE {
-                break;
-            }
-            graph.check(via, place, link)?;
+        for link in graph.checked_links(via) {
+            let link = link?;
             if allowed.contains(link) {
                 met += 1;
                 if visited.insert(link) {
+                    scorer.prefetch_sketch(link);
                     fresh.push(link);
                 }
             } else if through.len() < MOST_LISTS && visited.insert(link) {
-                rows.cpu.prefetch(bytemuck::cast_slice(graph.links(link)));
+                graph.prefetch_links(link, scorer.cpu());
                 through.push(link);
             }
         }

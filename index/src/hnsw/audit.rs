@@ -91,7 +91,7 @@ fn find_host(built: &Built, rows: &RowsView<'_>, walk: &Walk, orphan: u32, rest:
 fn candidates(built: &Built, rows: &RowsView<'_>, orphan: u32, scratch: &mut Scratch) -> Vec<u32> {
     let query = as_query(rows, orphan);
     let plan = SearchPlan { ef: HOST_EF, budget: usize::MAX, cancel: &Cancel::default() };
-    let view = built.view();
+    let view = built.view(rows.cpu);
     // Upper levels may lead the descent to a node that level 0 does not reach; level 0 alone keeps the promise above.
     let level0_only = super::view::GraphView { upper: Vec::new(), ..view };
     match search(&level0_only, rows, &query, plan, scratch) {

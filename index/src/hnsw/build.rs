@@ -8,19 +8,23 @@ use rayon::prelude::*;
 
 use super::{
     audit,
+    cross::link_answers,
     duplicates::Kinds,
     insert,
     params::{BuildProgress, Builder, Plan, Refine, Threads},
     refine::refine,
     view::{GraphView, Level, RowsView},
+    walk::Scorer,
 };
 use crate::{
     Side, StoreError,
+    distance::Cpu,
     format::{
         graph::{GraphFacts, MAX_LEVELS, NONE},
         vectors::ZERO,
     },
     quantize::QuantizedQuery,
+    sketch::{SketchQuery, Sketches, splitmix},
 };
 
 /// Vectors inserted between two looks at the cancel flag.
@@ -33,6 +37,10 @@ pub(crate) struct BuildJob<'a> {
     pub(crate) side: Side,
     pub(crate) rows: RowsView<'a>,
     pub(crate) nodes: usize,
+    /// Values per row, without padding.
+    pub(crate) dim: usize,
+    /// Rows of the other side, and how many: questions that will be asked are like these.
+    pub(crate) asking: Option<(RowsView<'a>, usize)>,
 }
 
 /// One upper level of a graph in memory.
@@ -48,6 +56,7 @@ pub(crate) struct Built {
     pub(crate) level0: Vec<u32>,
     pub(crate) upper: Vec<BuiltLevel>,
     pub(crate) facts: GraphFacts,
+    pub(crate) sketches: Option<Sketches>,
 }
 
 impl Built {
@@ -59,7 +68,7 @@ impl Built {
         &self.level0[node as usize * self.width..][..self.width]
     }
 
-    pub(crate) fn view(&self) -> GraphView<'_> {
+    pub(crate) fn view(&self, cpu: Cpu) -> GraphView<'_> {
         let mut first = 0;
         let upper = self.upper.iter().map(|level| {
             let view = Level { nodes: &level.nodes, links: &level.links, first };
@@ -67,7 +76,8 @@ impl Built {
             view
         });
         let upper = upper.collect();
-        GraphView { nodes: self.nodes(), entry: self.entry, width: self.width, level0: &self.level0, upper }
+        let sketches = self.sketches.as_ref().map(|sketches| sketches.view(cpu));
+        GraphView { nodes: self.nodes(), entry: self.entry, width: self.width, level0: &self.level0, upper, sketches }
     }
 }
 
@@ -75,6 +85,7 @@ impl Built {
 /// zero (hnsw_rs asserts that) and exactly zero for equal rows.
 pub(super) struct RowDistance<'a> {
     pub(super) rows: RowsView<'a>,
+    sketches: Option<&'a Sketches>,
     facts: Vec<RowFacts>,
 }
 
@@ -90,7 +101,7 @@ struct RowFacts {
 }
 
 impl<'a> RowDistance<'a> {
-    fn new(rows: RowsView<'a>, nodes: usize) -> Self {
+    fn new(rows: RowsView<'a>, nodes: usize, sketches: Option<&'a Sketches>) -> Self {
         let facts = |node: u32| {
             let row = rows.row(node);
             let sum = row.iter().map(|&b| i32::from(b) - i32::from(ZERO)).sum();
@@ -98,7 +109,7 @@ impl<'a> RowDistance<'a> {
             let dot = rows.cpu.dot_rows(row, row) - i32::from(ZERO) * sum;
             RowFacts { scale, half: dot as f32 * scale * scale / 2.0, sum }
         };
-        Self { rows, facts: (0..nodes as u32).into_par_iter().map(facts).collect() }
+        Self { rows, sketches, facts: (0..nodes as u32).into_par_iter().map(facts).collect() }
     }
 
     pub(super) fn between(&self, a: u32, b: u32) -> f32 {
@@ -113,6 +124,7 @@ pub(super) struct RowQuery<'a> {
     pub(super) node: u32,
     of: &'a RowDistance<'a>,
     query: QuantizedQuery,
+    sketch: Option<SketchQuery<'a>>,
     facts: RowFacts,
 }
 
@@ -120,22 +132,41 @@ impl<'a> RowQuery<'a> {
     pub(super) fn new(of: &'a RowDistance<'a>, node: u32) -> Self {
         let facts = of.facts[node as usize];
         // Bytes are 1 to 127, so the difference fits; padding becomes zero.
-        let values = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
-        Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum }, facts }
-    }
-
-    pub(super) fn query(&self) -> &QuantizedQuery {
-        &self.query
-    }
-
-    pub(super) fn rows(&self) -> &RowsView<'a> {
-        &self.of.rows
+        let values: Vec<i8> = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
+        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &values));
+        Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum, unit: facts.scale }, sketch, facts }
     }
 
     pub(super) fn distance(&self, other: u32) -> f32 {
         let facts = self.of.facts[other as usize];
         let dot = self.of.rows.cpu.dot_query(self.of.rows.row(other), &self.query.values) - self.query.bias;
         (self.facts.half + facts.half - dot as f32 * (self.facts.scale * facts.scale)).max(0.0)
+    }
+}
+
+/// The negative distance.
+impl Scorer for RowQuery<'_> {
+    fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
+        if let Some(sketch) = &self.sketch {
+            // Half the squared length of the other row is about a half: rows have unit length.
+            sketch.sift(nodes, (floor + self.facts.half + 0.5) / self.facts.scale);
+        }
+    }
+
+    fn score(&self, node: u32) -> f32 {
+        -self.distance(node)
+    }
+
+    fn prefetch_sketch(&self, node: u32) {
+        match &self.sketch {
+            Some(sketch) => sketch.prefetch(node),
+            None => self.prefetch(node),
+        }
+    }
+
+    fn prefetch(&self, node: u32) {
+        self.of.rows.prefetch(node);
+        self.of.rows.cpu.prefetch_value(&self.of.facts[node as usize]);
     }
 }
 
@@ -147,7 +178,8 @@ impl Distance<u32> for &RowDistance<'_> {
 
 /// Builds, audits and repairs the graph of `job`.
 pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError> {
-    let distance = RowDistance::new(job.rows, job.nodes);
+    let sketches = Sketches::of(&job.rows, job.nodes, job.dim);
+    let distance = RowDistance::new(job.rows, job.nodes, sketches.as_ref());
     let kinds = Kinds::of(&job.rows, job.nodes);
     let passes = if plan.params.refine == Refine::Off { 1 } else { 2 };
     let total = kinds.first.len() as u64 * passes;
@@ -160,7 +192,7 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
         Builder::Own => insert::insert_all(&distance, &kinds.first, job.nodes, plan, &report)?,
         Builder::HnswRs => {
             let hnsw = Hnsw::new(plan.params.m, kinds.first.len(), MAX_LEVELS, plan.params.ef_construction, &distance);
-            insert_all(&hnsw, &kinds.first, plan, &report)?;
+            insert_all(&hnsw, &scattered(&kinds.first), plan, &report)?;
             export(&hnsw, job.nodes, plan)
         }
     };
@@ -168,10 +200,21 @@ pub(crate) fn build(job: &BuildJob<'_>, plan: &Plan) -> Result<Built, StoreError
         let inserted = kinds.first.len();
         refine(&mut built, &distance, &kinds.first, plan, &|done| report(inserted + done))?;
     }
+    built.sketches = sketches;
+    if let (Some(asking), Refine::Alpha) = (&job.asking, plan.params.refine) {
+        link_answers(&mut built, &job.rows, (&asking.0, asking.1), plan)?;
+    }
     built.facts.duplicates = kinds.attach(&mut built);
     built.facts.orphans_repaired = audit::repair(&mut built, &job.rows, &plan.cancel)?;
     built.facts.links = built.level0.iter().filter(|&&link| link != NONE).count() as u64;
     Ok(built)
+}
+
+/// The nodes in an order without meaning: near rows lie side by side, and hnsw_rs should not get them cluster by cluster.
+fn scattered(nodes: &[u32]) -> Vec<u32> {
+    let mut nodes = nodes.to_vec();
+    nodes.sort_unstable_by_key(|node| (splitmix(u64::from(*node)), *node));
+    nodes
 }
 
 fn insert_all(
@@ -232,7 +275,7 @@ fn export(hnsw: &Hnsw<'_, u32, &RowDistance<'_>>, nodes: usize, plan: &Plan) -> 
     let entry = upper.last().and_then(|top| top.nodes.first()).copied().unwrap_or(0);
     let facts =
         GraphFacts { m: plan.params.m as u32, ef_construction: plan.params.ef_construction as u32, ..GraphFacts::default() };
-    Built { entry, width, level0, upper, facts }
+    Built { entry, width, level0, upper, facts, sketches: None }
 }
 
 /// Sorts nodes into levels and turns node ids into positions.

@@ -15,7 +15,6 @@ use std::sync::{
 use rayon::prelude::*;
 
 use super::{
-    beam::explore,
     build::{Built, BuiltLevel, RowDistance, RowQuery, STEP, upper_levels},
     params::{Plan, Threads},
     refine::{Near, prune},
@@ -183,8 +182,8 @@ impl<'a> Growing<'a> {
 
     /// What a beam over one level finds, nearest first.
     fn near(&self, own: &RowQuery<'_>, start: u32, level: usize, scratch: &mut Scratch) -> Vec<Near> {
-        scratch.start(self.rank.len(), self.ef, [own.node]);
-        explore(own, [start].into_iter(), |node| self.links(level, node), scratch);
+        scratch.start(self.ef, [own.node]);
+        scratch.explore(own, [start].into_iter(), |node| self.links(level, node));
         scratch.beam.scored().map(|(score, other)| (-score, other)).collect()
     }
 
@@ -216,7 +215,7 @@ impl<'a> Growing<'a> {
         let level0: Vec<u32> = self.layers.into_iter().take(1).flat_map(|l| l.links).map(AtomicU32::into_inner).collect();
         debug_assert_eq!(level0.len(), nodes * self.m * 2);
         let facts = GraphFacts { m: self.m as u32, ef_construction: plan.params.ef_construction as u32, ..GraphFacts::default() };
-        Built { entry, width: self.m * 2, level0, upper, facts }
+        Built { entry, width: self.m * 2, level0, upper, facts, sketches: None }
     }
 }
 

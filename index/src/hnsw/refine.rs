@@ -10,7 +10,6 @@
 use rayon::prelude::*;
 
 use super::{
-    beam::explore,
     build::{Built, RowDistance, RowQuery},
     params::Plan,
     search::descend,
@@ -39,7 +38,7 @@ pub(super) fn refine(
     report: &dyn Fn(usize),
 ) -> Result<(), StoreError> {
     let scratch = ScratchPool::default();
-    let view = built.view();
+    let view = built.view(distance.rows.cpu);
     let mut lists: Vec<Vec<u32>> = Vec::with_capacity(nodes.len());
     for step in nodes.chunks(STEP) {
         if plan.cancel.is_cancelled() {
@@ -67,10 +66,10 @@ pub(super) fn refine(
 /// and where a descent from the entry ends: a group that nothing else leads to finds its surroundings that way.
 fn neighbours(built: &Built, view: &GraphView<'_>, own: &RowQuery<'_>, scratch: &mut Scratch) -> Vec<Near> {
     let node = own.node;
-    let from_entry = descend(view, own.rows(), own.query()).ok();
+    let from_entry = descend(view, own).ok();
     let links = |node: u32| built.links(node).iter().copied().take_while(|&link| link != NONE);
-    scratch.start(built.nodes(), EF, [node]);
-    explore(own, links(node).chain(from_entry), links, scratch);
+    scratch.start(EF, [node]);
+    scratch.explore(own, links(node).chain(from_entry), links);
     let mut near: Vec<Near> = scratch.beam.scored().map(|(score, other)| (-score, other)).collect();
     let missing: Vec<u32> = links(node).filter(|&link| !near.iter().any(|n| n.1 == link)).collect();
     near.extend(missing.into_iter().map(|link| (own.distance(link), link)));

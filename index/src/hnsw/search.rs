@@ -3,11 +3,11 @@
 //! A search compares every node at most once and stops at its budget, so that no damage to a graph can make it hang.
 
 use super::{
-    beam::compare,
-    view::{Fault, GraphView, RowsView},
-    visited::Scratch,
+    view::{Fault, GraphView, Level, RowScorer, RowsView},
+    visited::{Scratch, ScratchPool},
+    walk::Scorer,
 };
-use crate::{Cancel, format::graph::NONE, quantize::QuantizedQuery};
+use crate::{Cancel, quantize::QuantizedQuery};
 
 /// How far to go.
 #[derive(Clone, Copy, Debug)]
@@ -30,6 +30,68 @@ pub(crate) enum Outcome {
     Cancelled,
 }
 
+/// A search of one query under way. Each call of [`Search::advance`] ends where the next must wait for memory.
+pub(crate) struct Search<'a> {
+    graph: &'a GraphView<'a>,
+    scorer: RowScorer<'a>,
+    plan: SearchPlan<'a>,
+    part: Part,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug)]
+enum Part {
+    Descend,
+    Gather,
+    Sift,
+    Compare,
+}
+
+impl<'a> Search<'a> {
+    pub(crate) fn new(graph: &'a GraphView<'a>, rows: &RowsView<'a>, query: &'a QuantizedQuery, plan: SearchPlan<'a>) -> Self {
+        Self { graph, scorer: RowScorer::new(graph, rows, query), plan, part: Part::Descend }
+    }
+
+    /// One part further; the outcome when that was the last. The nodes found are in `scratch.beam`, best first.
+    pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Result<Option<Outcome>, Fault> {
+        self.part = match self.part {
+            Part::Descend => {
+                let start = descend(self.graph, &self.scorer)?;
+                scratch.start(self.plan.ef, [start]);
+                scratch.beam.insert(self.scorer.score(start), start);
+                Part::Gather
+            }
+            Part::Gather => {
+                let Some(node) = scratch.beam.expand() else { return Ok(Some(Outcome::Done)) };
+                if self.plan.cancel.is_cancelled() {
+                    return Ok(Some(Outcome::Cancelled));
+                }
+                scratch.gather(&self.scorer, self.graph.checked_links(node))?;
+                if scratch.fresh.len() > self.plan.budget {
+                    return Ok(Some(Outcome::Budget));
+                }
+                self.plan.budget -= scratch.fresh.len();
+                Part::Sift
+            }
+            Part::Sift => {
+                scratch.sift(&self.scorer);
+                Part::Compare
+            }
+            Part::Compare => {
+                scratch.compare(&self.scorer);
+                if let Some(next) = scratch.beam.peek() {
+                    self.graph.prefetch_links(next, self.scorer.cpu());
+                }
+                Part::Gather
+            }
+        };
+        Ok(None)
+    }
+}
+
+/// Searches that one thread runs in turns. 4: on 100,000 rows 5 to 30 % faster than one after the other; 8 gained nothing more.
+const TURNS: usize = 4;
+
 /// Leaves the found nodes in `scratch.beam`, best first.
 pub(crate) fn search(
     graph: &GraphView<'_>,
@@ -38,61 +100,77 @@ pub(crate) fn search(
     plan: SearchPlan<'_>,
     scratch: &mut Scratch,
 ) -> Result<Outcome, Fault> {
-    let start = descend(graph, rows, query)?;
-    let Scratch { visited, beam, fresh, .. } = scratch;
-    visited.start(graph.nodes);
-    beam.start(plan.ef);
-    visited.insert(start);
-    beam.insert(rows.score(query, start), start);
-    let mut budget = plan.budget;
-    while let Some(node) = beam.expand() {
-        if plan.cancel.is_cancelled() {
-            return Ok(Outcome::Cancelled);
-        }
-        fresh.clear();
-        for (place, &link) in graph.links(node).iter().enumerate() {
-            if link == NONE {
-                break;
-            }
-            graph.check(node, place, link)?;
-            if visited.insert(link) {
-                fresh.push(link);
-            }
-        }
-        if fresh.len() > budget {
-            return Ok(Outcome::Budget);
-        }
-        budget -= fresh.len();
-        compare(rows, fresh, |node| beam.insert(rows.score(query, node), node));
-        if let Some(next) = beam.peek() {
-            rows.cpu.prefetch(bytemuck::cast_slice(graph.links(next)));
+    let mut search = Search::new(graph, rows, query, plan);
+    loop {
+        if let Some(outcome) = search.advance(scratch)? {
+            return Ok(outcome);
         }
     }
-    Ok(Outcome::Done)
+}
+
+/// Runs the searches of `queries`, a few at a time in turns, so that one computes while the rows of the others come from memory.
+/// `done` gets the place of a query, how its search ended, and the beam.
+pub(crate) fn search_many<'a, E: From<Fault>>(
+    graph: &'a GraphView<'a>,
+    rows: &RowsView<'a>,
+    queries: impl Iterator<Item = (&'a QuantizedQuery, SearchPlan<'a>)>,
+    pool: &ScratchPool,
+    mut done: impl FnMut(usize, Outcome, &Scratch) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut waiting = queries.enumerate().map(|(place, (query, plan))| (place, Search::new(graph, rows, query, plan)));
+    let mut running: Vec<_> = waiting.by_ref().take(TURNS).map(|(place, search)| (place, search, pool.take())).collect();
+    while !running.is_empty() {
+        let mut lane = 0;
+        while let Some((place, search, scratch)) = running.get_mut(lane) {
+            if let Some(outcome) = search.advance(scratch)? {
+                done(*place, outcome, scratch)?;
+                match waiting.next() {
+                    Some(next) => (*place, *search) = next,
+                    None => pool.give(running.swap_remove(lane).2),
+                }
+            } else {
+                lane += 1;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// At each upper level, walks to the nearest node as long as a link leads nearer.
-pub(super) fn descend(graph: &GraphView<'_>, rows: &RowsView<'_>, query: &QuantizedQuery) -> Result<u32, Fault> {
+pub(super) fn descend(graph: &GraphView<'_>, scorer: &impl Scorer) -> Result<u32, Fault> {
     let mut node = graph.entry;
-    let mut best = rows.score(query, node);
+    let mut best = scorer.score(node);
     for level in graph.upper.iter().rev() {
         // The node came down from the level above, which is a subset of this one. In a damaged graph it may be missing;
         // then this level is of no use and the next is tried.
         let Ok(mut position) = level.nodes.binary_search(&node) else { continue };
-        loop {
-            let before = position;
-            for link in graph.upper_links(level, before) {
-                let link = link?;
-                let score = rows.score(query, graph.upper_node(level, link)?);
-                if score > best {
-                    (best, position) = (score, link);
-                }
-            }
-            if position == before {
-                break;
-            }
+        while let Some(nearer) = nearest_link(graph, level, scorer, (position, &mut best))? {
+            position = nearer;
         }
         node = graph.upper_node(level, position)?;
     }
     Ok(node)
+}
+
+/// The position of the nearest node that `position` links to, when it is nearer than `best`.
+fn nearest_link(
+    graph: &GraphView<'_>,
+    level: &Level<'_>,
+    scorer: &impl Scorer,
+    (position, best): (usize, &mut f32),
+) -> Result<Option<usize>, Fault> {
+    for link in graph.upper_links(level, position) {
+        scorer.prefetch(graph.upper_node(level, link?)?);
+    }
+    let mut nearest = None;
+    for link in graph.upper_links(level, position) {
+        let link = link?;
+        let node = graph.upper_node(level, link)?;
+        // No sketches here: a link passed over by mistake may have been the one that leads to the right region.
+        let score = scorer.score(node);
+        if score > *best {
+            (*best, nearest) = (score, Some(link));
+        }
+    }
+    Ok(nearest)
 }

@@ -1,6 +1,12 @@
 //! A graph and its rows as slices: the same search runs over a map and over a graph under repair.
 
-use crate::{distance::Cpu, format::graph::NONE, quantize::QuantizedQuery};
+use super::walk::Scorer;
+use crate::{
+    distance::Cpu,
+    format::{graph::NONE, vectors::ZERO},
+    quantize::QuantizedQuery,
+    sketch::{SketchQuery, SketchView},
+};
 
 /// A value that points nowhere, met during a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -40,6 +46,8 @@ pub(crate) struct GraphView<'a> {
     pub(crate) level0: &'a [u32],
     /// From level 1 up.
     pub(crate) upper: Vec<Level<'a>>,
+    /// One bit per value of every row; graphs of earlier versions have none.
+    pub(crate) sketches: Option<SketchView<'a>>,
 }
 
 impl<'a> GraphView<'a> {
@@ -49,12 +57,20 @@ impl<'a> GraphView<'a> {
         &self.level0[start..start + self.width]
     }
 
-    /// Checks the link at `place` of `node`.
-    pub(crate) fn check(&self, node: u32, place: usize, link: u32) -> Result<(), Fault> {
-        if (link as usize) < self.nodes {
-            return Ok(());
-        }
-        Err(Fault { part: FaultPart::Level0, index: node as usize * self.width + place, value: link })
+    /// Links of a node, each checked to lead to one.
+    pub(crate) fn checked_links(&self, node: u32) -> impl Iterator<Item = Result<u32, Fault>> + 'a {
+        let (nodes, first) = (self.nodes, node as usize * self.width);
+        self.links(node).iter().take_while(|&&link| link != NONE).enumerate().map(move |(place, &link)| {
+            if (link as usize) < nodes {
+                Ok(link)
+            } else {
+                Err(Fault { part: FaultPart::Level0, index: first + place, value: link })
+            }
+        })
+    }
+
+    pub(crate) fn prefetch_links(&self, node: u32, cpu: Cpu) {
+        cpu.prefetch(bytemuck::cast_slice(self.links(node)));
     }
 
     /// Links at `position` of an upper level, each checked.
@@ -105,6 +121,55 @@ impl<'a> RowsView<'a> {
     }
 
     pub(crate) fn prefetch(&self, node: u32) {
+        self.cpu.prefetch_value(&self.scales[node as usize]);
         self.cpu.prefetch(self.row(node));
+    }
+
+    /// The row in f32, without its padding.
+    pub(crate) fn values(&self, node: u32, dim: usize) -> Vec<f32> {
+        let scale = self.scales[node as usize];
+        self.row(node)[..dim].iter().map(|&b| (f32::from(b) - f32::from(ZERO)) * scale).collect()
+    }
+}
+
+/// A query against the rows of a graph.
+#[derive(Clone, Debug)]
+pub(crate) struct RowScorer<'a> {
+    rows: RowsView<'a>,
+    query: &'a QuantizedQuery,
+    sketch: Option<SketchQuery<'a>>,
+}
+
+impl<'a> RowScorer<'a> {
+    pub(crate) fn new(graph: &GraphView<'a>, rows: &RowsView<'a>, query: &'a QuantizedQuery) -> Self {
+        let sketch = graph.sketches.map(|view| SketchQuery::new(view, &query.values));
+        Self { rows: *rows, query, sketch }
+    }
+
+    pub(crate) fn cpu(&self) -> Cpu {
+        self.rows.cpu
+    }
+}
+
+impl Scorer for RowScorer<'_> {
+    fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
+        if let Some(sketch) = &self.sketch {
+            sketch.sift(nodes, floor);
+        }
+    }
+
+    fn score(&self, node: u32) -> f32 {
+        self.rows.score(self.query, node)
+    }
+
+    fn prefetch_sketch(&self, node: u32) {
+        match &self.sketch {
+            Some(sketch) => sketch.prefetch(node),
+            None => self.rows.prefetch(node),
+        }
+    }
+
+    fn prefetch(&self, node: u32) {
+        self.rows.prefetch(node);
     }
 }

@@ -17,7 +17,7 @@ use crate::{
     format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
-    segment::{Beam, PreparedQuery, Segment, Selection, check_file, exact},
+    segment::{Beam, PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact},
     topk::{self, Scored},
 };
 
@@ -46,6 +46,9 @@ impl Default for OpenOptions {
     }
 }
 
+/// Queries that one thread takes at a time. 32: enough to keep its turns full, few enough that threads end together.
+const GRAPH_RUN: usize = 32;
+
 /// One generation of a pool, mapped. A later commit does not change it: open the folder again to see that.
 #[derive(Debug)]
 pub struct Pool {
@@ -69,8 +72,8 @@ struct Placed {
 }
 
 impl Placed {
-    /// Whether one pass over the rows can answer both.
-    fn scans_with(&self, other: &Self) -> bool {
+    /// Whether one pass can answer both.
+    fn goes_with(&self, other: &Self) -> bool {
         let same = match (&self.selection, &other.selection) {
             (None, None) => true,
             (Some(a), Some(b)) => Arc::ptr_eq(a, b),
@@ -78,6 +81,18 @@ impl Placed {
         };
         same && self.side == other.side
     }
+}
+
+/// Queries that go together, in order.
+fn groups(placed: Vec<Placed>) -> Vec<Vec<Placed>> {
+    let mut groups: Vec<Vec<Placed>> = Vec::new();
+    for placed in placed {
+        match groups.iter_mut().find(|group| group[0].goes_with(&placed)) {
+            Some(group) => group.push(placed),
+            None => groups.push(vec![placed]),
+        }
+    }
+    groups
 }
 
 impl Pool {
@@ -153,19 +168,33 @@ impl Pool {
         &self.damaged
     }
 
-    /// Graph answer with a beam of `ef`, whatever `query.effort` says. For calibration and benchmarks: which `ef` gives which
-    /// recall depends on the pool, and callers of the seam should not have to know it.
+    /// Graph answers with a beam of `ef`, whatever the queries' effort says, on this thread. For calibration and benchmarks:
+    /// which `ef` gives which recall depends on the pool, and callers of the seam should not have to know it.
     ///
     /// # Errors
     /// As [`PairStore::search`]; [`StoreError::Parameter`] when `ef` is 0 or above [`MAX_EF`].
-    pub fn search_ef(&self, query: &Query, ef: usize, cancel: &Cancel) -> Result<Answer, StoreError> {
+    pub fn search_ef_many(&self, queries: &[Query], ef: usize, cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         if ef == 0 || ef > MAX_EF {
             return Err(StoreError::Parameter { name: "ef", value: ef as u64, min: 1, max: MAX_EF as u64 });
         }
-        let mut prepared = self.prepare(query)?;
-        prepared.beam = Beam::Width(ef);
-        let selection = self.selection(query, cancel)?;
-        self.search_graph((query.side, selection.as_deref()), &prepared, cancel)
+        let mut placed = self.placed(queries, cancel)?;
+        placed.iter_mut().for_each(|placed| placed.query.beam = Beam::Width(ef));
+        let mut answers = vec![Answer::default(); queries.len()];
+        for group in groups(placed) {
+            for (placed, answer) in group.iter().zip(self.search_graph(&group, cancel)?) {
+                answers[placed.place] = answer;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// As [`Pool::search_ef_many`], one query.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn search_ef(&self, query: &Query, ef: usize, cancel: &Cancel) -> Result<Answer, StoreError> {
+        let found = self.search_ef_many(std::slice::from_ref(query), ef, cancel)?;
+        Ok(found.into_iter().next().unwrap_or_default())
     }
 
     pub(super) fn manifest(&self) -> &Manifest {
@@ -233,28 +262,50 @@ impl Pool {
         Ok(self.schema.get_or_init(|| schema))
     }
 
-    /// Graph answer over all segments.
-    fn search_graph(
-        &self,
-        (side, selection): (Side, Option<&Selection>),
-        query: &PreparedQuery,
-        cancel: &Cancel,
-    ) -> Result<Answer, StoreError> {
-        let mut hits = Vec::new();
-        let mut degraded = false;
+    /// Every query with its place and the rows it may find.
+    fn placed(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Placed>, StoreError> {
+        let placed = queries.iter().enumerate().map(|(place, query)| {
+            if cancel.is_cancelled() {
+                return Err(StoreError::Cancelled);
+            }
+            let prepared = self.prepare(query)?;
+            Ok(Placed { place, side: query.side, selection: self.selection(query, cancel)?, query: prepared })
+        });
+        placed.collect()
+    }
+
+    /// Graph answers of queries of one side and one selection over all segments, on this thread.
+    fn search_graph(&self, group: &[Placed], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let Some(Placed { side, selection, .. }) = group.first() else { return Ok(Vec::new()) };
+        let queries: Vec<&PreparedQuery> = group.iter().map(|placed| &placed.query).collect();
+        let mut found: Vec<SegmentAnswer> = queries.iter().map(|_| SegmentAnswer::default()).collect();
         for (place, segment) in self.segments.iter().enumerate() {
-            let selected = selection.map(|selection| &selection.segments[place]);
-            let answer = segment.search((side, selected), query, &self.scratch, (self.cpu, cancel))?;
-            degraded |= answer.degraded;
-            hits.extend(answer.hits);
+            let selected = selection.as_ref().map(|selection| &selection.segments[place]);
+            let answers = segment.search((*side, selected), &queries, &self.scratch, (self.cpu, cancel))?;
+            for (all, one) in found.iter_mut().zip(answers) {
+                all.degraded |= one.degraded;
+                all.hits.extend(one.hits);
+            }
         }
-        hits.sort_unstable_by(topk::order);
-        hits.truncate(query.k);
-        if degraded {
-            let there = selection.map_or(Ok(self.side_rows(side)), |selection| selection.count(&self.segments, side))?;
-            degraded = (hits.len() as u64) < there.min(query.k as u64);
+        let answer = |(query, SegmentAnswer { mut hits, mut degraded }): (&&PreparedQuery, SegmentAnswer)| {
+            hits.sort_unstable_by(topk::order);
+            hits.truncate(query.k);
+            if degraded {
+                let selected = selection.as_ref().map(|selection| selection.count(&self.segments, *side));
+                degraded = (hits.len() as u64) < selected.unwrap_or(Ok(self.side_rows(*side)))?.min(query.k as u64);
+            }
+            Ok(Answer { degraded, hits: to_hits(&hits) })
+        };
+        queries.iter().zip(found).map(answer).collect()
+    }
+
+    /// One query stays on the caller's thread; several share the cores, in runs.
+    fn search_graph_on_cores(&self, group: &[Placed], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
+        let run = group.len().div_ceil(rayon::current_num_threads()).clamp(1, GRAPH_RUN);
+        match group {
+            [_] => self.search_graph(group, cancel),
+            many => Ok(many.par_chunks(run).map(|run| self.search_graph(run, cancel)).collect::<Result<Vec<_>, _>>()?.concat()),
         }
-        Ok(Answer { degraded, hits: to_hits(&hits) })
     }
 
     /// Exact answers of queries of one side and one selection, in passes of bounded memory.
@@ -296,34 +347,15 @@ impl PairStore for Pool {
 
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
-        let mut by_scan: Vec<Vec<Placed>> = Vec::new();
-        let mut by_graph = Vec::new();
-        for (place, query) in queries.iter().enumerate() {
-            if cancel.is_cancelled() {
-                return Err(StoreError::Cancelled);
-            }
-            let prepared = self.prepare(query)?;
-            let placed = Placed { place, side: query.side, selection: self.selection(query, cancel)?, query: prepared };
-            match (query.effort, by_scan.iter_mut().find(|group| group[0].scans_with(&placed))) {
-                (Effort::Exact, Some(group)) => group.push(placed),
-                (Effort::Exact, None) => by_scan.push(vec![placed]),
-                _ => by_graph.push(placed),
-            }
+        let placed = self.placed(queries, cancel)?;
+        let (by_scan, by_graph) = placed.into_iter().partition(|placed| queries[placed.place].effort == Effort::Exact);
+        for group in groups(by_scan) {
+            self.search_exact(&group, cancel, &mut answers)?;
         }
-        for group in &by_scan {
-            self.search_exact(group, cancel, &mut answers)?;
-        }
-        let answer = |placed: &Placed| {
-            let searched = (placed.side, placed.selection.as_deref());
-            Ok((placed.place, self.search_graph(searched, &placed.query, cancel)?))
-        };
-        // One query stays on the caller's thread; several share the cores.
-        let found: Vec<(usize, Answer)> = match by_graph.as_slice() {
-            [one] => vec![answer(one)?],
-            many => many.par_iter().map(answer).collect::<Result<_, StoreError>>()?,
-        };
-        for (place, answer) in found {
-            answers[place] = answer;
+        for group in groups(by_graph) {
+            for (placed, answer) in group.iter().zip(self.search_graph_on_cores(&group, cancel)?) {
+                answers[placed.place] = answer;
+            }
         }
         Ok(answers)
     }
@@ -383,9 +415,15 @@ fn unit_length(vector: &[f32], dim: usize) -> Result<Vec<f32>, StoreError> {
     if let Some(position) = vector.iter().position(|v| !v.is_finite()) {
         return Err(StoreError::NotFinite { position });
     }
-    let length = vector.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>().sqrt();
+    // Eight running sums, so that additions do not wait for each other.
+    let mut sums = [0f64; 8];
+    for values in vector.chunks(8) {
+        sums.iter_mut().zip(values).for_each(|(sum, &v)| *sum += f64::from(v) * f64::from(v));
+    }
+    let length = sums.iter().sum::<f64>().sqrt();
     if length < 1e-30 {
         return Err(StoreError::Length { length: length as f32 });
     }
-    Ok(vector.iter().map(|&v| (f64::from(v) / length) as f32).collect())
+    let scale = 1.0 / length;
+    Ok(vector.iter().map(|&v| (f64::from(v) * scale) as f32).collect())
 }

@@ -58,7 +58,7 @@ pub(super) struct Calibration<'a> {
 /// One query and what counts as found.
 struct Probe {
     query: PreparedQuery,
-    /// The node that is the query itself.
+    /// Position of the f16 row that is the query itself.
     own: Option<u64>,
     /// Score of the last of the true hits: whatever scores as much is as good.
     bar: f32,
@@ -67,18 +67,15 @@ struct Probe {
 }
 
 impl Calibration<'_> {
-    /// Measures queries of both modalities; `asked` holds the segment's vectors, image first.
-    pub(super) fn run(&self, asked: [Option<&VectorsFile>; 2]) -> Result<EffortTable, StoreError> {
+    /// Measures queries of both modalities; `other` holds the segment's vectors of the other side.
+    pub(super) fn run(&self, other: Option<&VectorsFile>) -> Result<EffortTable, StoreError> {
         if self.vectors.nodes() < SMALL {
             let every = Measured { queries: 0, widths: [Width { ef: 0, recall: 1.0 }; 3] };
             return Ok(EffortTable::new([Some(every); 2]));
         }
         let mut found = [None; 2];
-        for side in Side::ALL {
-            if let Some(file) = asked[side_index(side)] {
-                found[side_index(side)] = Some(self.measure(file, side == self.side)?);
-            }
-        }
+        found[side_index(self.side)] = Some(self.measure(self.vectors, true)?);
+        found[side_index(self.side.other())] = other.map(|other| self.measure(other, false)).transpose()?;
         Ok(EffortTable::new(found))
     }
 
@@ -102,14 +99,14 @@ impl Calibration<'_> {
 
     fn probes(&self, from: &VectorsFile, same: bool) -> Result<Vec<Probe>, StoreError> {
         let count = from.nodes().min(QUERIES);
-        let nodes: Vec<usize> = (0..count).map(|i| i * from.nodes() / count).collect();
-        let queries: Vec<PreparedQuery> = nodes.iter().map(|&node| self.query(from.f16_row(node))).collect();
+        let positions: Vec<usize> = (0..count).map(|i| i * from.nodes() / count).collect();
+        let queries: Vec<PreparedQuery> = positions.iter().map(|&position| self.query(from.f16_row(position))).collect();
         let mut probes = Vec::with_capacity(count);
         let step = Limits::STANDARD.exact_queries;
-        for (queries, nodes) in queries.chunks(step).zip(nodes.chunks(step)) {
+        for (queries, positions) in queries.chunks(step).zip(positions.chunks(step)) {
             let truth = nearest(self.vectors, queries, (Cpu::detect(), self.cancel))?;
-            for ((query, &node), mut hits) in queries.iter().zip(nodes).zip(truth) {
-                let own = same.then_some(node as u64);
+            for ((query, &position), mut hits) in queries.iter().zip(positions).zip(truth) {
+                let own = same.then_some(position as u64);
                 hits.retain(|hit| Some(hit.row) != own);
                 hits.truncate(K);
                 let bar = hits.last().map_or(f32::INFINITY, |hit| hit.score);
@@ -138,7 +135,7 @@ impl Calibration<'_> {
                 if outcome == Outcome::Cancelled {
                     return Err(StoreError::Cancelled);
                 }
-                let found = rerank(self.vectors, &probe.query, cpu, (scratch.beam.nodes(), &|node| Ok(node as u64)))?;
+                let found = rerank(self.vectors, &probe.query, cpu, (&*scratch, &|position| Ok(position as u64)))?;
                 let counts = found.iter().filter(|hit| Some(hit.row) != probe.own && hit.score >= probe.bar).count();
                 Ok(counts.min(probe.hits) as f64 / probe.hits.max(1) as f64)
             })

@@ -7,7 +7,8 @@ use super::{
     files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked},
 };
 use crate::{
-    Side, StoreError,
+    RowSet, Side, StoreError,
+    distance::Cpu,
     format::{
         bytes::Damage,
         graph::NONE,
@@ -46,7 +47,7 @@ fn check_values(dir: &Path, segment: &SegmentEntry, file: &FileEntry, dim: usize
         (FileKind::Vectors, Some(side)) => {
             check_vectors(&VectorsFile::open(dir, file, segment.side_rows(side), dim)?, segment.rows)
         }
-        (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize)?),
+        (FileKind::Graph, Some(side)) => check_graph(&GraphFile::open(dir, file, segment.side_rows(side) as usize, dim)?),
         (FileKind::Dead, _) => check_dead(dir, segment, file, dim),
         _ => Ok(()),
     }
@@ -81,7 +82,15 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
             return corrupt(vectors.f16_offset(node), format!("node {node} has a value that is not finite"));
         }
     }
-    let view = vectors.view(crate::distance::Cpu::scalar());
+    let mut seen = RowSet::empty(vectors.nodes());
+    for node in 0..vectors.nodes() as u32 {
+        let position = vectors.position(node)?;
+        if seen.contains(position) {
+            return corrupt(vectors.order_offset(node), format!("vector {position} has two 7-bit rows"));
+        }
+        seen.insert(position);
+    }
+    let view = vectors.view(Cpu::scalar());
     if let Some(node) = view.scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {
         return corrupt(vectors.scales_offset() + node as u64 * 4, format!("the scale of node {node} is {}", view.scales[node]));
     }
@@ -92,12 +101,10 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
 }
 
 fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
-    let view = graph.view();
+    let view = graph.view(Cpu::scalar());
     let fault = |fault| graph.fault(fault);
     for node in 0..view.nodes as u32 {
-        for (place, &link) in view.links(node).iter().enumerate().take_while(|(_, link)| **link != NONE) {
-            view.check(node, place, link).map_err(fault)?;
-        }
+        view.checked_links(node).try_for_each(|link| link.map(drop)).map_err(fault)?;
     }
     for level in &view.upper {
         for position in 0..level.nodes.len() {
@@ -110,7 +117,7 @@ fn check_graph(graph: &GraphFile) -> Result<(), StoreError> {
 
 /// Whether every node can be reached from the entry on level 0. Links are in range (checked before).
 fn check_reach(graph: &GraphFile) -> Result<(), StoreError> {
-    let view = graph.view();
+    let view = graph.view(Cpu::scalar());
     let mut reached = vec![false; view.nodes];
     let mut open = vec![view.entry];
     reached[view.entry as usize] = true;

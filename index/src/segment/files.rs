@@ -15,10 +15,12 @@ use crate::{
         header::{HEADER_BYTES, Header, Section},
         manifest::FileEntry,
         pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
+        sketches::{CENTRE, SKETCHES, SketchLayout},
         vectors::{VectorsLayout, f16_stride, q8_stride},
     },
     hnsw::{GraphView, Level, RowsView},
     map::Map,
+    sketch::{SketchView, Turn},
 };
 
 #[cfg(target_endian = "big")]
@@ -251,6 +253,29 @@ impl VectorsFile {
         typed(&self.map, &self.layout.rows)
     }
 
+    /// Position of the f16 row of a node, which is a position among the 7-bit rows.
+    pub(super) fn position(&self, node: u32) -> Result<usize, StoreError> {
+        let Some(order) = &self.layout.order else { return Ok(node as usize) };
+        let position = typed::<u32>(&self.map, order)[node as usize] as usize;
+        if position < self.layout.nodes {
+            return Ok(position);
+        }
+        let reason = format!("position {position} of {} vectors", self.layout.nodes);
+        Err(self.corrupt(Damage::new(self.order_offset(node), reason)))
+    }
+
+    /// Where a node's position stands in the file.
+    pub(super) fn order_offset(&self, node: u32) -> u64 {
+        self.layout.order.map_or(0, |order| order.offset) + u64::from(node) * 4
+    }
+
+    /// Asks for what [`VectorsFile::position`] reads.
+    pub(super) fn prefetch_position(&self, node: u32, cpu: Cpu) {
+        if let Some(order) = &self.layout.order {
+            cpu.prefetch_value(&typed::<u32>(&self.map, order)[node as usize]);
+        }
+    }
+
     /// Where a node's row number stands in the file.
     pub(super) fn rows_offset(&self, node: usize) -> u64 {
         self.layout.rows.offset + node as u64 * 4
@@ -263,6 +288,11 @@ impl VectorsFile {
             q8: self.map.slice(&range(&self.layout.q8)),
             scales: typed(&self.map, &self.layout.scales),
         }
+    }
+
+    /// Scale of a node's 7-bit row.
+    pub(super) fn scale(&self, node: u32) -> f32 {
+        typed::<f32>(&self.map, &self.layout.scales)[node as usize]
     }
 
     pub(super) fn scales_offset(&self) -> u64 {
@@ -281,10 +311,32 @@ pub(super) struct GraphFile {
     layout: GraphLayout,
     levels: Vec<usize>,
     efforts: EffortTable,
+    sketches: Option<SketchFacts>,
+}
+
+/// Where sketches lie, and how queries are turned for them.
+#[derive(Debug)]
+struct SketchFacts {
+    layout: SketchLayout,
+    bytes: Section,
+    centre: Section,
+    turn: Turn,
+}
+
+impl SketchFacts {
+    fn of(header: &Header, nodes: usize, dim: usize) -> Result<Option<Self>, Damage> {
+        if !header.sections.iter().any(|section| section.tag == SKETCHES) {
+            return Ok(None);
+        }
+        let layout = SketchLayout::new(dim);
+        let bytes = header.section(SKETCHES, Some((nodes * layout.stride()) as u64))?;
+        let centre = header.section(CENTRE, Some(dim as u64 * 4))?;
+        Ok(Some(Self { layout, bytes, centre, turn: Turn::new(dim) }))
+    }
 }
 
 impl GraphFile {
-    pub(super) fn open(dir: &Path, entry: &FileEntry, nodes: usize) -> Result<Self, StoreError> {
+    pub(super) fn open(dir: &Path, entry: &FileEntry, nodes: usize, dim: usize) -> Result<Self, StoreError> {
         let (map, header) = open_checked(dir, entry)?;
         let corrupt = |damage| map.corrupt(damage);
         let layout = GraphLayout::of(&header).map_err(corrupt)?;
@@ -301,7 +353,8 @@ impl GraphFile {
             EffortTable::decode(bytes, s.offset).map_err(corrupt)
         };
         let efforts = layout.efforts.as_ref().map(table).transpose()?.unwrap_or_default();
-        Ok(Self { map, layout, levels, efforts })
+        let sketches = SketchFacts::of(&header, nodes, dim).map_err(corrupt)?;
+        Ok(Self { map, layout, levels, efforts, sketches })
     }
 
     pub(super) fn facts(&self) -> GraphFacts {
@@ -317,7 +370,7 @@ impl GraphFile {
         self.map.corrupt(damage)
     }
 
-    pub(super) fn view(&self) -> GraphView<'_> {
+    pub(super) fn view(&self, cpu: Cpu) -> GraphView<'_> {
         let nodes: &[u32] = typed(&self.map, &self.layout.upper_nodes);
         let links: &[u32] = typed(&self.map, &self.layout.upper_links);
         let m = self.layout.facts.m as usize;
@@ -334,6 +387,13 @@ impl GraphFile {
             width: self.layout.width(),
             level0: typed(&self.map, &self.layout.level0),
             upper,
+            sketches: self.sketches.as_ref().map(|sketches| SketchView {
+                cpu,
+                layout: sketches.layout,
+                bytes: self.map.slice(&range(&sketches.bytes)),
+                centre: typed(&self.map, &sketches.centre),
+                turn: &sketches.turn,
+            }),
         }
     }
 

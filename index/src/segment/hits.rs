@@ -10,7 +10,7 @@ use crate::{
     Cancel, Effort, Side, StoreError,
     distance::Cpu,
     format::{effort::EffortTable, vectors::f16_stride},
-    hnsw::{Allowed, Outcome, ScratchPool, SearchPlan, search, search_among},
+    hnsw::{Allowed, Fault, Outcome, Scratch, ScratchPool, SearchPlan, search_among, search_many},
     limits::Limits,
     quantize::QuantizedQuery,
     topk::{Scored, TopK},
@@ -77,79 +77,163 @@ pub(crate) struct SegmentAnswer {
     pub(crate) degraded: bool,
 }
 
+/// Standard errors of a 7-bit score within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
+const RERANK_ERRORS: f32 = 4.0;
+
+/// A query on its way through the graph.
+struct Attempt<'a> {
+    place: usize,
+    query: &'a PreparedQuery,
+    ef: usize,
+}
+
+/// A vector that a beam found.
+struct Near {
+    /// Of the 7-bit row, and its scale.
+    score: f32,
+    scale: f32,
+    /// Of the f16 row.
+    position: usize,
+}
+
+/// Why a run of searches stopped.
+enum Ended {
+    Fault(Fault),
+    Error(StoreError),
+}
+
+impl From<Fault> for Ended {
+    fn from(fault: Fault) -> Self {
+        Self::Fault(fault)
+    }
+}
+
+impl From<StoreError> for Ended {
+    fn from(error: StoreError) -> Self {
+        Self::Error(error)
+    }
+}
+
 impl Segment {
-    /// Hits among the selected rows (without a selection: the living ones).
+    /// Hits of every query among the selected rows (without a selection: the living ones), on this thread.
     pub(crate) fn search(
         &self,
         (side, selected): (Side, Option<&Selected>),
-        query: &PreparedQuery,
+        queries: &[&PreparedQuery],
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<SegmentAnswer, StoreError> {
-        let Some(files) = self.side(side) else { return Ok(SegmentAnswer::default()) };
+    ) -> Result<Vec<SegmentAnswer>, StoreError> {
+        let mut answers: Vec<Option<SegmentAnswer>> = queries.iter().map(|_| None).collect();
+        let Some(files) = self.side(side) else { return Ok(answers.into_iter().map(Option::unwrap_or_default).collect()) };
         let allowed = self.allowed(side, selected)?;
-        let ef = width(files.vectors.nodes(), allowed, files.graph.efforts(), query);
-        if ef > 0
-            && graph_is_cheaper(allowed, files.vectors.nodes(), ef)
-            && let Some(answer) = self.search_graph(files, allowed, (query, ef), scratch, (cpu, cancel))?
-        {
-            return Ok(answer);
-        }
-        self.scan(side, allowed, query, (cpu, cancel))
+        let nodes = files.vectors.nodes();
+        let attempts = queries.iter().enumerate().map(|(place, query)| Attempt {
+            place,
+            query,
+            ef: width(nodes, allowed, files.graph.efforts(), query),
+        });
+        let pays = |attempt: &Attempt<'_>| attempt.ef > 0 && graph_is_cheaper(allowed, nodes, attempt.ef);
+        let attempts: Vec<Attempt<'_>> = attempts.filter(pays).collect();
+        self.search_graph(files, allowed, &attempts, (scratch, &mut answers), (cpu, cancel)).map_err(|ended| match ended {
+            Ended::Fault(fault) => files.graph.fault(fault),
+            Ended::Error(error) => error,
+        })?;
+        let scanned = |(query, answer): (&&PreparedQuery, Option<SegmentAnswer>)| match answer {
+            Some(answer) => Ok(answer),
+            None => self.scan(side, allowed, query, (cpu, cancel)),
+        };
+        queries.iter().zip(answers).map(scanned).collect()
     }
 
-    /// Hits by the graph; `None` when the search ended with fewer nodes than its beam has room for although there are more: what it
-    /// reached is then an island, and says nothing of the rest.
+    /// Fills in the answers that the graph gives.
     fn search_graph(
         &self,
         SideFiles { vectors, graph }: &SideFiles,
         allowed: Option<&Allowed>,
-        (query, ef): (&PreparedQuery, usize),
-        scratch: &ScratchPool,
+        attempts: &[Attempt<'_>],
+        (scratch, answers): (&ScratchPool, &mut [Option<SegmentAnswer>]),
         (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<Option<SegmentAnswer>, StoreError> {
-        let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
-        let (view, rows) = (graph.view(), vectors.view(cpu));
-        let there = allowed.map_or(vectors.nodes(), |allowed| allowed.count);
-        let wanted = query.k.min(there);
-        scratch.with(|scratch| {
-            let outcome = match allowed {
-                None => search(&view, &rows, &query.quantized, plan, scratch),
-                Some(allowed) => search_among(&view, &rows, &query.quantized, (plan, allowed), scratch),
-            };
-            let outcome = outcome.map_err(|fault| graph.fault(fault))?;
-            if outcome == Outcome::Cancelled {
-                return Err(StoreError::Cancelled);
-            }
-            if outcome == Outcome::Done && scratch.beam.len() < ef.min(there) {
-                return Ok(None);
-            }
-            let best = rerank(vectors, query, cpu, (scratch.beam.nodes(), &|node| self.row_of(vectors, node)))?;
-            Ok(Some(SegmentAnswer { degraded: best.len() < wanted, hits: best }))
+    ) -> Result<(), Ended> {
+        let (view, rows) = (graph.view(cpu), vectors.view(cpu));
+        let plan = |ef| SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
+        let mut found = |attempt: &Attempt<'_>, outcome, scratch: &Scratch| {
+            answers[attempt.place] = self.found((vectors, allowed), attempt, cpu, (outcome, scratch))?;
+            Ok(())
+        };
+        let Some(allowed) = allowed else {
+            let asked = attempts.iter().map(|attempt| (&attempt.query.quantized, plan(attempt.ef)));
+            return search_many(&view, &rows, asked, scratch, |nth, outcome, scratch| found(&attempts[nth], outcome, scratch));
+        };
+        attempts.iter().try_for_each(|attempt| {
+            scratch.with(|scratch| {
+                let outcome = search_among(&view, &rows, &attempt.query.quantized, (plan(attempt.ef), allowed), scratch)?;
+                found(attempt, outcome, scratch)
+            })
         })
+    }
+
+    /// The answer of a search; `None` when it ended with fewer nodes than its beam has room for although there are more: what it
+    /// reached is then an island, and says nothing of the rest.
+    fn found(
+        &self,
+        (vectors, allowed): (&VectorsFile, Option<&Allowed>),
+        &Attempt { query, ef, .. }: &Attempt<'_>,
+        cpu: Cpu,
+        (outcome, scratch): (Outcome, &Scratch),
+    ) -> Result<Option<SegmentAnswer>, StoreError> {
+        let there = allowed.map_or(vectors.nodes(), |allowed| allowed.count);
+        match outcome {
+            Outcome::Cancelled => return Err(StoreError::Cancelled),
+            Outcome::Done if scratch.beam.len() < ef.min(there) => return Ok(None),
+            Outcome::Done | Outcome::Budget => {}
+        }
+        let best = rerank(vectors, query, cpu, (scratch, &|position| self.row_of(vectors, position)))?;
+        Ok(Some(SegmentAnswer { degraded: best.len() < query.k.min(there), hits: best }))
     }
 }
 
-/// What a node counts as among the hits.
+/// What the f16 row at a position counts as among the hits.
 pub(super) type RowOf<'a> = &'a dyn Fn(usize) -> Result<u64, StoreError>;
 
-/// The best k of a beam by their f16 rows. The 7-bit scores order it well enough that they are among the first 2k.
+/// The best k of a beam by their f16 rows. Behind the first k only those are looked at whose 7-bit score is within
+/// [`RERANK_ERRORS`] of the k-th.
 pub(super) fn rerank(
     vectors: &VectorsFile,
     query: &PreparedQuery,
     cpu: Cpu,
-    (beam, row): (impl Iterator<Item = u32>, RowOf<'_>),
+    (scratch, row): (&Scratch, RowOf<'_>),
 ) -> Result<Vec<Scored>, StoreError> {
+    // The 7-bit scores order the beam well enough that the best k are among twice as many.
+    let most = query.k.saturating_mul(2).max(16);
+    scratch.beam.nodes().take(most).for_each(|node| vectors.prefetch_position(node, cpu));
+    let near = |(score, node)| Ok(Near { score, scale: vectors.scale(node), position: vectors.position(node)? });
+    let mut found = scratch.beam.scored().take(most).map(near).collect::<Result<Vec<_>, StoreError>>()?;
     let mut best = TopK::new(query.k);
-    let nodes: Vec<usize> = beam.take(query.k.saturating_mul(2).max(16)).map(|node| node as usize).collect();
-    for (i, &node) in nodes.iter().enumerate() {
-        if let Some(&ahead) = nodes.get(i + 2) {
-            cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead)));
-        }
-        let score = finite(cpu.dot_f16(vectors.f16_row(node), &query.padded), vectors, node)?;
-        best.push(score, row(node)?);
+    let rest = found.split_off(query.k.min(found.len()));
+    score_again(vectors, query, cpu, (&found, &mut best, row))?;
+    if let Some(kth) = best.kth() {
+        let near = |near: &Near| near.score * query.quantized.unit + RERANK_ERRORS * query.quantized.error(near.scale) >= kth;
+        let rest: Vec<Near> = rest.into_iter().filter(near).collect();
+        score_again(vectors, query, cpu, (&rest, &mut best, row))?;
     }
     Ok(best.into_sorted())
+}
+
+fn score_again(
+    vectors: &VectorsFile,
+    query: &PreparedQuery,
+    cpu: Cpu,
+    (found, best, row): (&[Near], &mut TopK, RowOf<'_>),
+) -> Result<(), StoreError> {
+    for (i, near) in found.iter().enumerate() {
+        if let Some(ahead) = found.get(i + 2) {
+            cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead.position)));
+            cpu.prefetch_value(&vectors.rows()[ahead.position]);
+        }
+        let score = finite(cpu.dot_f16(vectors.f16_row(near.position), &query.padded), vectors, near.position)?;
+        best.push(score, row(near.position)?);
+    }
+    Ok(())
 }
 
 /// Whether so many nodes may not be found that a search is one of the allowed nodes around the others: a tenth or more.

@@ -48,7 +48,7 @@ impl Segment {
             }
             let file = |kind, name| entry.file(kind, Some(side)).ok_or_else(|| entry.missing(name));
             let vectors = VectorsFile::open(dir, file(FileKind::Vectors, "vectors")?, nodes, dim)?;
-            let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes())?;
+            let graph = GraphFile::open(dir, file(FileKind::Graph, "graph")?, vectors.nodes(), dim)?;
             Ok(Some(SideFiles { vectors, graph }))
         };
         let pictures = |file: &FileEntry| PicturesFile::open(dir, file);

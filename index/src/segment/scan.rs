@@ -56,7 +56,7 @@ impl Segment {
         }
         let nodes: Vec<usize> = match allowed {
             None => nodes.collect(),
-            Some(allowed) => allowed.set.iter_in(nodes).collect(),
+            Some(allowed) => allowed.positions.iter_in(nodes).collect(),
         };
         best.scan(vectors, &nodes, asked, (cpu, &|node| self.row_of(vectors, node)))
     }

@@ -42,7 +42,7 @@ impl Selection {
 
     /// Bytes it takes once both sides were asked for.
     pub(crate) fn bytes(&self) -> usize {
-        self.segments.iter().map(|s| s.rows.words().len() * 3 * size_of::<u64>() + size_of::<Selected>()).sum()
+        self.segments.iter().map(|s| s.rows.words().len() * 5 * size_of::<u64>() + size_of::<Selected>()).sum()
     }
 
     /// Vectors of one side that it selects.
@@ -137,7 +137,14 @@ impl Segment {
                 set.insert(node);
             }
         }
-        Ok(Allowed::new(set))
+        let positions = set;
+        let mut set = RowSet::empty(vectors.nodes());
+        for node in 0..vectors.nodes() as u32 {
+            if positions.contains(vectors.position(node)?) {
+                set.insert(node as usize);
+            }
+        }
+        Ok(Allowed::new(set, positions))
     }
 }
 

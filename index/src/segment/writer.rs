@@ -1,21 +1,17 @@
 //! Pairs in, files out. Rows go to the files as they come; in memory stay the keys, offsets and row numbers of the segment
 //! being written (about 150 bytes a pair).
 
-use std::{
-    collections::HashMap,
-    fs::File,
-    io::{BufReader, Read, Seek, SeekFrom},
-    time::Instant,
-};
+use std::{collections::HashMap, time::Instant};
 
 use half::f16;
 
 use super::{
     calibrate::Calibration,
     files::{PairsFile, VectorsFile},
+    order::{Rows, near_together},
 };
 use crate::{
-    ContentHash, Key, Pair, Side, StoreError,
+    Cancel, ContentHash, Key, Pair, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
@@ -24,9 +20,11 @@ use crate::{
         header::{FileId, FileKind, HEADER_BYTES},
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
-        vectors::{F16, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
+        sketches::{CENTRE, SKETCHES},
+        vectors::{F16, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
     hnsw::{BuildJob, Built, Plan, build},
+    map::Map,
     quantize::quantize_row,
 };
 
@@ -170,29 +168,29 @@ fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, mut order: Vec<(Ke
     file.finish(PairsLayout::numbers(rows))
 }
 
-/// Reads the f16 rows back and quantizes those: what is searched is made from what is stored.
+/// Maps the f16 rows as they are on disk and quantizes those, near ones side by side: what is searched is made from what is
+/// stored.
 fn seal_vectors(disk: &Disk, side: SideWriter, dim: usize) -> Result<FileEntry, StoreError> {
     let SideWriter { mut file, rows } = side;
     file.flush()?;
-    let failed = |name: &str| {
-        let file = name.to_owned();
-        move |source| StoreError::Io { action: "read back", file, source }
-    };
-    let name = file.name().to_owned();
-    let mut written = BufReader::with_capacity(1 << 20, File::open(disk.dir().join(&name)).map_err(failed(&name))?);
-    written.seek(SeekFrom::Start(HEADER_BYTES as u64)).map_err(failed(&name))?;
-    let mut values = vec![f16::ZERO; f16_stride(dim) / 2];
+    let written = Map::open(disk.dir(), file.name(), HEADER_BYTES as u64 + file.section_len())?;
+    let values: &[f16] = bytemuck::cast_slice(written.slice(&(HEADER_BYTES..written.bytes().len())));
+    let width = f16_stride(dim) / 2;
+    // Sealing is not cancelled: it takes a small part of the time of the graph, and a sealed segment can be gone on with.
+    let order = near_together(&Rows { cpu: Cpu::detect(), width, values }, &Cancel::default())?;
     let (mut row, mut scales) = (Vec::new(), Vec::with_capacity(rows.len()));
     file.begin(Q8)?;
-    for _ in 0..rows.len() {
-        written.read_exact(bytemuck::cast_slice_mut(&mut values)).map_err(failed(&name))?;
-        scales.push(quantize_row(&values, dim, &mut row));
+    for &position in &order {
+        scales.push(quantize_row(&values[position as usize * width..][..width], dim, &mut row));
         file.put(&row)?;
     }
-    file.begin(SCALES)?;
-    file.put(bytemuck::cast_slice(&scales))?;
-    file.begin(ROWS)?;
-    file.put(bytemuck::cast_slice(&rows))?;
+    drop(written);
+    for (tag, bytes) in
+        [(SCALES, bytemuck::cast_slice(&scales)), (ROWS, bytemuck::cast_slice(&rows)), (ORDER, bytemuck::cast_slice(&order))]
+    {
+        file.begin(tag)?;
+        file.put(bytes)?;
+    }
     file.finish(VectorsLayout::numbers(rows.len(), dim))
 }
 
@@ -222,7 +220,7 @@ impl Sealed {
     pub(crate) fn build_graphs(&mut self, disk: &Disk, plan: &Plan) -> Result<(), StoreError> {
         for side in Side::ALL {
             let there = self.entry.file(FileKind::Graph, Some(side)).is_some();
-            if !there && self.entry.side_rows(side) > 0 {
+            if !there && self.entry.file(FileKind::Vectors, Some(side)).is_some() {
                 let file = build_graph(disk, &self.entry, side, 0, (self.dim, plan))?;
                 self.entry.files.push(file);
             }
@@ -240,16 +238,18 @@ pub(crate) fn build_graph(
     generation: u64,
     (dim, plan): (usize, &Plan),
 ) -> Result<FileEntry, StoreError> {
-    let open = |of: Side| -> Result<Option<VectorsFile>, StoreError> {
-        let file = segment.file(FileKind::Vectors, Some(of));
-        file.map(|file| VectorsFile::open(disk.dir(), file, segment.side_rows(of), dim)).transpose()
+    let open = |side| {
+        segment.file(FileKind::Vectors, Some(side)).map(|file| VectorsFile::open(disk.dir(), file, segment.side_rows(side), dim))
     };
-    let asked = [open(Side::Image)?, open(Side::Text)?];
-    let vectors = asked[side_index(side)].as_ref().ok_or_else(|| segment.missing("vectors"))?;
-    let built = build(&BuildJob { side, rows: vectors.view(Cpu::detect()), nodes: vectors.nodes() }, plan)?;
+    let vectors = open(side).ok_or_else(|| segment.missing("vectors"))??;
+    // A damaged other side is found where it is asked for; this graph can do without its questions.
+    let other = open(side.other()).and_then(Result::ok);
+    let cpu = Cpu::detect();
+    let asking = other.as_ref().map(|other| (other.view(cpu), other.nodes()));
+    let built = build(&BuildJob { side, rows: vectors.view(cpu), nodes: vectors.nodes(), dim, asking }, plan)?;
     let started = Instant::now();
-    let job = Calibration { side, graph: built.view(), vectors, cancel: &plan.cancel };
-    let efforts = job.run([asked[0].as_ref(), asked[1].as_ref()])?;
+    let job = Calibration { side, graph: built.view(cpu), vectors: &vectors, cancel: &plan.cancel };
+    let efforts = job.run(other.as_ref())?;
     tracing::info!(segment = segment.id, %side, seconds = started.elapsed().as_secs_f64(), "calibrated");
     let id = FileId { revision: generation, ..FileId::new(segment.id, FileKind::Graph, Some(side)) };
     write_graph(disk, id, &built, &efforts)
@@ -271,5 +271,11 @@ fn write_graph(disk: &Disk, id: FileId, built: &Built, efforts: &EffortTable) ->
     }
     file.begin(EFFORTS)?;
     file.put(&efforts.encode())?;
+    if let Some(sketches) = &built.sketches {
+        file.begin(SKETCHES)?;
+        file.put(&sketches.bytes)?;
+        file.begin(CENTRE)?;
+        file.put(bytemuck::cast_slice(&sketches.centre))?;
+    }
     file.finish(GraphLayout::numbers(built.level0.len() / built.width, built.entry, &built.facts))
 }

@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs, path::Path};
 
-use crate::support::{clustered, image_pair, one_thread, rows, spec};
+use crate::support::{clustered, image_pair, one_thread, rows, spec, widened};
 use anchorite_index::{
     Cancel, Effort, Key, Pair, PairSink, PairStore, StoreError,
     pool::{OpenOptions, Pool, PoolWriter, inspect, verify},
@@ -11,7 +11,7 @@ use anchorite_index::{
 const DIM: usize = 24;
 
 fn fill(dir: &Path, vectors: &[Vec<f32>]) -> PoolWriter {
-    let mut writer = PoolWriter::open(dir, &spec(DIM), &one_thread()).unwrap();
+    let mut writer = PoolWriter::open(dir, &spec(vectors[0].len()), &one_thread()).unwrap();
     let pairs: Vec<Pair> = vectors.iter().enumerate().map(|(n, v)| image_pair(n, v.clone())).collect();
     writer.append(&pairs).unwrap();
     writer.commit(&Cancel::default()).unwrap();
@@ -40,7 +40,15 @@ fn recall(pool: &Pool, queries: &[Vec<f32>], effort: Effort, dead: &HashSet<u64>
 
 #[test]
 fn recall_is_kept_whatever_share_is_dead_and_wherever_it_lies() {
-    let all = clustered(6_100, DIM, 60, 17);
+    shares(&clustered(6_100, DIM, 60, 17));
+}
+
+#[test]
+fn recall_is_kept_where_searches_look_at_sketches() {
+    shares(&widened(&clustered(6_100, DIM, 60, 17), 256));
+}
+
+fn shares(all: &[Vec<f32>]) {
     let (queries, base) = all.split_at(100);
     let dir = tempfile::tempdir().unwrap();
     let mut writer = fill(dir.path(), base);

@@ -1,6 +1,6 @@
 //! Efforts keep their promise: what each means is measured when a graph is built, for queries of each modality.
 
-use crate::support::{clustered, image_pair, one_thread, spec, unit};
+use crate::support::{clustered, image_pair, one_thread, spec, unit, widened};
 use anchorite_index::{
     Cancel, Effort, Pair, PairSink, PairStore, Query, Side,
     pool::{OpenOptions, Pool, PoolWriter, inspect},
@@ -15,7 +15,7 @@ fn caption(picture: &[f32]) -> Vec<f32> {
 }
 
 fn pool(dir: &std::path::Path, pictures: &[Vec<f32>], captions: bool) -> Pool {
-    let mut writer = PoolWriter::open(dir, &spec(DIM), &one_thread()).unwrap();
+    let mut writer = PoolWriter::open(dir, &spec(pictures[0].len()), &one_thread()).unwrap();
     let pair = |(n, v): (usize, &Vec<f32>)| Pair { text: captions.then(|| caption(v)), ..image_pair(n, v.clone()) };
     writer.append(&pictures.iter().enumerate().map(pair).collect::<Vec<_>>()).unwrap();
     writer.commit(&Cancel::default()).unwrap();
@@ -37,7 +37,15 @@ fn recall(pool: &Pool, queries: &[Vec<f32>], side: Side, (asked, effort): (Optio
 
 #[test]
 fn every_effort_finds_what_it_promises_for_pictures_and_captions_not_seen_before() {
-    let all = clustered(5_200, DIM, 200, 29);
+    promises(&clustered(5_200, DIM, 200, 29));
+}
+
+#[test]
+fn every_effort_finds_what_it_promises_where_searches_look_at_sketches() {
+    promises(&widened(&clustered(5_200, DIM, 200, 29), 256));
+}
+
+fn promises(all: &[Vec<f32>]) {
     let (queries, base) = all.split_at(200);
     let dir = tempfile::tempdir().unwrap();
     let pool = pool(dir.path(), base, true);

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use crate::support::{clustered, image_pair, one_thread, spec};
+use crate::support::{clustered, image_pair, one_thread, spec, widened};
 use anchorite_index::{
     Cancel, Effort, Filter, Pair, PairSink, PairStore, Query, Side, Value,
     pool::{OpenOptions, Pool, PoolWriter},
@@ -28,7 +28,7 @@ fn pool(dir: &std::path::Path, base: &[Vec<f32>], direction: &[f32]) -> Pool {
         ]),
         ..image_pair(n, v.clone())
     };
-    let mut writer = PoolWriter::open(dir, &spec(DIM), &one_thread()).unwrap();
+    let mut writer = PoolWriter::open(dir, &spec(direction.len()), &one_thread()).unwrap();
     writer.append(&base.iter().enumerate().map(pair).collect::<Vec<_>>()).unwrap();
     writer.commit(&Cancel::default()).unwrap();
     Pool::open(dir, &OpenOptions::default()).unwrap()
@@ -53,7 +53,15 @@ fn recall(pool: &Pool, queries: &[Vec<f32>], field: &str, share: usize) -> f64 {
 
 #[test]
 fn recall_is_kept_whatever_share_matches_and_wherever_it_lies() {
-    let all = clustered(ROWS + 401, DIM, 120, 41);
+    shares(&clustered(ROWS + 401, DIM, 120, 41));
+}
+
+#[test]
+fn recall_is_kept_where_searches_look_at_sketches() {
+    shares(&widened(&clustered(ROWS + 401, DIM, 120, 41), 256));
+}
+
+fn shares(all: &[Vec<f32>]) {
     let (direction, rest) = all.split_first().unwrap();
     let (queries, base) = rest.split_at(400);
     let dir = tempfile::tempdir().unwrap();

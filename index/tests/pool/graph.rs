@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, fs};
 
-use crate::support::{BUILDERS, build, by, clustered, image_pair, one_thread_by, rows, spec};
+use crate::support::{BUILDERS, build, by, clustered, image_pair, one_thread_by, rows, spec, widened};
 use anchorite_index::{
     Answer, Builder, Cancel, Effort, PairSink, PairStore, Parts, Query, Refine, RowId, Side, StoreError,
     pool::{MAX_EF, Pool, PoolWriter, WriterOptions, inspect, verify},
@@ -61,6 +61,26 @@ fn our_graph_finds_as_much_as_that_of_hnsw_rs_with_the_same_beam() {
     let [reference, own] = found;
     for ((ef, reference), own) in EFS.iter().zip(reference).zip(own) {
         assert!(own >= reference - 0.01, "ef {ef}: own {own}, hnsw_rs {reference}");
+    }
+}
+
+/// From 256 values on a search looks at sketches before it compares rows. The vectors are those of
+/// `recall_of_each_effort_is_above_its_floor` with every value repeated, so that they lie to each other as those do.
+#[test]
+fn wide_vectors_are_found_as_well_whatever_their_dimension() {
+    let narrow = clustered(6_100, 48, 150, 21);
+    for dim in [256, 512, 640] {
+        let all = widened(&narrow, dim);
+        let (queries, base) = all.split_at(100);
+        for builder in BUILDERS {
+            let dir = tempfile::tempdir().unwrap();
+            let pool = build(dir.path(), base, &by(builder));
+            for (effort, floor) in [(Effort::Fast, 0.90), (Effort::Normal, 0.97), (Effort::High, 0.995)] {
+                let recall = recall(&pool, queries, effort);
+                assert!(recall >= floor, "{builder:?}, {dim} values, {effort:?}: {recall}");
+            }
+            assert!(verify(dir.path()).unwrap().is_sound());
+        }
     }
 }
 

@@ -30,6 +30,13 @@ pub(crate) fn clustered(count: usize, dim: usize, clusters: usize, seed: u64) ->
     (0..count).map(one).collect()
 }
 
+/// The same vectors with every value repeated up to `dim`: they lie to each other as before, and from 256 values on searches
+/// look at sketches.
+pub(crate) fn widened(vectors: &[Vec<f32>], dim: usize) -> Vec<Vec<f32>> {
+    let wide = |v: &Vec<f32>| unit((0..dim).map(|i| v[i % v.len()] * if i % 5 < 2 { -1.0 } else { 1.0 }).collect());
+    vectors.iter().map(wide).collect()
+}
+
 pub(crate) fn image_pair(n: usize, vector: Vec<f32>) -> Pair {
     Pair {
         key: Key::new(format!("row-{n}")).unwrap(),
