@@ -7,7 +7,8 @@ use std::{
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::mpsc::channel,
-    time::{Duration, Instant},
+    thread,
+    time::{self, Duration},
 };
 
 use anchorite::index::{
@@ -60,24 +61,33 @@ fn ingest_tasks(pool: &Path) -> Command {
     command
 }
 
-/// Gives the shards as tasks and kills the program after `life`. The tasks that it acknowledged by then.
-fn acknowledged(pool: &Path, shards: &[PathBuf], life: Option<Duration>) -> Vec<Json> {
+/// When a program is killed: so long after it acknowledged so many tasks. Both are random; counting tasks keeps the instant within the
+/// run on a machine of any speed.
+struct Instant {
+    acknowledged: usize,
+    later: Duration,
+}
+
+/// Gives the shards as tasks and kills the program at an instant. The tasks that it acknowledged by then.
+fn acknowledged(pool: &Path, shards: &[PathBuf], end: Option<Instant>) -> Vec<Json> {
     let mut child = ingest_tasks(pool).spawn().unwrap();
     let (mut stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
     let names: String = shards.iter().map(|path| format!("{}\n", path.display())).collect();
     stdin.write_all(names.as_bytes()).unwrap();
     drop(stdin);
-    if let Some(life) = life {
-        // The instant is what is random here: nobody sends anything.
-        let (_silent, never) = channel::<()>();
-        never.recv_timeout(life).unwrap_err();
+    let (tell, lines) = channel::<String>();
+    let reader = thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| tell.send(line)));
+    let mut told: Vec<String> = Vec::new();
+    if let Some(Instant { acknowledged, later }) = end {
+        told.extend(lines.iter().take(acknowledged));
+        told.extend(lines.recv_timeout(later));
         child.kill().unwrap();
     }
-    let lines = BufReader::new(stdout).lines().map(Result::unwrap);
-    // A line that was cut short by the kill acknowledges nothing.
-    let told = lines.filter_map(|line| serde_json::from_str(&line).ok()).collect();
+    told.extend(lines);
+    reader.join().unwrap().unwrap();
     child.wait().unwrap();
-    told
+    // A line that was cut short by the kill acknowledges nothing.
+    told.iter().filter_map(|line| serde_json::from_str(line).ok()).collect()
 }
 
 #[test]
@@ -85,11 +95,10 @@ fn killed_at_random_instants_nothing_acknowledged_is_lost_doubled_or_invented() 
     let folder = tempfile::tempdir().unwrap();
     let shards = write_shards(folder.path());
     let (whole, pool) = (folder.path().join("whole"), folder.path().join("pool"));
-    let begun = Instant::now();
     assert_eq!(acknowledged(&whole, &shards[..1], None).len(), 1);
-    let first = begun.elapsed();
+    let begun = time::Instant::now();
     assert_eq!(acknowledged(&whole, &shards, None).len(), 12);
-    let rest = begun.elapsed().saturating_sub(first * 2);
+    let a_shard = begun.elapsed() / 11;
     let expected = pairs(&whole);
     assert_eq!(expected.len(), 480);
 
@@ -103,8 +112,11 @@ fn killed_at_random_instants_nothing_acknowledged_is_lost_doubled_or_invented() 
             let _ = fs::remove_file(folder.path().join("pool.rejects.parquet"));
             (safe, kept) = (BTreeSet::new(), 0);
         }
-        let life = first.mul_f64(0.8) + rest.mul_f64(random.random_range(0.0..0.7));
-        let told = acknowledged(&pool, &shards, Some(life));
+        let end = Instant {
+            acknowledged: 2 * (kill % 4) + random.random_range(0..4),
+            later: a_shard.mul_f64(random.random_range(0.0..1.0)),
+        };
+        let told = acknowledged(&pool, &shards, Some(end));
         safe.extend(told.iter().map(|line| line["task"].as_str().unwrap().to_owned()));
         // Killed before it had made the pool.
         if safe.is_empty() && kept == 0 && Pool::open(&pool, &OpenOptions::default()).is_err() {
@@ -121,7 +133,7 @@ fn killed_at_random_instants_nothing_acknowledged_is_lost_doubled_or_invented() 
         kept = found.len();
         in_the_middle += usize::from(kept > 0 && kept < 480);
     }
-    assert!(in_the_middle > 5, "only {in_the_middle} of {KILLS} kills met a pool that was being filled");
+    assert!(in_the_middle > KILLS / 2, "only {in_the_middle} of {KILLS} kills met a pool that was being filled");
     assert_eq!(acknowledged(&pool, &shards, None).len(), 12);
     assert_eq!(pairs(&pool), expected);
     let listed = |pool: &str| read_rejects(folder.path().join(format!("{pool}.rejects.parquet")));
