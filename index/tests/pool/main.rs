@@ -1,6 +1,7 @@
 //! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
 //! `effort` (recall), `filter` (recall among some), `merge` (segments joined), `power` (power cuts and failing calls), `model` (random
-//! lives beside a plain list), `readers` (one generation each), `corruption` (what damage
+//! lives beside a plain list), `readers` (one generation each), `old` (pools of
+//! earlier versions), `corruption` (what damage
 //! does).
 #![expect(clippy::unwrap_used, reason = "tests")]
 
@@ -13,6 +14,7 @@ mod graph;
 mod medium;
 mod merge;
 mod model;
+mod old;
 mod power;
 mod readers;
 mod support;
