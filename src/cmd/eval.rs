@@ -18,6 +18,7 @@ use anchorite::{
     },
 };
 use anyhow::{Context, Result, bail};
+use clap::builder::FalseyValueParser;
 
 use crate::{
     exit::Exit,
@@ -43,7 +44,7 @@ pub(crate) struct Args {
     #[arg(long)]
     dry_run: bool,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,

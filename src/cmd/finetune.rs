@@ -51,7 +51,7 @@ pub(crate) struct Args {
     #[arg(long)]
     print_config: bool,
     /// Print the result as JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     runtime: RuntimeArgs,

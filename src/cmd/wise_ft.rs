@@ -17,7 +17,7 @@ use anchorite::{
     },
 };
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
+use clap::{ValueEnum, builder::FalseyValueParser};
 
 use super::eval::{Bench, cache_folder, read_config, under_test, write};
 use crate::{
@@ -87,7 +87,7 @@ pub(crate) struct Args {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,
@@ -246,7 +246,7 @@ pub(crate) struct SoupArgs {
     #[arg(short, long, value_name = "DIR")]
     output: PathBuf,
     /// Print JSON.
-    #[arg(long)]
+    #[arg(long, env = "ANCHORITE_JSON", value_parser = FalseyValueParser::new())]
     json: bool,
     #[command(flatten)]
     model: ModelArgs,

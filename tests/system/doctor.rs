@@ -85,3 +85,18 @@ fn models_and_pools_that_do_not_open_are_problems() {
         assert!(report[part]["problem"].as_str().unwrap().contains("nowhere"), "{report}");
     }
 }
+
+#[test]
+fn a_model_is_checked_for_serving_and_training() {
+    let checked = run(&["model", "check", model(), "--batch", "4", "--json"]).with(0).json();
+    assert_eq!(checked["served"]["dim"], 256, "{checked}");
+    let towers = checked["trained"].as_array().unwrap();
+    assert_eq!(towers.len(), 2);
+    for tower in towers {
+        assert!(tower["unknown"].as_array().unwrap().is_empty() && tower["problem"].is_null(), "{tower}");
+        // Weights that the file stores as float16 are counted as what training moves.
+        assert!(tower["estimate"]["trained"].as_u64().unwrap() > 100_000, "{tower}");
+    }
+    let told = run(&["model", "check", model(), "--batch", "4"]).with(0).stdout;
+    assert!(told.contains("can be served: yes") && told.matches("can be trained: yes").count() == 2, "{told}");
+}

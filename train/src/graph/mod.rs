@@ -10,6 +10,7 @@
 //! | `read` | protobuf to [`Model`] |
 //! | `write` | [`Model`] to protobuf |
 //! | `cut` | a model cut to some outputs, or given other weights |
+//! | `widen` | weights stored small become float32 |
 //! | `order` | nodes sorted so that each comes after what it reads |
 //!
 //! Not here: what an operator means. Protobuf does not leave this folder.
@@ -21,6 +22,7 @@ mod cut;
 mod order;
 mod read;
 mod tensor;
+mod widen;
 mod write;
 
 use std::collections::BTreeMap;
@@ -29,6 +31,7 @@ pub use anchorite_encoder::model::scan::Dim;
 pub use order::CycleError;
 pub use read::{ExternalFiles, ReadError};
 pub use tensor::{Element, Tensor, TensorType, element_count};
+pub(crate) use widen::widen;
 
 /// A model: a graph and which operators' meaning it relies on.
 #[derive(Debug, Clone, PartialEq)]

@@ -11,7 +11,7 @@
 //! | `engine` | what the loop sees of a step: [`Engine`] |
 //! | `train` | the loop: [`train`] |
 //! | `model` | the model folder to towers, trainer and preparation: [`Opened`] |
-//! | `widen`, `initial` | weights stored small become float32; weights from noise |
+//! | `initial` | weights from noise |
 //! | `anchors` | the run file's anchors to a source |
 //! | `finish` | the last checkpoint to an exported model |
 //! | `metrics`, `events` | what is told: `metrics.jsonl`, TensorBoard |
@@ -29,7 +29,6 @@ mod initial;
 mod metrics;
 mod model;
 mod train;
-mod widen;
 
 pub use anchors::{Asked, anchor_source};
 pub use config::{

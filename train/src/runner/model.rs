@@ -10,10 +10,11 @@ use anchorite_encoder::{
     text::{Tokenizer, TokenizerOptions},
 };
 
-use super::{RunConfig, RunError, Start, initial::from_noise, widen::widen};
+use super::{RunConfig, RunError, Start, initial::from_noise};
 use crate::{
     Limits,
     data::Preparer,
+    graph::widen,
     step::{InputSizes, Plan, Towers, Trainer},
 };
 

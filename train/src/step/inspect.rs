@@ -7,6 +7,7 @@ use super::graphs::{Side, TowerGraph};
 use super::towers::Tower;
 use super::{InputSizes, Towers, TrainError};
 use crate::Limits;
+use crate::graph::widen;
 use crate::ops;
 use crate::select::{self, WeightChoice};
 
@@ -55,6 +56,8 @@ pub fn inspect(towers: &Towers, sizes: InputSizes, rows: usize, limits: &Limits)
 }
 
 fn report(side: Side, tower: &Tower, sizes: InputSizes, rows: usize, limits: &Limits) -> TowerReport {
+    // As a run does before it trains.
+    let tower = &Tower { model: widen(tower.model.clone()), ..tower.clone() };
     let cut = tower.model.cut_to(&[&tower.output]);
     let mut operators = BTreeMap::new();
     let mut unknown = Vec::new();

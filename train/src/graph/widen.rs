@@ -8,13 +8,13 @@ use std::collections::HashMap;
 
 use half::f16;
 
-use crate::graph::{Attribute, Element, Model, Node, Tensor, TensorType};
+use super::{Attribute, Element, Model, Node, Tensor, TensorType};
 
 /// ONNX's number of float32.
 const FLOAT: i64 = 1;
 
 /// The model with every stored weight in float32.
-pub(super) fn widen(mut model: Model) -> Model {
+pub(crate) fn widen(mut model: Model) -> Model {
     let mut stored: HashMap<String, Tensor> = model.graph.initializers.iter().cloned().collect();
     let mut made: Vec<(String, Tensor)> = Vec::new();
     model.graph.nodes.retain(|node| {
