@@ -63,6 +63,7 @@ fn ingest_tasks(pool: &Path) -> Command {
 
 /// When a program is killed: so long after it acknowledged so many tasks. Both are random; counting tasks keeps the instant within the
 /// run on a machine of any speed.
+#[derive(Clone, Copy)]
 struct Instant {
     acknowledged: usize,
     later: Duration,
