@@ -153,6 +153,25 @@ fn soups_are_means_and_models_that_do_not_fit_are_refused() {
     assert!(!Path::new(&other).exists());
 }
 
+/// The bundled model stores weights as float16, a finetuned one has them in float32: the same weights, wider.
+#[test]
+fn a_finetuned_model_is_mixed_with_the_model_it_came_from() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| text(folder.path().join(name));
+    prepare(folder.path());
+    let file = format!(
+        "model = {:?}\noutput = {:?}\nbatch = 4\nsteps = 2\n[task]\nsources = [{:?}]\ntext = \"caption\"\n",
+        model(),
+        at("run"),
+        at("pairs.parquet")
+    );
+    fs::write(at("run.toml"), file).unwrap();
+    run(&["finetune", &at("run.toml")]).with(0);
+    let shares = run(&["soup", model(), &at("run/model"), "-o", &at("mean"), "--json"]).with(0).json();
+    assert_eq!((&shares[0][1], &shares[1][1]), (&0.5.into(), &0.5.into()));
+    run(&["model", "check", &at("mean")]).with(0);
+}
+
 #[test]
 fn anchors_come_with_a_page_that_shows_them() {
     let folder = tempfile::tempdir().unwrap();

@@ -9,7 +9,7 @@ use anchorite_encoder::model::{Folder, ModelError, ModelLimits, ModelOptions};
 use serde_json::Value;
 
 use super::mean::{MixError, mix};
-use crate::graph::{ExternalFiles, Model, ReadError};
+use crate::graph::{ExternalFiles, Model, ReadError, widen};
 
 /// Bytes of a protobuf message, at most.
 const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
@@ -225,12 +225,21 @@ fn sole(shares: &[f64]) -> (usize, bool) {
 
 fn tower(all: &[&Towers], shares: &[f64], name: &'static str, of: fn(&Towers) -> &TowerFile) -> Result<TowerFile, TowersError> {
     let models: Vec<(&str, &Model)> = all.iter().map(|t| (t.name.as_str(), &of(t).model)).collect();
-    let model = mix(&models, shares).map_err(|source| TowersError::Mix { tower: name, source: Box::new(source) })?;
+    let model = mix(&models, shares)
+        .or_else(|refusal| mix_widened(&models, shares).ok_or(refusal))
+        .map_err(|source| TowersError::Mix { tower: name, source: Box::new(source) })?;
     let (at, alone) = sole(shares);
     match alone {
         true => Ok(of(all[at]).clone()),
         false => Ok(TowerFile { file: of(all[0]).file.clone(), bytes: Vec::new(), model }),
     }
+}
+
+/// The mean in float32: a finetuned model has the weights that its base stores as float16 in float32. Widening changes no value.
+fn mix_widened(models: &[(&str, &Model)], shares: &[f64]) -> Option<Model> {
+    let widened: Vec<Model> = models.iter().map(|(_, model)| widen((*model).clone())).collect();
+    let named: Vec<(&str, &Model)> = models.iter().zip(&widened).map(|((name, _), model)| (*name, model)).collect();
+    mix(&named, shares).ok()
 }
 
 fn read(folder: &Path, file: String) -> Result<TowerFile, TowersError> {
