@@ -1,4 +1,3 @@
-"use strict";
 // The OpenAPI document as a page. Text goes in as text, never as markup.
 
 const child = (name, parent, text) => {

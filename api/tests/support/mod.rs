@@ -17,7 +17,7 @@ use anchorite_anchors::Retriever;
 use anchorite_api::{App, Drained, Keys, Limits, Options, Scope, Server, Tls, key_line};
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{
-    Answer, Cancel, ContentHash, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
+    Answer, Cancel, ContentHash, Field, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
     StoreStatus, Value, memory::MemoryStore,
 };
 use serde_json::Value as Json;
@@ -191,6 +191,9 @@ impl PairStore for Faulty {
     }
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
         self.store.find(keys)
+    }
+    fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError> {
+        self.store.fields(cancel)
     }
 }
 

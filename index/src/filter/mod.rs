@@ -143,6 +143,15 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A metadata field that pairs of a store have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// As a filter names it.
+    pub name: String,
+    /// The kinds of its values: usually one.
+    pub kinds: Vec<Kind>,
+}
+
 /// Why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::MAX_EF;
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Field, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
     distance::Cpu,
     filter::{FilterCache, Plan, Schema},
     format::manifest::{Manifest, SegmentEntry},
@@ -378,6 +378,10 @@ impl PairStore for Pool {
             Ok(None)
         };
         keys.iter().map(one).collect()
+    }
+
+    fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError> {
+        Ok(self.schema(cancel)?.list())
     }
 }
 
