@@ -38,11 +38,7 @@ macro_rules! asset {
         Asset { path: $path, content_type: $content_type, text: include_str!(concat!("page/", $file)) }
     };
     ($file:literal, $content_type:expr) => {
-        Asset {
-            path: concat!("/page/", $file),
-            content_type: $content_type,
-            text: include_str!(concat!("page/", $file)),
-        }
+        Asset { path: concat!("/page/", $file), content_type: $content_type, text: include_str!(concat!("page/", $file)) }
     };
 }
 

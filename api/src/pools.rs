@@ -149,8 +149,10 @@ pub(crate) struct FieldList {
 /// A metadata column.
 #[derive(Serialize, ToSchema)]
 pub(crate) struct FieldInfo {
-    /// As filters name it.
+    /// As `columns` of a search and `fields` of its hits name it.
     name: String,
+    /// As filters name it: the same, or `fields.` before a name that means something else there.
+    filter: String,
     /// The kinds of its values: usually one.
     kinds: Vec<KindName>,
 }
@@ -196,7 +198,11 @@ pub(crate) async fn fields(
     let pool = plain(path)?;
     app.compute(move |app, cancel| {
         let fields = app.pool(Some(&pool))?.retriever.store().fields(cancel)?;
-        let info = |field: Field| FieldInfo { name: field.name, kinds: field.kinds.into_iter().map(Into::into).collect() };
+        let info = |Field { name, asked, kinds }: Field| FieldInfo {
+            name,
+            filter: asked,
+            kinds: kinds.into_iter().map(Into::into).collect(),
+        };
         JsonBytes::of(&FieldList { fields: fields.into_iter().map(info).collect() })
     })
     .await

@@ -58,28 +58,6 @@ fn an_unchanged_picture_is_not_sent_again() {
 }
 
 #[test]
-fn the_page_needs_nothing_from_elsewhere() {
-    let server = start(Limits::default());
-    let page = server.get("/");
-    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
-    assert!(page.header("content-security-policy").contains("script-src 'self'"));
-    let html = page.text();
-    assert!(!html.contains("://"), "no address of another host");
-    assert!(!html.contains("<style") && !html.contains(" style="), "no styles that the policy would block");
-    let attributes =
-        html.split(" on").skip(1).filter(|rest| rest.trim_start_matches(|c: char| c.is_ascii_lowercase()).starts_with('='));
-    assert_eq!(attributes.count(), 0, "no scripts that the policy would block");
-    for (path, kind) in [("/app.js", "text/javascript; charset=utf-8"), ("/style.css", "text/css; charset=utf-8")] {
-        assert!(html.contains(&format!("\"{path}\"")), "the page asks for {path}");
-        let file = server.get(path);
-        assert_eq!((file.status, file.header("content-type")), (200, kind));
-        assert!(!file.text().contains("://"), "{path} has no address of another host");
-        let request = ureq::http::Request::get(server.url(path)).header("if-none-match", file.header("etag"));
-        assert_eq!(server.send(request.body(Vec::new()).expect("a request")).status, 304);
-    }
-}
-
-#[test]
 fn a_pool_of_another_encoder_is_refused() {
     let other = Retriever::new(std::sync::Arc::new(FakeEncoder::new(DIM + 1)), store(&fruit()));
     let error = other.expect_err("they do not match");

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Answer, Cancel, ContentHash, Field, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, RowSet,
-    Side, Spec, StoreError, StoreStatus, Upserted,
+    Answer, Cancel, ContentHash, Field, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId,
+    RowSet, Side, Spec, StoreError, StoreStatus, Upserted,
     filter::{Plan, Schema},
 };
 

@@ -26,7 +26,10 @@ pub(crate) struct Chromium {
 #[expect(clippy::print_stderr, reason = "a test that was left out must say so")]
 pub(crate) fn chromium() -> Option<Chromium> {
     let Some(browser) = found() else {
-        let how = format!("no Chromium on the path ({}) and none named by {CHROMIUM}; Debian: apt-get install chromium", NAMES.join(", "));
+        let how = format!(
+            "no Chromium on the path ({}) and none named by {CHROMIUM}; Debian: apt-get install chromium",
+            NAMES.join(", ")
+        );
         assert!(env::var_os("CI").is_none(), "{how}");
         eprintln!("left out: {how}");
         return None;

@@ -68,11 +68,10 @@ function fit() {
 /** Learns the columns of a pool. */
 export async function learnColumns(pool) {
   const { fields } = await getJson(`/v1/pools/${encodeURIComponent(pool)}/fields`);
-  kinds = new Map([...fields.map((f) => [f.name, f.kinds]), ...ALWAYS]);
+  kinds = new Map([...fields.map((f) => [f.filter, f.kinds]), ...ALWAYS]);
   field.replaceChildren(...[...kinds.keys()].map((name) => new Option(name, name)));
   offerOperators();
-  // `fields.caption` is how a filter names a column `caption`; in a hit it is plain.
-  drawColumns(fields.map((f) => f.name.replace(/^fields\./, "")));
+  drawColumns(fields.map((f) => f.name));
 }
 
 function drawColumns(names) {

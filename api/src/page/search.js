@@ -12,6 +12,8 @@ import { postJson } from "./server.js";
 
 /** Cards of a page: full rows of two to six, and two screens of a large display. */
 const PAGE = 24;
+/** Cards in all: further down nobody looks, and each page costs a search for all of them. */
+const MOST = 20 * PAGE;
 
 const ui = Object.fromEntries(["status", "error", "results", "more"].map((id) => [id, byId(id)]));
 /** The question whose answer is on the page: { body, cursor, described }, or none. */
@@ -34,7 +36,8 @@ export async function search() {
   } catch {
     return show("", []);
   }
-  const body = { ...input, ...controls.settings(), page: PAGE, include: ["caption", "fields", "source"], ...(sent === undefined ? {} : { filter: sent }) };
+  const k = Math.min(MOST, controls.pool().max_k);
+  const body = { ...input, ...controls.settings(), k, page: PAGE, include: ["caption", "fields", "source"], ...(sent === undefined ? {} : { filter: sent }) };
   present = { body, cursor: null, described: query.described() };
   await page(true);
 }

@@ -17,8 +17,8 @@ use anchorite_anchors::Retriever;
 use anchorite_api::{App, Drained, Keys, Limits, Options, Scope, Server, Tls, key_line};
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{
-    Answer, Cancel, ContentHash, Field, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
-    StoreStatus, Value, memory::MemoryStore,
+    Answer, Cancel, ContentHash, Field, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec,
+    StoreError, StoreStatus, Value, memory::MemoryStore,
 };
 use serde_json::Value as Json;
 

@@ -146,8 +146,10 @@ impl fmt::Display for Kind {
 /// A metadata field that pairs of a store have.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Field {
-    /// As a filter names it.
+    /// As the pair has it.
     pub name: String,
+    /// As a filter asks for it: the name, or `fields.` before one that means something else there.
+    pub asked: String,
     /// The kinds of its values: usually one.
     pub kinds: Vec<Kind>,
 }

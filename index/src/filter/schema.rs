@@ -61,8 +61,10 @@ impl Schema {
 
     /// Every field, by name.
     pub(crate) fn list(&self) -> Vec<Field> {
-        let name = |name: &String| Column::Field(name.clone()).to_string();
-        self.fields.iter().map(|(field, kinds)| Field { name: name(field), kinds: kinds.list().collect() }).collect()
+        let asked = |name: &str| Column::Field(name.to_owned()).to_string();
+        let field =
+            |(name, kinds): (&String, &Kinds)| Field { name: name.clone(), asked: asked(name), kinds: kinds.list().collect() };
+        self.fields.iter().map(field).collect()
     }
 
     /// Refuses a filter that names a field no pair has, or compares one with a kind of value that it never holds.

@@ -6,7 +6,8 @@ mod changes;
 use std::collections::BTreeMap;
 
 use anchorite_index::{
-    Cancel, ContentHash, Effort, Field, Key, Kind, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec, StoreError, Value,
+    Cancel, ContentHash, Effort, Field, Key, Kind, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec,
+    StoreError, Value,
     memory::MemoryStore,
     pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
 };
@@ -140,12 +141,20 @@ fn it_lists_the_fields_of_its_pairs_with_the_kinds_of_their_values() {
         store.sink().append(&batch).unwrap();
         store.sink().commit(&Cancel::default()).unwrap();
         let fields = store.reader().fields(&Cancel::default()).unwrap();
-        let listed: Vec<(&str, &[Kind])> = fields.iter().map(|f| (f.name.as_str(), f.kinds.as_slice())).collect();
+        let listed: Vec<(&str, &[Kind])> = fields.iter().map(|f| (f.asked.as_str(), f.kinds.as_slice())).collect();
+        assert_eq!(fields[0].name, "caption");
         let (number, text): (&[Kind], &[Kind]) = (&[Kind::Number], &[Kind::Text]);
         let mixed: &[Kind] = &[Kind::Number, Kind::Text];
         assert_eq!(
             listed,
-            [("fields.caption", number), ("licence", text), ("nsfw", &[Kind::Bool]), ("score", number), ("whole", number), ("width", mixed)]
+            [
+                ("fields.caption", number),
+                ("licence", text),
+                ("nsfw", &[Kind::Bool]),
+                ("score", number),
+                ("whole", number),
+                ("width", mixed)
+            ]
         );
     });
 }
