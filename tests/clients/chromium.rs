@@ -47,11 +47,6 @@ fn found() -> Option<PathBuf> {
 }
 
 impl Chromium {
-    /// Another Python environment's folder, for what is installed besides.
-    pub(crate) fn python(&self) -> &Python {
-        &self.python
-    }
-
     /// Runs a driver of `tests/clients`, and gives the names of the checks that it made.
     #[track_caller]
     pub(crate) fn drive(&self, driver: &str, args: &[&Path]) -> Vec<String> {

@@ -13,7 +13,7 @@ import urllib.request
 
 from playwright.sync_api import expect
 
-from browser import PHONE, Watched, accessible, open_browser, run_checks
+from browser import PHONE, Watched, open_browser, run_checks
 
 CHROMIUM, FIXTURES = sys.argv[1], pathlib.Path(sys.argv[2])
 URL, KEYED, MANY, EMPTY = sys.argv[3:7]
@@ -99,8 +99,8 @@ def pictures(browser):
         page.fill("#text", "a red apple")
         page.press("#text", "Enter")
         blend = [{"text": "a red apple"}, {"image": base64.b64encode((FIXTURES / "green.jpg").read_bytes()).decode()}]
-        page.wait_for_function("document.querySelector('.score').textContent !== 'score 1.000'")
-        assert captions(page)[:5] == [h["caption"] for h in ask_server({"blend": blend, "include": ["caption"]})[:5]]
+        expect(page.locator(".score").first).not_to_have_text("score 1.000")
+        assert captions(page)[:5] == [h.get("caption") or f"Row {h['id']}" for h in ask_server({"blend": blend, "include": ["caption"]})[:5]]
         carry(page, "drop", "notes.txt", b"words", "text/plain")
         expect(page.locator("#error")).to_contain_text("no picture")
 
@@ -114,7 +114,7 @@ def likes(browser):
         expect(page.locator("#text")).to_have_value("a green apple")
         asked = {"blend": [{"text": "a green apple"}, {"id": 3, "weight": -0.5}], "side": "text", "include": ["caption"]}
         answer = [hit["caption"] for hit in ask_server(asked)]
-        page.wait_for_function("(n) => document.querySelectorAll('.card .caption')[0].textContent === n", arg=answer[0])
+        expect(page.locator(".caption").last).to_have_text("one red apple on a table")
         assert captions(page) == answer and answer[-1] == "one red apple on a table", (captions(page), answer)
         page.reload()
         expect(page.locator(".part.unlike")).to_have_count(1)
@@ -190,8 +190,8 @@ def details(browser):
         dialog = page.get_by_role("dialog")
         expect(dialog).to_contain_text("fruit.parquet, row 0")
         expect(dialog).to_contain_text("pair-0")
-        page.wait_for_function("document.querySelector('#details-image').naturalWidth > 0")
-        accessible(page, "a pair")
+        watched.drawn(page.locator("#details-image"))
+        watched.accessible("a pair")
         page.keyboard.press("Escape")
         expect(dialog).to_be_hidden()
         expect(page.locator(".shot").first).to_be_focused()
@@ -282,7 +282,7 @@ def keys(browser):
     with Watched(browser, KEYED, [STATUS.format(401), NO_PICTURE]) as watched:
         page = watched.goto("/?q=a red apple&side=text")
         expect(page.get_by_label("Key", exact=True)).to_be_focused()
-        accessible(page, "the key")
+        watched.accessible("the key")
         page.keyboard.type("a guess")
         page.keyboard.press("Enter")
         expect(page.locator("#key-error")).to_be_visible()
@@ -291,7 +291,7 @@ def keys(browser):
         page.keyboard.press("Enter")
         expect(page.locator("#key-form")).to_be_hidden()
         expect(page.locator(".caption").first).to_have_text("a red apple")
-        page.wait_for_function("document.querySelector('.shot img').naturalWidth > 0")
+        watched.drawn(page.locator(".shot img").first)
         page.reload()
         expect(page.locator(".caption").first).to_have_text("a red apple")
         page.get_by_role("button", name="Forget the key").click()
@@ -307,7 +307,7 @@ def states(browser):
     with fruit(browser, provoked) as watched:
         page = watched.goto()
         held = []
-        page.route("**/v1/search", held.append)
+        page.route("**/v1/search", lambda route: held.append(route))
         page.fill("#text", "an apple")
         page.press("#text", "Enter")
         expect(page.locator("#results")).to_have_attribute("aria-busy", "true")
@@ -349,16 +349,16 @@ def accessibility(browser):
     for scheme in ("light", "dark"):
         with fruit(browser, color_scheme=scheme) as watched:
             page = watched.goto()
-            accessible(page, f"the empty page, {scheme}")
+            watched.accessible(f"the empty page, {scheme}")
             page.goto(URL + "/?q=a red apple&side=text&unlike=3&like=2")
             expect(page.locator(".card")).to_have_count(7)
             page.click("#filter-toggle")
             page.locator(".choose input").first.check()
-            accessible(page, f"the page at work, {scheme}")
+            watched.accessible(f"the page at work, {scheme}")
             watched.goto("/docs")
             expect(page.locator("#status")).to_contain_text("routes")
             page.locator("summary").first.click()
-            accessible(page, f"the docs, {scheme}")
+            watched.accessible(f"the docs, {scheme}")
 
 
 def docs(browser):
@@ -369,11 +369,16 @@ def docs(browser):
         expect(page.locator("summary")).to_have_count(len(operations))
         assert sorted(page.locator("summary code").all_inner_texts()) == sorted(operations)
         page.get_by_text("POST /v1/search").click()
-        expect(page.locator("details[open]")).to_contain_text("How hard to try")
+        opened = page.locator("details[open]")
+        expect(opened).to_contain_text("How hard to try")
+        expect(opened).to_contain_text('"fast" or "normal" or "high" or "exact"')
+        opened.get_by_role("link", name="WeightedInput").click()
+        expect(page.locator("#WeightedInput")).to_be_in_viewport()
         watched.fits()
     with Watched(browser, URL, viewport=PHONE) as watched:
         page = watched.goto("/docs")
         page.get_by_text("POST /v1/search").click()
+        expect(page.locator("details[open]")).to_contain_text("Filter")
         watched.fits()
 
 

@@ -30,16 +30,18 @@ function remember() {
   if (next !== location.pathname + location.search) history.pushState(null, "", next);
 }
 
-function ask() {
+/** What is asked before the pools are known is asked when they are. */
+async function ask() {
+  if (!controls.pool()) return;
   remember();
   return search();
 }
 
-/** Shows what the address says. */
-async function recall() {
+/** Shows what the address says. `first`: when the page starts. */
+async function recall(first) {
   const address = new URLSearchParams(location.search);
   controls.fromAddress(address);
-  query.fromAddress(address, controls.pool().name);
+  query.fromAddress(address, controls.pool().name, first);
   selection.show(controls.pool().name);
   await columns();
   await search();
@@ -58,7 +60,7 @@ async function start() {
     return;
   }
   showKeybox();
-  await recall();
+  await recall(true);
 }
 
 function toTop() {
@@ -112,6 +114,6 @@ byId("form").addEventListener("submit", (event) => {
 byId("text").addEventListener("search", () => {
   if (!byId("text").value) ask();
 });
-addEventListener("popstate", recall);
+addEventListener("popstate", () => recall(false));
 addEventListener("keydown", shortcuts);
 start();

@@ -46,8 +46,9 @@ export function address(into) {
   for (const { id, unlike } of parts) if (id !== undefined) into.append(unlike ? "unlike" : "like", id);
 }
 
-export function fromAddress(from, pool) {
-  text.value = from.get("q") ?? "";
+/** `keep` keeps words that were typed while the page was loading, where the address has none. */
+export function fromAddress(from, pool, keep) {
+  if (!keep || from.has("q")) text.value = from.get("q") ?? "";
   release(parts);
   const numbers = (name) => from.getAll(name).filter((id) => /^\d{1,15}$/.test(id)).map(Number);
   parts = [];
