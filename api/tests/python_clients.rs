@@ -39,7 +39,7 @@ fn drive(python: &Python, which: &str, server: &TestServer) -> String {
 fn the_unmodified_clients_get_correct_answers() {
     let Some(python) = clients() else { return };
     let server = start(Limits::default());
-    assert_eq!(drive(&python, "anchorite", &server), "search embed anchors iterate laziness refusals");
+    assert_eq!(drive(&python, "anchorite", &server), "search choose embed anchors iterate laziness refusals");
     assert_eq!(drive(&python, "openai", &server), "openai");
     let narrow = start(Limits { max_in_flight: 1, retry_after: Duration::from_secs(1), ..Limits::default() });
     assert_eq!(drive(&python, "busy", &narrow), "busy");

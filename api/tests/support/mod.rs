@@ -177,6 +177,9 @@ impl PairStore for Faulty {
         self.wait();
         self.store.status()
     }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.store.fields()
+    }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         self.store.search(queries, cancel)
     }
