@@ -127,6 +127,8 @@ pub(crate) struct SearchResponse {
     pool: String,
     /// Its generation when the search began.
     generation: u64,
+    /// What scores are computed from, those of exact searches included: `f32`, `f16`, or `7-bit`.
+    precision: String,
     /// One for each query, in order.
     results: Vec<SearchResult>,
 }
@@ -217,6 +219,7 @@ fn answer(app: &App, request: SearchRequest, cancel: &Cancel) -> Result<JsonByte
     let wanted = Wanted::of(&request, app.limits())?;
     let asks = asks(request, app.limits())?;
     let generation = pool.retriever.store().status().generation;
+    let precision = pool.retriever.store().precision().to_string();
     let answers = pool.retriever.find(&asks, cancel)?;
     app.metrics.retrieval(&answers.times);
     let took_ms = millis(started);
@@ -225,7 +228,7 @@ fn answer(app: &App, request: SearchRequest, cancel: &Cancel) -> Result<JsonByte
     let results = answers.found.into_iter().map(|found| result(&pool, &found, &wanted, &mut budget, cancel, took_ms));
     let results = results.collect::<Result<Vec<_>, ApiError>>()?;
     app.metrics.metadata(reading.elapsed());
-    JsonBytes::of(&SearchResponse { pool: pool.name.clone(), generation, results })
+    JsonBytes::of(&SearchResponse { pool: pool.name.clone(), generation, precision, results })
 }
 
 /// Milliseconds since `started`, to the microsecond.

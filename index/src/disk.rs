@@ -203,7 +203,16 @@ impl Disk {
 
     /// Begins a segment file.
     pub(crate) fn create(&self, id: FileId) -> Result<SectionWriter, StoreError> {
-        let name = id.name();
+        self.create_as(id, id.name())
+    }
+
+    /// Begins a file that its writer removes again, beside the segment file that is made of it; the next writer removes it if this
+    /// one dies.
+    pub(crate) fn create_passing(&self, id: FileId) -> Result<SectionWriter, StoreError> {
+        self.create_as(id, format!("{}.tmp", id.name()))
+    }
+
+    fn create_as(&self, id: FileId, name: String) -> Result<SectionWriter, StoreError> {
         let file = self.medium.create(&self.dir.join(&name), false).map_err(failed("create", &name))?;
         let mut writer = SectionWriter {
             id,
@@ -275,6 +284,11 @@ impl SectionWriter {
     /// Bytes in the present section.
     pub(crate) fn section_len(&self) -> u64 {
         self.sections.last().map_or(0, |s| s.len)
+    }
+
+    /// Which file it is, or will be made of it.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
     }
 
     /// Name of the file.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anchorite_index::{
-    ContentHash, Key, Pair, Side, SourceRef, Spec, StoreError, Value,
+    ContentHash, Key, Pair, Precision, Side, SourceRef, Spec, StoreError, Value,
     format::{
         effort::{EFFORT_BYTES, EffortTable, Measured, Width},
         header::{FileId, FileKind, HEADER_BYTES, Header, Section},
@@ -26,6 +26,7 @@ fn manifest() -> Manifest {
         generation: 2,
         next_segment: 4,
         spec: Spec { encoder: "ab".into(), dim: 8 },
+        precision: Precision::Half,
         model: "clip".into(),
         progress: vec![0xEE],
         segments: vec![SegmentEntry {
@@ -82,6 +83,22 @@ fn a_manifest_has_these_bytes() {
 }
 
 #[test]
+fn a_manifest_of_a_7_bit_pool_says_so_in_version_3_and_nothing_else_changes() {
+    let half = manifest().encode();
+    let seven = Manifest { precision: Precision::SevenBit, ..manifest() };
+    let bytes = seven.encode();
+    assert_eq!((&bytes[8..16], &half[8..16]), (&[3, 0, 0, 0, 1, 0, 0, 0][..], &[2, 0, 0, 0, 0, 0, 0, 0][..]));
+    assert_eq!(bytes[16..bytes.len() - 4], half[16..half.len() - 4]);
+    assert_eq!(Manifest::decode(&bytes, 2).unwrap(), seven);
+    let mut other = bytes;
+    other[12] = 2;
+    let end = other.len() - 4;
+    let crc = crc32c::crc32c(&other[..end]);
+    other[end..].copy_from_slice(&crc.to_le_bytes());
+    assert!(Manifest::decode(&other, 2).unwrap_err().to_string().contains("precision 2"));
+}
+
+#[test]
 fn a_manifest_of_version_1_is_read() {
     let bytes: Vec<u8> = include_bytes!("golden/manifest-v1").to_vec();
     let expected = Manifest {
@@ -99,11 +116,11 @@ fn a_manifest_of_version_1_is_read() {
 #[test]
 fn a_newer_version_is_said_to_be_newer() {
     let mut bytes = manifest().encode();
-    bytes[8] = 3;
+    bytes[8] = 4;
     let body = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..body]);
     bytes[body..].copy_from_slice(&crc.to_le_bytes());
-    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 3, supported: 2, .. })));
+    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 4, supported: 3, .. })));
 }
 
 #[test]

@@ -11,7 +11,8 @@ use rayon::prelude::*;
 use super::MAX_EF;
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Precision, Query, Record, RowId, Side, Spec, StoreError,
+    StoreStatus,
     distance::Cpu,
     filter::{FilterCache, Plan, Schema},
     format::manifest::{Manifest, SegmentEntry},
@@ -135,7 +136,9 @@ impl Pool {
         let mut first_row = 0;
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for entry in &manifest.segments {
-            segments.push(Segment::open(dir, entry, first_row, manifest.spec.dim)?);
+            let segment = Segment::open(dir, entry, first_row, manifest.spec.dim)?;
+            segment.check_precision(manifest.precision)?;
+            segments.push(segment);
             first_row += entry.rows;
         }
         Ok(Self {
@@ -329,6 +332,10 @@ impl PairStore for Pool {
 
     fn model(&self) -> Option<&str> {
         Some(self.manifest.model.as_str()).filter(|name| !name.is_empty())
+    }
+
+    fn precision(&self) -> Precision {
+        self.manifest.precision
     }
 
     fn max_k(&self) -> usize {
