@@ -14,7 +14,7 @@ use std::{
 use crate::{
     StoreError,
     format::{
-        header::{ALIGN, FileId, HEADER_BYTES, Header, NUMBERS, Section},
+        header::{ALIGN, FileId, HEADER_BYTES, Header, NUMBERS, Section, checksum},
         manifest::FileEntry,
     },
 };
@@ -303,9 +303,8 @@ impl SectionWriter {
         self.file.write(0, &header).map_err(failed("write", &self.name))?;
         self.file.sync().map_err(failed("sync", &self.name))?;
         self.file.protect().map_err(failed("protect", &self.name))?;
-        let header_crc = crc32c::crc32c(&header);
         let body_len = (self.at - HEADER_BYTES as u64) as usize;
-        let crc = crc32c::crc32c_combine(header_crc, self.body_crc, body_len);
-        Ok(FileEntry { id: self.id, len: self.at, crc, header_crc })
+        let crc = crc32c::crc32c_combine(crc32c::crc32c(&header), self.body_crc, body_len);
+        Ok(FileEntry { id: self.id, len: self.at, crc, header_crc: checksum(&header) })
     }
 }

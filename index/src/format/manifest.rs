@@ -8,11 +8,8 @@ use crate::{Precision, Side, Spec, StoreError, limits::Limits};
 
 /// First eight bytes.
 pub const MAGIC: [u8; 8] = *b"ANCHPOOL";
-/// Newest version; this code reads it and all from [`OLDEST`] on. It is written for pools of 7-bit rows alone, which programs of version 2
-/// would take for damaged; all others are written as [`WITH_F16`].
+/// Version written by this code; it reads [`OLDEST`] and later.
 pub const VERSION: u32 = 3;
-/// Version written for pools with f16 rows.
-pub const WITH_F16: u32 = 2;
 /// Oldest version read: it has no dead rows, no revisions and no model name.
 pub const OLDEST: u32 = 1;
 
@@ -43,7 +40,8 @@ pub struct FileEntry {
     pub len: u64,
     /// CRC-32C over all of it.
     pub crc: u32,
-    /// CRC-32C over its header, which binds a header check to this manifest without reading the rest.
+    /// [`super::header::checksum`] of its header, which binds a header check to this manifest without reading the rest; [`super::header::RESIDUE`] in
+    /// manifests before version 3.
     pub header_crc: u32,
 }
 
@@ -156,7 +154,7 @@ impl Manifest {
     pub fn encode(&self) -> Vec<u8> {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
-        out.put_u32(if self.precision == Precision::SevenBit { VERSION } else { WITH_F16 });
+        out.put_u32(VERSION);
         out.put_u32(u32::from(self.precision == Precision::SevenBit));
         out.put_u64(self.generation);
         out.put_u64(self.next_segment);
@@ -199,9 +197,9 @@ impl Manifest {
         let limits = Limits::STANDARD;
         let bits = fields.u32()?;
         let precision = match (version, bits) {
-            (3, 1) => Precision::SevenBit,
-            (3, _) => return Err(fields.damage(format!("precision {bits}"))),
-            _ => Precision::Half,
+            (1 | 2, _) | (_, 0) => Precision::Half,
+            (_, 1) => Precision::SevenBit,
+            _ => return Err(fields.damage(format!("precision {bits}"))),
         };
         let generation = fields.u64()?;
         let next_segment = fields.u64()?;

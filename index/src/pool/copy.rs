@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    generations::{Generations, LOCK, names},
+    generations::{Generations, names},
     lock::lock,
     reader::{OpenOptions, Pool},
     writer::{publish_manifest, refuse_foreign, remove_leftovers},
@@ -59,7 +59,7 @@ impl<P: AsRef<Path>> From<P> for CopyTo {
 /// is none. A writer may be at work in `from`.
 ///
 /// # Errors
-/// No pool in `from`, something in `to`, damage, a failed write, or [`StoreError::Cancelled`]; what was written is removed again then.
+/// No pool in `from`, something in `to`, damage, a failed write, or [`StoreError::Cancelled`]; what was written is removed again then, but for the lock file.
 pub fn copy(
     from: impl AsRef<Path>,
     to: impl Into<CopyTo>,
@@ -112,7 +112,7 @@ pub(super) fn compare(entry: &FileEntry, (len, crc): (u64, u32)) -> Result<(), S
     Err(Damage::new(0, format!("{len} bytes with checksum {crc:08x}, the manifest says {said}")).of(&entry.id.name()))
 }
 
-/// A folder that becomes a pool when everything has arrived, and is left as it was when not.
+/// A folder that becomes a pool when everything has arrived, and when not is left as it was but for its lock file.
 pub(super) struct Landing<'a> {
     disk: Disk,
     /// Held for its lock.
@@ -132,7 +132,7 @@ impl<'a> Landing<'a> {
         if let Some(found) = names(disk.dir())?.into_iter().find(|name| generation_of(name).is_some()) {
             return Err(StoreError::NotAPool { folder: disk.dir().display().to_string(), found });
         }
-        let lock = lock(disk.dir()).inspect_err(|_| drop(disk.remove(LOCK)))?;
+        let lock = lock(disk.dir())?;
         remove_leftovers(&disk, &[])?;
         let (written, copied) = (Vec::new(), Copied::default());
         Ok(Self { disk, _lock: lock, written, copied, report: None, cancel: Cancel::default() })
@@ -174,10 +174,11 @@ impl<'a> Landing<'a> {
         Ok(())
     }
 
-    /// Best effort: what stays is removed by the next copy into this folder, and is no pool.
+    /// Best effort: what stays is removed by the next copy into this folder, and is no pool. The lock file stays: unlinking it would let two
+    /// processes each hold a file of that name.
     fn clear(&self, manifest: &Manifest) {
         let temporary = format!("{}.tmp", crate::format::manifest::file_name(manifest.generation));
-        for name in self.written.iter().map(String::as_str).chain([temporary.as_str(), LOCK]) {
+        for name in self.written.iter().map(String::as_str).chain([temporary.as_str()]) {
             if let Err(error) = self.disk.remove(name) {
                 tracing::warn!(%error, "a part of a copy that failed stays behind");
             }

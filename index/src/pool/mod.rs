@@ -47,4 +47,6 @@ pub use union::{Merged, OnConflict};
 pub use warm::{Memory, Warmed};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};
 
+pub use crate::map::Access;
+
 pub use crate::disk::{Medium, MediumFile, OsMedium};

@@ -18,6 +18,7 @@ use crate::{
     format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
+    map::Access,
     segment::{Beam, PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact},
     topk::{self, Scored},
 };
@@ -39,11 +40,13 @@ pub struct OpenOptions {
     pub verify: Verify,
     /// What a damaged newest manifest means.
     pub damaged_manifest: DamagedManifest,
+    /// What the system is told of how the files will be read.
+    pub access: Access,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious }
+        Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious, access: Access::System }
     }
 }
 
@@ -126,7 +129,8 @@ impl Pool {
             Ok(newest) => newest,
             Err(error) => return Ok((highest, Err(error))),
         };
-        Ok((highest, Self::of(dir, manifest, damaged, options.verify)))
+        let opened = Self::of(dir, manifest, damaged, options.verify);
+        Ok((highest, opened.inspect(|pool| pool.segments.iter().for_each(|segment| segment.advise(options.access)))))
     }
 
     pub(super) fn of(dir: &Path, manifest: Manifest, damaged: Vec<StoreError>, verify: Verify) -> Result<Self, StoreError> {

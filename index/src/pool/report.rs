@@ -187,7 +187,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<VerifyReport, StoreError> {
     let dir = dir.as_ref();
     let Some(found) = Generations::read(dir)? else {
         // Says what is there instead.
-        Pool::open(dir, &OpenOptions { verify: Verify::Header, damaged_manifest: DamagedManifest::Refuse })?;
+        Pool::open(dir, &OpenOptions { damaged_manifest: DamagedManifest::Refuse, ..OpenOptions::default() })?;
         return Ok(VerifyReport { generation: 0, files: 0, bytes: 0, damage: Vec::new() });
     };
     let (manifest, damage) = found.newest(DamagedManifest::UsePrevious)?;

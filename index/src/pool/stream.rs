@@ -59,7 +59,8 @@ pub fn export(
     Ok(copied)
 }
 
-/// Makes a pool of a stream that [`export`] wrote. The folder is left as it was unless every file arrived and agrees with its checksum.
+/// Makes a pool of a stream that [`export`] wrote. Unless every file arrived and agrees with its checksum the folder is left as
+/// it was, but for a lock file.
 ///
 /// # Errors
 /// [`StoreError::Stream`] for what is no whole snapshot, something in `to`, damage, a failed write, or [`StoreError::Cancelled`].
@@ -88,13 +89,15 @@ pub fn import(
             }
             let mut source = Checked { source: &mut entry, crc: 0, len: 0, cancel };
             let arrived = landing.file(&wanted, &mut source);
-            if source.len < wanted.len
-                && !cancel.is_cancelled()
-                && !matches!(arrived, Err(StoreError::Io { action: "write", .. }))
-            {
-                return Err(refuse(&name, &format!("it ends after {} of {} bytes", source.len, wanted.len)));
+            let came = source.len;
+            match arrived {
+                _ if cancel.is_cancelled() => return Err(StoreError::Cancelled),
+                Err(StoreError::Corrupt { .. }) if came < wanted.len => {
+                    return Err(refuse(&name, &format!("it ends after {came} of {} bytes", wanted.len)));
+                }
+                Err(StoreError::Io { action: "read", source, .. }) => return Err(broken(source)),
+                arrived => arrived?,
             }
-            arrived?;
         }
         match missing.keys().next() {
             None => Ok(()),

@@ -10,13 +10,13 @@ use crate::{
         bytes::Damage,
         effort::EffortTable,
         graph::{GraphFacts, GraphLayout},
-        header::{HEADER_BYTES, Header, Section},
+        header::{Header, RESIDUE, Section, checksum},
         manifest::FileEntry,
         pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
         sketches::{CENTRE, SKETCHES, SketchLayout},
     },
     hnsw::{GraphView, Level},
-    map::Map,
+    map::{Access, Map},
     sketch::{SketchView, Turn},
 };
 
@@ -38,7 +38,7 @@ pub(super) fn open_raw(dir: &Path, entry: &FileEntry) -> Result<Map, StoreError>
 /// The header of a file, checked against its manifest entry.
 pub(super) fn open_header(map: &Map, entry: &FileEntry) -> Result<Header, StoreError> {
     let header = Header::decode(map.bytes(), entry.id, entry.len)?;
-    if crc32c::crc32c(&map.bytes()[..HEADER_BYTES]) != entry.header_crc {
+    if entry.header_crc != RESIDUE && checksum(map.bytes()) != entry.header_crc {
         return Err(map.corrupt(Damage::new(0, "the header is not the one the manifest names")));
     }
     Ok(header)
@@ -253,6 +253,11 @@ impl GraphFile {
         let efforts = layout.efforts.as_ref().map(table).transpose()?.unwrap_or_default();
         let sketches = SketchFacts::of(&header, nodes, dim).map_err(corrupt)?;
         Ok(Self { map, layout, levels, efforts, sketches })
+    }
+
+    /// Tells the system how it will be read: all of it is searched.
+    pub(super) fn advise(&self, access: Access) {
+        self.map.advise(&(0..self.map.bytes().len()), access, true);
     }
 
     pub(super) fn facts(&self) -> GraphFacts {

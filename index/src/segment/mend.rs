@@ -23,7 +23,7 @@ use crate::{
     distance::Cpu,
     format::{
         bytes::Damage,
-        header::{ALIGN, FileId, HEADER_BYTES, Header, Section},
+        header::{ALIGN, FileId, FileKind, HEADER_BYTES, Header, RESIDUE, Section, checksum},
         manifest::{FileEntry, SegmentEntry},
         vectors::{F16, NODES, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
@@ -42,7 +42,7 @@ pub(crate) fn mend_vectors(
     (dim, precision): (usize, Precision),
     (generation, cancel): (u64, &Cancel),
 ) -> Result<FileEntry, StoreError> {
-    let entry = segment.file(crate::format::header::FileKind::Vectors, Some(side)).ok_or_else(|| segment.missing("vectors"))?;
+    let entry = segment.file(FileKind::Vectors, Some(side)).ok_or_else(|| segment.missing("vectors"))?;
     let map = open_raw(disk.dir(), entry)?;
     let nodes = segment.side_rows(side) as usize;
     let header = match open_header(&map, entry) {
@@ -55,10 +55,11 @@ pub(crate) fn mend_vectors(
     let mut file = disk.create(id)?;
     old.write(&mut file, &sources)?;
     let mended = file.finish(old.header.numbers)?;
-    let proved = old.proved(disk, &mended).and_then(|()| match check_file(disk.dir(), segment, &mended, dim).into_iter().next() {
-        None => Ok(()),
-        Some(error) => Err(error),
-    });
+    let proved =
+        old.proved(disk, &mended).and_then(|()| match check_file(disk.dir(), segment, &mended, dim).into_iter().next() {
+            None => Ok(()),
+            Some(error) => Err(error),
+        });
     if let Err(error) = proved {
         disk.remove(&id.name())?;
         return Err(error);
@@ -91,7 +92,11 @@ fn rebuilt_header(map: &Map, entry: &FileEntry, (nodes, dim, precision): (usize,
             sections.push(section);
         }
         let header = Header { id: entry.id, numbers: VectorsLayout::numbers(nodes, dim), sections };
-        (end == entry.len && crc32c::crc32c(&header.encode()) == entry.header_crc).then_some(header)
+        // The file's checksum proves the body, and so the sections' checksums; the header's own says nothing in manifests before version 3.
+        let bytes = header.encode();
+        let file = crc32c::crc32c_append(crc32c::crc32c(&bytes), &map.bytes()[HEADER_BYTES..]);
+        let same = [checksum(&bytes), RESIDUE].contains(&entry.header_crc) && file == entry.crc;
+        (end == entry.len && same).then_some(header)
     };
     tags.into_iter().find_map(of)
 }
@@ -145,7 +150,9 @@ impl Damaged<'_> {
             return Err(self.lost(F16, &format!("the f16 rows differs{seven}")));
         }
         if self.section(F16).is_none() && (self.is_lost(Q8) || self.is_lost(SCALES)) {
-            return Err(self.lost(if self.is_lost(Q8) { Q8 } else { SCALES }, "the 7-bit rows differs, and the pool keeps nothing else"));
+            return Err(
+                self.lost(if self.is_lost(Q8) { Q8 } else { SCALES }, "the 7-bit rows differs, and the pool keeps nothing else")
+            );
         }
         let rows = match self.numbers(ROWS) {
             Some(rows) => rows,

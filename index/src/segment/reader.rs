@@ -18,6 +18,7 @@ use crate::{
         header::{FileId, FileKind},
         manifest::{FileEntry, SegmentEntry, side_index},
     },
+    map::Access,
 };
 
 /// Vectors of one side and their graph.
@@ -61,6 +62,19 @@ impl Segment {
             pictures: entry.file(FileKind::Pictures, None).map(pictures).transpose()?,
             sides: [open_side(Side::Image)?, open_side(Side::Text)?],
         })
+    }
+
+    /// Tells the system how the vectors and graphs will be read.
+    pub(crate) fn advise(&self, access: Access) {
+        for SideFiles { vectors, graph } in self.sides.iter().flatten() {
+            vectors.advise(access);
+            graph.advise(access);
+        }
+    }
+
+    /// The part of a side's vectors file that every search reads.
+    pub(crate) fn searched(&self, side: Side) -> Option<std::ops::Range<u64>> {
+        self.side(side).map(|files| files.vectors.searched())
     }
 
     pub(super) fn side(&self, side: Side) -> Option<&SideFiles> {

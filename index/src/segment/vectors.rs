@@ -23,7 +23,7 @@ use crate::{
         vectors::{F16, Q8, VectorsLayout, f16_stride, q8_stride},
     },
     hnsw::{Allowed, RowsView},
-    map::Map,
+    map::{Access, Map},
     quantize::widen_row,
 };
 
@@ -43,6 +43,19 @@ impl VectorsFile {
             return Err(map.corrupt(Damage::new(32, found)));
         }
         Ok(Self { map, layout })
+    }
+
+    /// Tells the system how it will be read: 7-bit rows by every search, f16 rows for the best of it.
+    pub(super) fn advise(&self, access: Access) {
+        self.map.advise(&range(&self.layout.q8), access, true);
+        if let Some(f16) = &self.layout.f16 {
+            self.map.advise(&range(f16), access, false);
+        }
+    }
+
+    /// The part of the file that every search reads.
+    pub(super) fn searched(&self) -> std::ops::Range<u64> {
+        self.layout.q8.offset..self.layout.scales.offset + self.layout.scales.len
     }
 
     pub(crate) fn nodes(&self) -> usize {

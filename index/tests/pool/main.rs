@@ -1,5 +1,5 @@
 //! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
-//! `effort` (recall), `filter` (recall among some), `merge` (segments joined), `precision` (pools of 7-bit rows), `power` (power cuts and failing calls), `model` (random
+//! `effort` (recall), `filter` (recall among some), `mend` (damage put back), `merge` (segments joined), `precision` (pools of 7-bit rows), `power` (power cuts and failing calls), `model` (random
 //! lives beside a plain list), `readers` (one generation each), `stream` (snapshots as tars), `old` (pools of
 //! earlier versions), `corruption` (what damage
 //! does).
@@ -12,6 +12,7 @@ mod effort;
 mod filter;
 mod graph;
 mod medium;
+mod mend;
 mod merge;
 mod model;
 mod old;

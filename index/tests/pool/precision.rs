@@ -5,6 +5,7 @@ use std::{collections::BTreeSet, fs, path::Path};
 use crate::support::{clustered, image_pair, one_thread, rows, spec, widened};
 use anchorite_index::{
     Answer, Cancel, Effort, Key, Pair, PairSink, PairStore, Parts, Precision, Query, RowId, Side, StoreError,
+    format::header::{FileId, FileKind, Header},
     pool::{OnConflict, OpenOptions, Pool, PoolWriter, Verify, WriterOptions, inspect, verify},
 };
 
@@ -58,7 +59,7 @@ fn a_7_bit_pool_takes_a_third_of_the_room_and_scores_what_it_keeps() {
         (Pool::open(half.path(), &OpenOptions::default()).unwrap(), Pool::open(small.path(), &OpenOptions::default()).unwrap());
     assert_eq!((full.precision(), pool.precision()), (Precision::Half, Precision::SevenBit));
     assert_eq!(inspect(small.path()).unwrap().precision, Precision::SevenBit);
-    let bytes = |pool: &Pool| pool.info().files[&anchorite_index::format::header::FileKind::Vectors].bytes as f64;
+    let bytes = |pool: &Pool| pool.info().files[&FileKind::Vectors].bytes as f64;
     assert!(bytes(&pool) < 0.45 * bytes(&full), "{} of {}", bytes(&pool), bytes(&full));
     assert!(!names(small.path()).iter().any(|name| name.ends_with(".tmp")), "what was made on the way is gone");
     assert!(verify(small.path()).unwrap().is_sound());
@@ -166,4 +167,28 @@ fn a_filter_finds_its_rows_in_a_7_bit_pool() {
         by_hand(writer.committed(), &base[10]).into_iter().map(|(row, _)| row).filter(|row| *row >= 3_000).collect();
     assert!(found[0].hits.iter().map(|hit| hit.row.0).eq(truth[..10].iter().copied()));
     assert!(found[1].hits.iter().filter(|hit| truth[..10].contains(&hit.row.0)).count() >= 9);
+}
+
+/// The bytes that a 7-bit pool keeps of two vectors, worked out by hand: a change of them is a new version of the format.
+#[test]
+fn a_7_bit_vectors_file_has_these_bytes() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut writer = PoolWriter::open(dir.path(), &spec(2), &seven()).unwrap();
+    writer.append(&[image_pair(0, vec![0.6, -0.8]), image_pair(1, vec![0.0, 1.0])]).unwrap();
+    writer.commit(&Cancel::default()).unwrap();
+    let id = FileId::new(1, FileKind::Vectors, Some(Side::Image));
+    let bytes = fs::read(dir.path().join(id.name())).unwrap();
+    let header = Header::decode(&bytes, id, bytes.len() as u64).unwrap();
+    assert_eq!(header.sections.iter().map(|s| s.tag).collect::<Vec<_>>(), [2, 3, 4, 5, 6]);
+    let section = |tag| {
+        let section = header.section(tag, None).unwrap();
+        &bytes[section.offset as usize..(section.offset + section.len) as usize]
+    };
+    let row = |values: [u8; 2]| [&values[..], &[64; 62]].concat();
+    // 0.6 / (0.8 / 63) is 47.25; 0.8 in half precision is 0.7998.
+    assert_eq!(section(2), [row([64 + 47, 1]), row([64, 127])].concat());
+    let scales: Vec<u8> = [0.799_804_7f32 / 63.0, 1.0 / 63.0].iter().flat_map(|s| s.to_le_bytes()).collect();
+    assert_eq!(section(3), scales);
+    let numbers: Vec<u8> = [0u32, 1].iter().flat_map(|n| n.to_le_bytes()).collect();
+    assert_eq!([section(4), section(5), section(6)], [numbers.as_slice(); 3]);
 }

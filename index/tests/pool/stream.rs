@@ -94,7 +94,8 @@ fn hostile(name: &[u8], kind: EntryType, content: &[u8], link: &[u8]) -> (Header
 }
 
 fn names(dir: &Path) -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap()).collect();
+    let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
+    let mut names: Vec<String> = names.filter(|name| name != "LOCK").collect();
     names.sort();
     names
 }

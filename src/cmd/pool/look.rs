@@ -148,11 +148,22 @@ fn remedy(damage: &StoreError) -> &'static str {
     "it holds what is nowhere else in the pool: restore a snapshot, or ingest these rows again into a new pool"
 }
 
-pub(super) fn warm(which: &Which) -> Result<Exit> {
+/// Which pool, and how much of it.
+#[derive(Args, Debug)]
+pub(crate) struct Warm {
+    #[command(flatten)]
+    which: Which,
+    /// Read no more than this many bytes, what searches need most first: for pools beyond memory. Default: all but the pictures.
+    #[arg(long, env = "ANCHORITE_WARM_BYTES", value_name = "BYTES")]
+    most: Option<u64>,
+}
+
+pub(super) fn warm(args: &Warm) -> Result<Exit> {
+    let which = &args.which;
     let pool: Pool = open::pool(&which.dir)?;
     interruptible(|cancel| {
         let (shown, begun) = (Shown::new("warm"), std::time::Instant::now());
-        let warmed = pool.warm(cancel, &mut |at| shown.at(at.bytes, at.total, "bytes"))?;
+        let warmed = pool.warm(args.most.unwrap_or(u64::MAX), cancel, &mut |at| shown.at(at.bytes, at.total, "bytes"))?;
         shown.finish();
         let seconds = begun.elapsed().as_secs_f64();
         if which.form.json {
