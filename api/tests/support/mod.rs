@@ -170,6 +170,9 @@ impl PairStore for Faulty {
     fn spec(&self) -> &Spec {
         self.store.spec()
     }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.store.precision()
+    }
     fn max_k(&self) -> usize {
         self.store.max_k()
     }
