@@ -17,7 +17,7 @@ fn pools_are_listed_in_order_with_their_counts() {
     let fruit = server.get("/v1/pools/fruit").ok();
     assert_eq!(fruit, pools[0]);
     let expected = json!({"name": "fruit", "rows": 8, "image_rows": 7, "text_rows": 7, "generation": 1, "dim": DIM,
-        "model": "fake", "fingerprint": "fake-16", "max_k": 10_000});
+        "model": "fake", "fingerprint": "fake-16", "max_k": 10_000, "precision": "f32"});
     assert_eq!(fruit, expected);
 }
 

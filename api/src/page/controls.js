@@ -1,11 +1,13 @@
-// Pool, side, effort: how is searched. A side that a pool lacks gives way to the other, and comes back with a pool that has it.
+// Pool, side, effort, near duplicates: how is searched. A side that a pool lacks gives way to the other, and comes back with a pool that has it.
 
 import { byId, count } from "./dom.js";
 import { filterText, setFilter } from "./filter.js";
 
-const ui = Object.fromEntries(["pool", "side", "from", "effort"].map((id) => [id, byId(id)]));
+const ui = Object.fromEntries(["pool", "side", "from", "effort", "distinct"].map((id) => [id, byId(id)]));
 /** What stands where nothing was chosen; only other choices are in the address. */
 const USUAL = { side: "image", from: "", effort: "normal" };
+/** Pairs this near (a cosine) to a better one are hidden where the visitor asks for it: the policies' own default. */
+const NEAR = 0.95;
 
 let pools = [];
 let sideWanted = null;
@@ -21,8 +23,9 @@ export function setPools(served) {
 
 /** The controls as members of a search. */
 export function settings() {
-  const { side, from, effort } = ui;
-  return { pool: pool().name, side: side.value, effort: effort.value, ...(from.value && { from: from.value }) };
+  const { side, from, effort, distinct } = ui;
+  const asked = { ...(from.value && { from: from.value }), ...(distinct.checked && { near_duplicate: NEAR }) };
+  return { pool: pool().name, side: side.value, effort: effort.value, ...asked };
 }
 
 function showPool() {
@@ -46,6 +49,7 @@ export function offerFrom(pairsAsk) {
 export function address(into) {
   if (ui.pool.value !== pools[0]?.name) into.set("pool", ui.pool.value);
   for (const [name, usual] of Object.entries(USUAL)) if (ui[name].value !== usual) into.set(name, ui[name].value);
+  if (ui.distinct.checked) into.set("distinct", "1");
   if (filterText()) into.set("filter", filterText());
 }
 
@@ -55,6 +59,7 @@ export function fromAddress(from) {
   };
   choose(ui.pool, from.get("pool") ?? pools[0]?.name);
   for (const [name, usual] of Object.entries(USUAL)) choose(ui[name], from.get(name) ?? usual);
+  ui.distinct.checked = from.has("distinct");
   setFilter(from.get("filter") ?? "");
   showPool();
 }
@@ -65,5 +70,5 @@ export function startControls({ otherPool, otherwise }) {
     otherPool();
   });
   ui.side.addEventListener("change", () => (sideWanted = null));
-  for (const select of [ui.side, ui.from, ui.effort]) select.addEventListener("change", otherwise);
+  for (const control of [ui.side, ui.from, ui.effort, ui.distinct]) control.addEventListener("change", otherwise);
 }

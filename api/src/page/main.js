@@ -43,12 +43,18 @@ async function recall(first) {
   controls.fromAddress(address);
   query.fromAddress(address, controls.pool().name, first);
   selection.show(controls.pool().name);
-  await columns();
-  await search();
+  await Promise.all([search(), columns()]);
 }
 
-/** Without its columns a pool can still be searched. */
-const columns = () => learnColumns(controls.pool().name).catch((error) => tell(byId("error"), error.message));
+/** Without its columns a pool can still be searched; cards that are there already get theirs. */
+async function columns() {
+  try {
+    await learnColumns(controls.pool().name);
+    redrawColumns();
+  } catch (error) {
+    tell(byId("error"), error.message);
+  }
+}
 
 async function start() {
   tell(byId("error"), "");
@@ -90,8 +96,7 @@ controls.startControls({
   otherPool: async () => {
     query.dropPairs();
     selection.show(controls.pool().name);
-    await columns();
-    await ask();
+    await Promise.all([ask(), columns()]);
   },
 });
 startCards({
