@@ -36,7 +36,10 @@ def selection(browser):
         page.get_by_role("button", name=f"Not like this: {disliked}").first.click()
         expect(page.locator(".part.unlike")).to_contain_text(disliked)
         expect(page.locator(".caption").first).not_to_have_text(disliked)
+        assert "pizza" in page.locator(".caption").first.inner_text(), "the dislike leaves the question what it was"
         page.get_by_role("button", name="Filter and columns").click()
+        for column, wanted in (("creator", False), ("id", False), ("license", True), ("style", True)):
+            page.get_by_label(column, exact=True).set_checked(wanted)
         page.select_option("#filter-field", "license")
         page.fill("#filter-value", "public-domain")
         page.get_by_role("button", name="Add").click()

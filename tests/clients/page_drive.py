@@ -116,7 +116,7 @@ def likes(browser):
         page.get_by_role("button", name="Not like this: one red apple on a table").click()
         expect(page.locator(".part.unlike")).to_contain_text("one red apple on a table")
         expect(page.locator("#text")).to_have_value("a green apple")
-        asked = {"blend": [{"text": "a green apple"}, {"id": 3, "weight": -0.5}], "side": "text", "include": ["caption"]}
+        asked = {"blend": [{"text": "a green apple"}, {"id": 3, "weight": -0.25}], "side": "text", "include": ["caption"]}
         answer = [hit["caption"] for hit in ask_server(asked)]
         expect(page.locator(".caption").last).to_have_text("one red apple on a table")
         assert captions(page) == answer and answer[-1] == "one red apple on a table", (captions(page), answer)

@@ -8,8 +8,8 @@ import { picturePath, showPicture } from "./server.js";
 
 /** What the server takes as one body, less a third for base64. */
 const MAX_PICTURE_BYTES = 20 * 1024 * 1024;
-/** The share of "not like this": half as loud as what is wanted, so that the rest still says what to look for. */
-const UNLIKE = -0.5;
+/** The share of "not like this": what Rocchio's rule usually takes. With half, a slice of pizza unlike one slice was no pizza at all. */
+const UNLIKE = -0.25;
 
 /** Letters of a described query; none is more than four bytes. */
 const DESCRIBED = 256;
@@ -37,7 +37,7 @@ export function input() {
 
 /** In words, for manifests, whose queries have at most 1,024 bytes. */
 export function described() {
-  const named = parts.map((part) => `${part.unlike ? "not like" : "like"} ${part.id === undefined ? part.label : `row ${part.id}`}`);
+  const named = parts.map((part) => `${part.unlike ? "not like" : "like"} ${part.label}`);
   return [words(), ...named].filter(Boolean).join(", ").slice(0, DESCRIBED);
 }
 
