@@ -118,11 +118,11 @@ def likes(browser):
         expect(page.locator("#text")).to_have_value("a green apple")
         asked = {"blend": [{"text": "a green apple"}, {"id": 3, "weight": -0.25}], "side": "text", "include": ["caption"]}
         answer = [hit["caption"] for hit in ask_server(asked)]
-        expect(page.locator(".caption").last).to_have_text("one red apple on a table")
-        assert captions(page) == answer and answer[-1] == "one red apple on a table", (captions(page), answer)
+        expect(page.locator(".card")).to_have_count(6)
+        assert captions(page) == [caption for caption in answer if caption != "one red apple on a table"], (captions(page), answer)
         page.reload()
         expect(page.locator(".part.unlike")).to_have_count(1)
-        expect(page.locator(".card")).to_have_count(7)
+        expect(page.locator(".card")).to_have_count(6)
         page.get_by_role("button", name="Not like Row 3: turn round").click()
         expect(page.locator(".part.unlike")).to_have_count(0)
         page.get_by_role("button", name="More like this: a yellow star").click()
@@ -339,7 +339,7 @@ def sizes(browser):
     for viewport in (PHONE, {"width": 320, "height": 640}, {"width": 1920, "height": 1080}):
         with fruit(browser, viewport=viewport) as watched:
             page = watched.goto("/?q=a red apple&side=text&unlike=3&like=2")
-            expect(page.locator(".card")).to_have_count(7)
+            expect(page.locator(".card")).to_have_count(6)
             page.click("#filter-toggle")
             page.locator(".choose input").first.check()
             page.evaluate("document.querySelectorAll('.caption, .part-name').forEach((e) => (e.textContent = 'x'.repeat(300)))")
@@ -355,7 +355,7 @@ def accessibility(browser):
             page = watched.goto()
             watched.accessible(f"the empty page, {scheme}")
             page.goto(URL + "/?q=a red apple&side=text&unlike=3&like=2")
-            expect(page.locator(".card")).to_have_count(7)
+            expect(page.locator(".card")).to_have_count(6)
             page.click("#filter-toggle")
             page.locator(".choose input").first.check()
             watched.accessible(f"the page at work, {scheme}")

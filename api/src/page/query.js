@@ -23,7 +23,8 @@ let changed = () => {};
 export const onChange = (listener) => (changed = listener);
 export const words = () => text.value.trim();
 export const hasPairs = () => parts.some((part) => part.id !== undefined);
-export const isEmpty = () => !words() && parts.length === 0;
+/** Whether the visitor said "not like this" of a pair: it is not shown again, however near it stays. */
+export const isUnwanted = (id) => parts.some((part) => part.id === id && part.unlike);
 
 /** The query of `POST /v1/search`; null where nothing is looked for. */
 export function input() {

@@ -73,7 +73,8 @@ async function page(first) {
 function showPage(question, answer, first) {
   const [result] = answer.results;
   if (first) clearCards();
-  addCards(answer.pool, result.hits.map((hit) => ({ ...hit, generation: answer.generation })));
+  const wanted = result.hits.filter((hit) => !query.isUnwanted(hit.id));
+  addCards(answer.pool, wanted.map((hit) => ({ ...hit, generation: answer.generation })));
   ui.more.hidden = question.cursor === null || result.hits.length === 0;
   const shown = cards().length;
   const took = `${result.took_ms < 10 ? result.took_ms.toFixed(1) : Math.round(result.took_ms)} ms`;
