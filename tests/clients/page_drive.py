@@ -168,6 +168,7 @@ def filters(browser):
             "and": [{"range": {"field": "rank", "lte": 2}}, {"prefix": {"field": "caption", "value": "a blue"}}]}
         page.reload()
         expect(page.locator(".card")).to_have_count(1)
+        expect(page.locator("#filter-toggle")).to_have_text("Filter and columns (filtered)")
         page.get_by_label("license", exact=True).uncheck()
         expect(page.locator(".fields").first).not_to_contain_text("CC0")
         page.fill("#filter", '{"eq": {"field": "rank", "value": 99}}')

@@ -60,8 +60,9 @@ export function setFilter(from) {
   if (from) open(true);
 }
 
-/** Keeps the whole filter in sight. */
+/** Keeps the whole filter in sight; where its panel is closed, that there is one. */
 function fit() {
+  toggle.textContent = filterText() ? "Filter and columns (filtered)" : "Filter and columns";
   text.rows = Math.min(8, Math.max(2, text.value.split("\n").length));
 }
 
