@@ -166,6 +166,17 @@ impl Faulty {
             gate.lock().expect("lock").recv().ok();
         }
     }
+
+    /// What reading records is like.
+    fn read(&self) -> Result<(), StoreError> {
+        self.wait();
+        match self.fault {
+            Fault::Stuck(_) => Ok(()),
+            Fault::Damaged => {
+                Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
+            }
+        }
+    }
 }
 
 impl PairStore for Faulty {
@@ -186,18 +197,14 @@ impl PairStore for Faulty {
         self.store.search(queries, cancel)
     }
     fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        self.wait();
-        match self.fault {
-            Fault::Stuck(_) => self.store.get(rows, parts),
-            Fault::Damaged => {
-                Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
-            }
-        }
+        self.read()?;
+        self.store.get(rows, parts)
     }
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
         self.store.find(keys)
     }
     fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError> {
+        self.read()?;
         self.store.fields(cancel)
     }
 }
