@@ -5,7 +5,6 @@
 
 use std::{
     env,
-    ffi::OsString,
     path::{Path, PathBuf},
 };
 
@@ -53,7 +52,7 @@ impl Chromium {
         let mut command = self.python.command();
         command.arg(in_tree(&format!("tests/clients/{driver}"))).arg(&self.browser).args(args);
         // A caller's own browser settings are none of ours.
-        for name in ["CHROMIUM_FLAGS", "DEBUG", "PWDEBUG"].map(OsString::from) {
+        for name in ["CHROMIUM_FLAGS", "DEBUG", "PWDEBUG"] {
             command.env_remove(name);
         }
         let printed = String::from_utf8(run("the browser", &mut command)).expect("UTF-8");

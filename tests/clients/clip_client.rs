@@ -1,4 +1,6 @@
-//! clip-retrieval's own client from its wheel, unmodified, for the tests of several packages (included by `#[path]`).
+//! clip-retrieval's own client and web page from its wheel, unmodified, for the tests of several packages (included by `#[path]`).
+
+#![allow(dead_code, reason = "each test binary uses its own part of this")]
 
 use std::{
     path::{Path, PathBuf},
