@@ -124,6 +124,9 @@ impl Legacy {
         let one = |name: &str, help: &str| {
             added(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec())))
         };
+        // Upstream's dashboards ask for these as well; nothing is downloaded or judged here, so that they stay at zero.
+        one("download_time", "Nothing is downloaded.");
+        one("safety_time", "Nothing is judged.");
         Self {
             full_knn_request: one("full_knn_request_time", "Time spent in knn-service."),
             text_inference: one("text_clip_inference_time", "Time spent in the text tower."),

@@ -1,43 +1,89 @@
 //! The page for people: files built into the program, nothing from elsewhere.
+//!
+//! | path | what |
+//! | --- | --- |
+//! | `/` | the page: `index.html`, `page.css`, and the modules that `main.js` names in its header |
+//! | `/docs` | the OpenAPI document for people: `docs.html`, `docs.js` |
+//!
+//! The files are open to everybody, like the routes of health: they hold nothing of what is stored, and ask for a key where the server has keys.
+
+use std::sync::Arc;
 
 use axum::{
+    Router,
     http::{HeaderMap, HeaderValue, StatusCode, header},
     response::{IntoResponse as _, Response},
+    routing::get,
 };
 
-/// Scripts and styles come from this server only, and no page may frame this one.
+use crate::app::App;
+
+/// Scripts and styles come from this server only, none from within a document, and no page may frame this one. `blob:` is for pictures that
+/// the visitor drops, and for those that are fetched with a key.
 const CSP: HeaderValue = HeaderValue::from_static(
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; \
-     base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob:; connect-src 'self'; \
+     base-uri 'none'; form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'",
 );
 
-pub(crate) async fn index(headers: HeaderMap) -> Response {
-    file(&headers, "text/html; charset=utf-8", include_str!("page/index.html"))
+/// A file of the page.
+#[derive(Clone, Copy)]
+struct Asset {
+    path: &'static str,
+    content_type: &'static str,
+    text: &'static str,
 }
 
-pub(crate) async fn script(headers: HeaderMap) -> Response {
-    file(&headers, "text/javascript; charset=utf-8", include_str!("page/app.js"))
+macro_rules! asset {
+    ($path:literal, $content_type:expr, $file:literal) => {
+        Asset { path: $path, content_type: $content_type, text: include_str!(concat!("page/", $file)) }
+    };
+    ($file:literal, $content_type:expr) => {
+        Asset { path: concat!("/page/", $file), content_type: $content_type, text: include_str!(concat!("page/", $file)) }
+    };
 }
 
-pub(crate) async fn style(headers: HeaderMap) -> Response {
-    file(&headers, "text/css; charset=utf-8", include_str!("page/style.css"))
-}
+const HTML: &str = "text/html; charset=utf-8";
+const SCRIPT: &str = "text/javascript; charset=utf-8";
+const STYLE: &str = "text/css; charset=utf-8";
 
-pub(crate) async fn docs(headers: HeaderMap) -> Response {
-    file(&headers, "text/html; charset=utf-8", include_str!("page/docs.html"))
-}
+/// Every file, by its path. `tests/page.rs` holds the list against the folder.
+const ASSETS: &[Asset] = &[
+    asset!("/", HTML, "index.html"),
+    asset!("/docs", HTML, "docs.html"),
+    asset!("icon.svg", "image/svg+xml"),
+    asset!("base.css", STYLE),
+    asset!("docs.css", STYLE),
+    asset!("page.css", STYLE),
+    asset!("cards.js", SCRIPT),
+    asset!("controls.js", SCRIPT),
+    asset!("details.js", SCRIPT),
+    asset!("docs.js", SCRIPT),
+    asset!("dom.js", SCRIPT),
+    asset!("filter.js", SCRIPT),
+    asset!("intake.js", SCRIPT),
+    asset!("keybox.js", SCRIPT),
+    asset!("main.js", SCRIPT),
+    asset!("query.js", SCRIPT),
+    asset!("search.js", SCRIPT),
+    asset!("selection.js", SCRIPT),
+    asset!("server.js", SCRIPT),
+];
 
-pub(crate) async fn docs_script(headers: HeaderMap) -> Response {
-    file(&headers, "text/javascript; charset=utf-8", include_str!("page/docs.js"))
+/// The files' routes. They are no part of the OpenAPI document.
+pub(crate) fn router() -> Router<Arc<App>> {
+    let route = |router: Router<Arc<App>>, asset: &'static Asset| {
+        router.route(asset.path, get(move |headers: HeaderMap| async move { answer(&headers, asset) }))
+    };
+    ASSETS.iter().fold(Router::new(), route)
 }
 
 /// Not cached without asking: a new version of the program brings a new page.
-fn file(request: &HeaderMap, content_type: &'static str, text: &'static str) -> Response {
-    let etag = concat!("\"", env!("CARGO_PKG_VERSION"), "-").to_owned() + &checksum(text) + "\"";
+fn answer(request: &HeaderMap, asset: &'static Asset) -> Response {
+    let etag = concat!("\"", env!("CARGO_PKG_VERSION"), "-").to_owned() + &checksum(asset.text) + "\"";
     let unchanged = request.get(header::IF_NONE_MATCH).is_some_and(|sent| sent.as_bytes() == etag.as_bytes());
-    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { text.into_response() };
+    let mut response = if unchanged { StatusCode::NOT_MODIFIED.into_response() } else { asset.text.into_response() };
     let headers = response.headers_mut();
-    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(content_type));
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(asset.content_type));
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(header::CONTENT_SECURITY_POLICY, CSP);
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));

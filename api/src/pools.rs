@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
-use anchorite_index::{Key, Parts, Record, RowId, Value};
+use anchorite_index::{Field, Key, Kind, Parts, Record, RowId, Value};
 use axum::{
     extract::{
         Path, Query, State,
@@ -140,6 +140,75 @@ pub(crate) async fn describe(
 ) -> Result<JsonBytes, ApiError> {
     let pool = plain(path)?;
     app.compute(move |app, _| JsonBytes::of(&PoolInfo::of(&app.pool(Some(&pool))?, app))).await
+}
+
+/// The fields of a pool.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldList {
+    /// By name. Besides them, filters know `key`, `caption`, `source` and `source.row` of every pair.
+    fields: Vec<FieldInfo>,
+}
+
+/// A metadata column.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct FieldInfo {
+    /// As `columns` of a search and `fields` of its hits name it.
+    name: String,
+    /// As filters name it: the same, or `fields.` before a name that means something else there.
+    filter: String,
+    /// The kinds of its values: usually one.
+    kinds: Vec<KindName>,
+}
+
+/// A kind of value.
+#[derive(Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "lowercase")]
+pub(crate) enum KindName {
+    /// True or false.
+    Bool,
+    /// A whole number or a fraction.
+    Number,
+    /// Text.
+    Text,
+}
+
+impl From<Kind> for KindName {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::Bool => Self::Bool,
+            Kind::Number => Self::Number,
+            Kind::Text => Self::Text,
+        }
+    }
+}
+
+/// Lists the metadata columns of a pool.
+#[utoipa::path(
+    get, path = "/v1/pools/{pool}/fields", tag = "pools", params(("pool" = String, Path, description = "Its name")),
+    responses(
+        (status = 200, description = "Its columns", body = FieldList),
+        (status = 400, description = "The path is not UTF-8", body = ErrorBody),
+        (status = 404, description = "No such pool", body = ErrorBody),
+        (status = 429, description = "Working at the limit; see Retry-After", body = ErrorBody),
+        (status = 500, description = "The server failed", body = ErrorBody),
+        (status = 504, description = "Took longer than allowed", body = ErrorBody),
+    )
+)]
+pub(crate) async fn fields(
+    State(app): State<Arc<App>>,
+    path: Result<Path<String>, PathRejection>,
+) -> Result<JsonBytes, ApiError> {
+    let pool = plain(path)?;
+    app.compute(move |app, cancel| {
+        let fields = app.pool(Some(&pool))?.retriever.store().fields(cancel)?;
+        let info = |Field { name, asked, kinds }: Field| FieldInfo {
+            name,
+            filter: asked,
+            kinds: kinds.into_iter().map(Into::into).collect(),
+        };
+        JsonBytes::of(&FieldList { fields: fields.into_iter().map(info).collect() })
+    })
+    .await
 }
 
 /// What a reload did.

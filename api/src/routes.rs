@@ -52,6 +52,7 @@ fn read() -> Routes {
         .routes(routes!(embeddings::models))
         .routes(routes!(pools::list))
         .routes(routes!(pools::describe))
+        .routes(routes!(pools::fields))
         .routes(routes!(pools::pair))
         .routes(routes!(pools::image))
         .routes(routes!(jobs::list))
@@ -127,11 +128,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router {
     let panics = Arc::clone(app);
     router
         .route("/openapi.json", get(move || async move { JsonBytes::of(&document) }))
-        .route("/", get(page::index))
-        .route("/app.js", get(page::script))
-        .route("/style.css", get(page::style))
-        .route("/docs", get(page::docs))
-        .route("/docs.js", get(page::docs_script))
+        .merge(page::router())
         .fallback(no_route)
         .method_not_allowed_fallback(no_method)
         .layer(CatchPanicLayer::custom(move |payload: Box<dyn Any + Send>| finish::caught(&panics, &*payload)))

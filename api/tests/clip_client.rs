@@ -2,6 +2,8 @@
 
 #[path = "../../tests/clients/clip_client.rs"]
 mod client;
+#[path = "../../tests/clients/python.rs"]
+mod python;
 mod support;
 
 use std::fs;

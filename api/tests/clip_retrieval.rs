@@ -248,3 +248,58 @@ fn three_thousand_and_ten_thousand_results_come_deduplicated_in_time() {
         assert_eq!(distinct[0]["caption"], "caption number 7");
     }
 }
+
+#[test]
+fn the_dedup_rule_is_upstream_s_a_cosine_above_0_94_and_chains_are_one_group() {
+    // Pictures as unit vectors in a plane: 18 degrees apart is a cosine of 0.951, 21 degrees 0.934.
+    let at = |degrees: f32| {
+        let mut vector = vec![0.0; support::DIM];
+        (vector[0], vector[1]) = (degrees.to_radians().cos(), degrees.to_radians().sin());
+        vector
+    };
+    let angles = [0.0, 18.0, 36.0, 57.0, 90.0];
+    let pairs: Vec<_> = (0_u64..)
+        .zip(angles)
+        .map(|(row, degrees)| anchorite_index::Pair {
+            image: Some(at(degrees)),
+            ..pair(row, Some(&format!("at {degrees}")), None)
+        })
+        .collect();
+    let retriever = anchorite_anchors::Retriever::new(
+        std::sync::Arc::new(anchorite_encoder::fake::FakeEncoder::new(support::DIM)),
+        support::store(&pairs),
+    );
+    let server = support::start_pools(vec![("arc".to_owned(), retriever.expect("they match"))], Limits::default());
+    let ask = |deduplicate: bool| {
+        let body = json!({"embedding_input": at(-1.0), "modality": "image", "num_images": 5, "deduplicate": deduplicate});
+        ids(&knn(&server, &body))
+    };
+    assert_eq!(ask(false), [0, 1, 2, 3, 4]);
+    assert_eq!(ask(true), [0, 3, 4], "0 to 2 are a chain, though its ends are 0.81 apart; 3 and 4 stand alone");
+}
+
+#[test]
+fn every_histogram_of_upstream_s_dashboards_is_there() {
+    let server = start(Limits::default());
+    knn(&server, &client_body("apple"));
+    knn(&server, &json!({"image": base64(RED), "modality": "image", "num_images": 2, "deduplicate": true}));
+    let reply = server.get("/metrics");
+    let count = |name: &str| {
+        let line = reply.text().lines().find_map(|line| line.strip_prefix(&format!("{name}_count ")).map(str::to_owned));
+        line.unwrap_or_else(|| panic!("no histogram {name} in\n{}", reply.text())).parse::<u64>().expect("a count")
+    };
+    // The server tries each pool with one small text and picture of its own when it starts: at least as many as were asked for.
+    for (name, at_least) in [
+        ("full_knn_request_time", 2),
+        ("text_clip_inference_time", 1),
+        ("image_clip_inference_time", 1),
+        ("text_prepro_time", 1),
+        ("image_prepro_time", 1),
+        ("metadata_get_time", 2),
+        ("knn_index_time", 2),
+        ("dedup_time", 1),
+    ] {
+        assert!(count(name) >= at_least, "{name} counts {}", count(name));
+    }
+    assert_eq!((count("download_time"), count("safety_time")), (0, 0), "nothing is downloaded or judged");
+}

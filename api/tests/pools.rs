@@ -17,7 +17,7 @@ fn pools_are_listed_in_order_with_their_counts() {
     let fruit = server.get("/v1/pools/fruit").ok();
     assert_eq!(fruit, pools[0]);
     let expected = json!({"name": "fruit", "rows": 8, "image_rows": 7, "text_rows": 7, "generation": 1, "dim": DIM,
-        "model": "fake", "fingerprint": "fake-16", "max_k": 10_000});
+        "model": "fake", "fingerprint": "fake-16", "max_k": 10_000, "precision": "f32"});
     assert_eq!(fruit, expected);
 }
 
@@ -55,28 +55,6 @@ fn an_unchanged_picture_is_not_sent_again() {
     let request = ureq::http::Request::get(server.url("/v1/pools/fruit/pairs/0/image")).header("if-none-match", &etag);
     let reply = server.send(request.body(Vec::new()).expect("a request"));
     assert_eq!((reply.status, reply.body.len(), reply.header("etag")), (304, 0, etag.as_str()));
-}
-
-#[test]
-fn the_page_needs_nothing_from_elsewhere() {
-    let server = start(Limits::default());
-    let page = server.get("/");
-    assert_eq!((page.status, page.header("content-type")), (200, "text/html; charset=utf-8"));
-    assert!(page.header("content-security-policy").contains("script-src 'self'"));
-    let html = page.text();
-    assert!(!html.contains("://"), "no address of another host");
-    assert!(!html.contains("<style") && !html.contains(" style="), "no styles that the policy would block");
-    let attributes =
-        html.split(" on").skip(1).filter(|rest| rest.trim_start_matches(|c: char| c.is_ascii_lowercase()).starts_with('='));
-    assert_eq!(attributes.count(), 0, "no scripts that the policy would block");
-    for (path, kind) in [("/app.js", "text/javascript; charset=utf-8"), ("/style.css", "text/css; charset=utf-8")] {
-        assert!(html.contains(&format!("\"{path}\"")), "the page asks for {path}");
-        let file = server.get(path);
-        assert_eq!((file.status, file.header("content-type")), (200, kind));
-        assert!(!file.text().contains("://"), "{path} has no address of another host");
-        let request = ureq::http::Request::get(server.url(path)).header("if-none-match", file.header("etag"));
-        assert_eq!(server.send(request.body(Vec::new()).expect("a request")).status, 304);
-    }
 }
 
 #[test]

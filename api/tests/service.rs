@@ -268,6 +268,7 @@ impl Seen {
     }
 }
 
+const FIELDS: &str = "/v1/pools/{pool}/fields";
 const PAIR: &str = "/v1/pools/{pool}/pairs/{id}";
 const IMAGE: &str = "/v1/pools/{pool}/pairs/{id}/image";
 const KNN: &str = r#"{"text": "apple", "modality": "image", "num_images": 2}"#;
@@ -293,6 +294,9 @@ fn ordinary_statuses(seen: &mut Seen) {
         ("/v1/pools/{pool}", "/v1/pools/fruit"),
         ("/v1/pools/{pool}", "/v1/pools/nope"),
         ("/v1/pools/{pool}", "/v1/pools/%FF"),
+        (FIELDS, "/v1/pools/fruit/fields"),
+        (FIELDS, "/v1/pools/nope/fields"),
+        (FIELDS, "/v1/pools/%FF/fields"),
         (PAIR, "/v1/pools/fruit/pairs/0"),
         (PAIR, "/v1/pools/fruit/pairs/99"),
         (PAIR, "/v1/pools/fruit/pairs/%FF"),
@@ -349,6 +353,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
     let gets = [
         ("/v1/pools", "/v1/pools"),
         ("/v1/pools/{pool}", "/v1/pools/fruit"),
+        (FIELDS, "/v1/pools/fruit/fields"),
         (PAIR, "/v1/pools/fruit/pairs/0"),
         (IMAGE, "/v1/pools/fruit/pairs/0/image"),
     ];

@@ -43,7 +43,7 @@ mod sketch;
 mod store;
 mod topk;
 
-pub use filter::{Filter, FilterError};
+pub use filter::{Field, Filter, FilterError, Kind};
 pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 

@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Precision, Query, Record,
-    RowId, RowSet, Side, Spec, StoreError, StoreStatus, Upserted,
+    Answer, Cancel, ContentHash, Field, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Precision, Query,
+    Record, RowId, RowSet, Side, Spec, StoreError, StoreStatus, Upserted,
     filter::{Plan, Schema},
 };
 
@@ -107,12 +107,6 @@ impl PairStore for MemoryStore {
         }
     }
 
-    fn fields(&self) -> Result<Vec<String>, StoreError> {
-        let mut schema = Schema::default();
-        self.visible().for_each(|(_, pair)| pair.each_value(&mut |column, value| schema.observe(column, value)));
-        Ok(schema.names())
-    }
-
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         queries.iter().map(|q| self.search_one(q, cancel)).collect()
     }
@@ -125,6 +119,10 @@ impl PairStore for MemoryStore {
 
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
         Ok(keys.iter().map(|k| self.visible.rows.get(k).copied()).collect())
+    }
+
+    fn fields(&self, _: &Cancel) -> Result<Vec<Field>, StoreError> {
+        Ok(self.schema(self.visible().map(|(row, _)| row.0 as usize)).list())
     }
 }
 
@@ -156,15 +154,20 @@ impl MemoryStore {
         Ok(Answer { hits, degraded: false })
     }
 
+    /// The fields of these rows.
+    fn schema(&self, rows: impl Iterator<Item = usize>) -> Schema {
+        let mut schema = Schema::default();
+        rows.for_each(|row| self.pairs[row].each_value(&mut |column, value| schema.observe(column, value)));
+        schema
+    }
+
     /// The rows of `view` that are alive and pass the filter.
     fn matching(&self, filter: Option<&Filter>, view: &View) -> Result<RowSet, FilterError> {
         let pairs = &self.pairs[..view.positions];
         let mut alive = RowSet::full(pairs.len());
         view.dead.iter().for_each(|row| alive.remove(*row));
         let Some(filter) = filter.filter(|_| !view.rows.is_empty()) else { return Ok(alive) };
-        let mut schema = Schema::default();
-        alive.iter().for_each(|row| pairs[row].each_value(&mut |column, value| schema.observe(column, value)));
-        schema.check(filter)?;
+        self.schema(alive.iter()).check(filter)?;
         alive.intersect(&Plan::new(filter).select_from(pairs.len(), |row, take| pairs[row].each_value(take)));
         Ok(alive)
     }

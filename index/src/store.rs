@@ -3,7 +3,7 @@
 //!
 //! The traits are blocking: searching is computation and page faults. Async callers cross over on a bounded blocking pool.
 
-use crate::{Answer, Cancel, ContentHash, Filter, FilterError, Key, Pair, Query, Record, RowId, Side};
+use crate::{Answer, Cancel, ContentHash, Field, Filter, FilterError, Key, Pair, Query, Record, RowId, Side};
 
 /// What a pool is bound to for life.
 #[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -290,12 +290,6 @@ pub trait PairStore: Send + Sync {
     /// Counts and generation.
     fn status(&self) -> StoreStatus;
 
-    /// Names of the metadata columns that pairs have, in order.
-    ///
-    /// # Errors
-    /// Damage met on the way.
-    fn fields(&self) -> Result<Vec<String>, StoreError>;
-
     /// Answers every query, in order. Scores are cosine; ties by row.
     ///
     /// # Errors
@@ -314,6 +308,13 @@ pub trait PairStore: Send + Sync {
     /// # Errors
     /// Damage met on the way.
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError>;
+
+    /// The metadata fields that pairs have, by name: what a filter may compare, besides the names every pair has. The first call may read
+    /// every record.
+    ///
+    /// # Errors
+    /// Damage met on the way, or [`StoreError::Cancelled`].
+    fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError>;
 }
 
 /// Writing: one writer at a time. A batch that is refused leaves the store as it was. Nothing is visible or durable before

@@ -4,6 +4,7 @@
 //! | --- | --- |
 //! | `demo.rs` | the first command works, its answers make sense, and every way of asking gives the same |
 //! | `service.rs` | a served pool answers people, programs and clip-retrieval's own client |
+//! | `browser.rs` | the page and clip-retrieval's own page work in a real browser; pairs selected there are a manifest |
 //! | `guarded.rs` | a server that others reach asks for keys, and shows what is ingested while it runs |
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
@@ -24,6 +25,9 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod bad_data;
+mod browser;
+#[path = "../clients/chromium.rs"]
+mod chromium;
 #[path = "../clients/clip_client.rs"]
 mod clip_client;
 mod datasets;
@@ -39,6 +43,8 @@ mod jobs;
 mod kills;
 mod pools;
 mod program;
+#[path = "../clients/python.rs"]
+mod python;
 mod ready_vectors;
 mod refusals;
 mod resume;

@@ -149,7 +149,7 @@ fn answer(app: &App, body: &[u8], cancel: &Cancel) -> Result<JsonBytes, ApiError
     let request: SearchRequest = body::json(body)?;
     let pool = app.pool(request.pool.as_deref())?;
     let store = pool.retriever.store();
-    let wanted = Wanted::of(&request, store, app.limits())?;
+    let wanted = Wanted::of(&request, store, app.limits(), cancel)?;
     let page = Page::of(&request, body, &pool)?;
     let asks = request.into_asks(app.limits())?;
     let answers = pool.retriever.find(&asks, cancel)?;
@@ -182,7 +182,7 @@ struct Wanted {
 impl Wanted {
     const DEFAULT_LIMIT: usize = 100;
 
-    fn of(request: &SearchRequest, store: &dyn PairStore, limits: &Limits) -> Result<Self, ApiError> {
+    fn of(request: &SearchRequest, store: &dyn PairStore, limits: &Limits, cancel: &Cancel) -> Result<Self, ApiError> {
         let limit = request.limit.unwrap_or(Self::DEFAULT_LIMIT).min(request.page.unwrap_or(usize::MAX)).min(request.k());
         let queries = request.count();
         if limit.saturating_mul(queries) > limits.max_records {
@@ -196,7 +196,7 @@ impl Wanted {
         let mut include = request.include.clone().unwrap_or_default();
         let columns: Option<BTreeSet<String>> = request.columns.clone().map(|names| names.into_iter().collect());
         if let Some(columns) = &columns {
-            check_columns(columns, store)?;
+            check_columns(columns, store, cancel)?;
             include.push(Include::Fields);
         }
         Ok(Self { include, columns, limit })
@@ -212,8 +212,8 @@ impl Wanted {
 }
 
 /// Refuses columns that no pair has.
-fn check_columns(columns: &BTreeSet<String>, store: &dyn PairStore) -> Result<(), ApiError> {
-    let there = store.fields()?;
+fn check_columns(columns: &BTreeSet<String>, store: &dyn PairStore, cancel: &Cancel) -> Result<(), ApiError> {
+    let there: Vec<String> = store.fields(cancel)?.into_iter().map(|field| field.name).collect();
     let Some(unknown) = columns.iter().find(|name| !there.contains(name)) else { return Ok(()) };
     let unknown: String = unknown.chars().take(80).collect();
     let some = there.iter().take(NAMED_COLUMNS).map(String::as_str).collect::<Vec<_>>().join(", ");

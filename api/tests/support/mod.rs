@@ -19,8 +19,8 @@ use anchorite_anchors::Retriever;
 use anchorite_api::{App, Drained, Keys, Limits, Options, Scope, Server, Tls, key_line};
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{
-    Answer, Cancel, ContentHash, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec, StoreError,
-    StoreStatus, Value, memory::MemoryStore,
+    Answer, Cancel, ContentHash, Field, Key, Pair, PairSink as _, PairStore, Parts, Query, Record, RowId, SourceRef, Spec,
+    StoreError, StoreStatus, Value, memory::MemoryStore,
 };
 use serde_json::Value as Json;
 
@@ -166,6 +166,17 @@ impl Faulty {
             gate.lock().expect("lock").recv().ok();
         }
     }
+
+    /// What reading records is like.
+    fn read(&self) -> Result<(), StoreError> {
+        self.wait();
+        match self.fault {
+            Fault::Stuck(_) => Ok(()),
+            Fault::Damaged => {
+                Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
+            }
+        }
+    }
 }
 
 impl PairStore for Faulty {
@@ -182,23 +193,19 @@ impl PairStore for Faulty {
         self.wait();
         self.store.status()
     }
-    fn fields(&self) -> Result<Vec<String>, StoreError> {
-        self.store.fields()
-    }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         self.store.search(queries, cancel)
     }
     fn get(&self, rows: &[RowId], parts: Parts) -> Result<Vec<Option<Record>>, StoreError> {
-        self.wait();
-        match self.fault {
-            Fault::Stuck(_) => self.store.get(rows, parts),
-            Fault::Damaged => {
-                Err(StoreError::Corrupt { file: "secret/rows".to_owned(), offset: 7, reason: "a test says so".to_owned() })
-            }
-        }
+        self.read()?;
+        self.store.get(rows, parts)
     }
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
         self.store.find(keys)
+    }
+    fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError> {
+        self.read()?;
+        self.store.fields(cancel)
     }
 }
 

@@ -143,6 +143,17 @@ impl fmt::Display for Kind {
     }
 }
 
+/// A metadata field that pairs of a store have.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Field {
+    /// As the pair has it.
+    pub name: String,
+    /// As a filter asks for it: the name, or `fields.` before one that means something else there.
+    pub asked: String,
+    /// The kinds of its values: usually one.
+    pub kinds: Vec<Kind>,
+}
+
 /// Why a filter is refused.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, fmt};
 
-use super::{Column, ColumnRef, Filter, FilterError, Kind, ValueRef};
+use super::{Column, ColumnRef, Field, Filter, FilterError, Kind, ValueRef};
 use crate::limits::Limits;
 
 /// A set of [`Kind`]s.
@@ -17,12 +17,15 @@ impl Kinds {
     fn has(self, kind: Kind) -> bool {
         self.0 & Self::of(kind).0 != 0
     }
+
+    fn list(self) -> impl Iterator<Item = Kind> {
+        [Kind::Bool, Kind::Number, Kind::Text].into_iter().filter(move |&kind| self.has(kind))
+    }
 }
 
 impl fmt::Display for Kinds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let there = [Kind::Bool, Kind::Number, Kind::Text].into_iter().filter(|&kind| self.has(kind));
-        f.write_str(&there.map(|kind| kind.to_string()).collect::<Vec<_>>().join(" or "))
+        f.write_str(&self.list().map(|kind| kind.to_string()).collect::<Vec<_>>().join(" or "))
     }
 }
 
@@ -56,9 +59,12 @@ impl Schema {
         self
     }
 
-    /// The fields by name.
-    pub(crate) fn names(&self) -> Vec<String> {
-        self.fields.keys().cloned().collect()
+    /// Every field, by name.
+    pub(crate) fn list(&self) -> Vec<Field> {
+        let asked = |name: &str| Column::Field(name.to_owned()).to_string();
+        let field =
+            |(name, kinds): (&String, &Kinds)| Field { name: name.clone(), asked: asked(name), kinds: kinds.list().collect() };
+        self.fields.iter().map(field).collect()
     }
 
     /// Refuses a filter that names a field no pair has, or compares one with a kind of value that it never holds.

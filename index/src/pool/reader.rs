@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use super::MAX_EF;
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Precision, Query, Record, RowId, Side, Spec, StoreError,
+    Answer, Cancel, Effort, Field, Filter, Hit, Key, PairStore, Parts, Precision, Query, Record, RowId, Side, Spec, StoreError,
     StoreStatus,
     distance::Cpu,
     filter::{FilterCache, Plan, Schema},
@@ -356,10 +356,6 @@ impl PairStore for Pool {
         }
     }
 
-    fn fields(&self) -> Result<Vec<String>, StoreError> {
-        Ok(self.schema(&Cancel::default())?.names())
-    }
-
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
         let placed = self.placed(queries, cancel)?;
@@ -393,6 +389,10 @@ impl PairStore for Pool {
             Ok(None)
         };
         keys.iter().map(one).collect()
+    }
+
+    fn fields(&self, cancel: &Cancel) -> Result<Vec<Field>, StoreError> {
+        Ok(self.schema(cancel)?.list())
     }
 }
 

@@ -6,7 +6,8 @@ mod changes;
 use std::collections::BTreeMap;
 
 use anchorite_index::{
-    Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec, StoreError, Value,
+    Cancel, ContentHash, Effort, Field, Key, Kind, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec,
+    StoreError, Value,
     memory::MemoryStore,
     pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
 };
@@ -36,9 +37,6 @@ impl PairStore for Borrowed<'_> {
     fn status(&self) -> anchorite_index::StoreStatus {
         self.0.status()
     }
-    fn fields(&self) -> Result<Vec<String>, StoreError> {
-        self.0.fields()
-    }
     fn search(&self, q: &[Query], c: &Cancel) -> Result<Vec<anchorite_index::Answer>, StoreError> {
         self.0.search(q, c)
     }
@@ -47,6 +45,9 @@ impl PairStore for Borrowed<'_> {
     }
     fn find(&self, keys: &[Key]) -> Result<Vec<Option<RowId>>, StoreError> {
         self.0.find(keys)
+    }
+    fn fields(&self, c: &Cancel) -> Result<Vec<Field>, StoreError> {
+        self.0.fields(c)
     }
 }
 
@@ -131,6 +132,34 @@ fn query(vector: Vec<f32>, k: usize, effort: Effort) -> Query {
 
 fn ask(store: &dyn PairStore, q: Query) -> Result<anchorite_index::Answer, StoreError> {
     store.search(&[q], &Cancel::default()).map(|mut a| a.remove(0))
+}
+
+#[test]
+fn it_lists_the_fields_of_its_pairs_with_the_kinds_of_their_values() {
+    on_every_store(|store| {
+        assert_eq!(store.reader().fields(&Cancel::default()).unwrap(), []);
+        let mut batch = pairs(6);
+        batch[3].fields.insert("width".into(), Value::Text("wide".into()));
+        batch[5].fields.insert("caption".into(), Value::Int(1));
+        store.sink().append(&batch).unwrap();
+        store.sink().commit(&Cancel::default()).unwrap();
+        let fields = store.reader().fields(&Cancel::default()).unwrap();
+        let listed: Vec<(&str, &[Kind])> = fields.iter().map(|f| (f.asked.as_str(), f.kinds.as_slice())).collect();
+        assert_eq!(fields[0].name, "caption");
+        let (number, text): (&[Kind], &[Kind]) = (&[Kind::Number], &[Kind::Text]);
+        let mixed: &[Kind] = &[Kind::Number, Kind::Text];
+        assert_eq!(
+            listed,
+            [
+                ("fields.caption", number),
+                ("licence", text),
+                ("nsfw", &[Kind::Bool]),
+                ("score", number),
+                ("whole", number),
+                ("width", mixed)
+            ]
+        );
+    });
 }
 
 #[test]
