@@ -16,8 +16,8 @@ use anchorite::{
     train::{
         data::{PairSet, Reading, Streams, StreamsPlan, anchors::AnchorSource, read_task},
         runner::{
-            Anchors, Asked, Ended, Finished, Job, Machine, Metrics, Opened, RunConfig, Start, TaskText, Told, anchor_source,
-            finish, train,
+            Anchors, Asked, Ended, Finished, HeadSource, Job, Machine, Metrics, Opened, RunConfig, Start, TaskText, Told,
+            anchor_source, finish, train,
         },
     },
 };
@@ -117,6 +117,11 @@ pub(crate) fn run(args: &Args, kind: Kind) -> Result<Exit> {
         Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
         streams => Arc::new(streams?),
     };
+    let head = HeadSource { config: &config, folder: &folder, task: streams.task(), machine, cancel: &cancel };
+    match opened.give_head(&head) {
+        Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
+        given => given?,
+    }
     if args.dry_run {
         return plan(args, &config, &mut opened, &streams, &cancel);
     }

@@ -123,6 +123,11 @@ impl Running {
         kill_process(Pid::from_child(&self.child), signal).unwrap();
     }
 
+    /// Whether it has ended by itself.
+    pub(crate) fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
+    }
+
     /// Waits for the end.
     #[track_caller]
     pub(crate) fn ended(mut self) -> Ended {
@@ -221,6 +226,12 @@ impl Server {
         let reply = self.post("/v1/search", body);
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["results"][0]["hits"].as_array().unwrap().clone()
+    }
+
+    /// Ends it as a power cut does.
+    pub(crate) fn kill(self) {
+        self.running.signal(Signal::KILL);
+        assert_eq!(self.running.ended().code, None);
     }
 
     /// Asks it to stop and waits for the end.

@@ -247,11 +247,11 @@ fn a_cancelled_step_changes_nothing() {
 
 #[test]
 fn a_classifier_learns_its_classes() {
-    let mut towers = towers("exports/clip");
+    let towers = towers("exports/clip");
     let head: Vec<f32> = (0..3 * 24).map(|i| (i as f32 * 0.9).cos()).collect();
-    towers.head = Tensor::from_f32([3, 24], &head);
     let plan = Plan { objective: Objective::Classifier, ..plan(4, Form::Auto) };
     let mut trainer = trainer(towers, &plan, SIZES);
+    trainer.set_head(&Tensor::from_f32([3, 24], &head).unwrap()).unwrap();
     let batch = StreamBatch {
         tokens: Vec::new(),
         groups: Some(vec![0, 1, 2, 0, 1, 2]),

@@ -48,6 +48,7 @@ mod graphs;
 mod inspect;
 mod plan;
 mod rows;
+mod scores;
 mod sessions;
 mod slots;
 mod state;

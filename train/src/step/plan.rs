@@ -13,7 +13,8 @@ pub enum Objective {
     Softmax,
     /// SigLIP's pairwise sigmoid.
     Sigmoid,
-    /// Cross-entropy over a head, which [`super::Towers::head`] holds; streams then have labels instead of captions.
+    /// Cross-entropy over a head of one row per class ([`super::Trainer::set_head`]); streams have classes as their groups, and their
+    /// captions are not read. The text tower and the logit scale do not learn.
     Classifier,
 }
 
@@ -60,7 +61,7 @@ pub struct Plan {
     pub chunk: usize,
     /// How a step is computed. Default: as memory allows.
     pub form: Form,
-    /// Largest logit scale, as a factor. Default 100, CLIP's.
+    /// Largest logit scale, as a factor, of the softmax; SigLIP's has no bound (its models end at 110 and more). Default 100, CLIP's.
     pub max_logit_scale: f64,
     /// Decides the adapters' first values; nothing else is random here. Default 0.
     pub seed: u64,

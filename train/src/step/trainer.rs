@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::compiled::{Feeds, Machine};
 use super::estimate::{self, Estimate};
-use super::graphs::{self, BIAS, HEAD, LOG_SCALE, Side, TowerGraph};
+use super::graphs::{self, BIAS, LOG_SCALE, Side, TowerGraph};
 use super::rows::{Chunk, Rows};
 use super::sessions::Sessions;
 use super::slots::Slots;
@@ -55,6 +55,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// The logit scale as a factor, after the update.
     pub logit_scale: f64,
+    /// The sigmoid's bias after the update; none of the other losses has one.
+    pub logit_bias: Option<f64>,
     /// Pairs seen.
     pub pairs: usize,
     /// Where the time went.
@@ -86,7 +88,8 @@ pub struct Trainer {
     pending: Pending,
     pub(super) threads: rayon::ThreadPool,
     pub(super) sessions: Sessions,
-    estimate: Estimate,
+    pub(super) estimate: Estimate,
+    pub(super) activations: u64,
 }
 
 /// One batch on its way through.
@@ -106,7 +109,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError`]: a tower that cannot be differentiated, a choice of parameters that leaves nothing, a setting out of range.
     pub fn new(towers: Towers, plan: &Plan, sizes: InputSizes, engine: &Engine, limits: &Limits) -> Result<Self, TrainError> {
-        check(plan, &towers)?;
+        check(plan)?;
         let mut slots = Slots::default();
         let mut random = state::random(plan.seed);
         let lora = match plan.train.weights {
@@ -150,10 +153,6 @@ impl Trainer {
         let scale_learns = plan.train.logit_scale && !classifier;
         slots.insert(LOG_SCALE, &scalar(towers.log_scale), scale_learns)?;
         slots.insert(BIAS, &scalar(towers.bias), scale_learns && plan.objective == Objective::Sigmoid)?;
-        let classes = towers.head.as_ref().map_or(0, |head| head.shape()[0]);
-        if let Some(head) = towers.head.as_ref().filter(|_| classifier) {
-            slots.insert(HEAD, head, true)?;
-        }
         let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.threads).build();
         let threads = threads.map_err(|e| TrainError::Threads { reason: e.to_string() })?;
         let (towers, shells): (Vec<TowerGraph>, Vec<Shell>) = parts.into_iter().unzip();
@@ -163,6 +162,7 @@ impl Trainer {
             .max(estimate::activations(&text_graph, text_graph.batch.unwrap_or(plan.chunk), sizes)?);
         Ok(Self {
             estimate: Estimate::new(slots.counts(), largest),
+            activations: largest,
             plan: plan.clone(),
             sizes,
             limits: limits.clone(),
@@ -171,7 +171,7 @@ impl Trainer {
             shells,
             slots,
             dim: vision,
-            classes,
+            classes: 0,
             step: 0,
             pending: Pending::default(),
             threads,
@@ -253,7 +253,8 @@ impl Trainer {
         });
         let limit = self.plan.max_logit_scale.ln() as f32;
         let log_scale = self.slots.scalar(LOG_SCALE).unwrap_or_default();
-        if self.plan.train.logit_scale && log_scale > limit {
+        let bounded = self.plan.objective == Objective::Softmax && self.plan.train.logit_scale;
+        if bounded && log_scale > limit {
             self.slots.set_scalar(LOG_SCALE, limit);
         }
         let streams: Vec<StreamLoss> = pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss * mean, ..s }).collect();
@@ -264,7 +265,8 @@ impl Trainer {
             loss: streams.iter().map(|s| s.loss * f64::from(s.weight)).sum(),
             streams,
             gradient_norm: norm,
-            logit_scale: f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp(),
+            logit_scale: self.logit_scale(),
+            logit_bias: self.logit_bias(),
             pairs: pending.pairs,
             times,
         })
@@ -400,7 +402,7 @@ fn embedding_size(side: Side, program: &crate::program::Program, output: &str) -
     }
 }
 
-fn check(plan: &Plan, towers: &Towers) -> Result<(), TrainError> {
+fn check(plan: &Plan) -> Result<(), TrainError> {
     let refuse = |field, reason: String| Err(TrainError::Setting { field, reason });
     if plan.chunk == 0 {
         return refuse("chunk", "it is 0; one row at least must be run at a time".to_owned());
@@ -416,11 +418,8 @@ fn check(plan: &Plan, towers: &Towers) -> Result<(), TrainError> {
     {
         return refuse("lora", format!("rank {} and alpha {}; rank must be at least 1, alpha a number", lora.rank, lora.alpha));
     }
-    match (plan.objective, &towers.head) {
-        (Objective::Classifier, None) => refuse("objective", "the classifier needs a head".to_owned()),
-        (Objective::Classifier, Some(head)) if head.shape().len() != 2 => {
-            refuse("head", format!("it is {}; it must be [classes, values]", head.kind()))
-        }
-        _ => Ok(()),
+    if plan.objective == Objective::Classifier && plan.train.towers == TowerChoice::Text {
+        return refuse("train.towers", "the classifier has no use for the text tower: choose \"vision\" or \"both\"".to_owned());
     }
+    Ok(())
 }
