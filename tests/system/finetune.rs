@@ -10,7 +10,7 @@ use serde_json::Value as Json;
 use crate::{
     program::{Server, finish, program, run},
     runs::{Bench, CLASSES},
-    tiny_clip::caption,
+    tiny_clip::{caption, tiny_convolutional},
 };
 
 #[test]
@@ -77,6 +77,27 @@ fn anchors_are_the_same_from_a_pool_and_from_its_server() {
 }
 
 #[test]
+fn convolutional_towers_are_trained_and_come_out() {
+    for (export, size) in [("open_clip_resnet", 64), ("efficientnet", 32)] {
+        let bench = Bench::new(
+            64,
+            "batch = 64\nsteps = 60\n[task]\nsources = [\"pairs.parquet\"]\ntext = \"caption\"\n[schedule]\nrate = 1e-2\n\
+             [step]\nchunk = 48\n[step.optimizer]\nweight_decay = 0.0\nclip_norm = 1.0\n",
+        );
+        let model = tiny_convolutional(bench.folder(), export, size);
+        let ended = bench.finetune(&["--json", "--set", &format!("model={model:?}")]).with(0);
+        assert!(ended.json()["difference"].as_f64().unwrap() <= 1e-4, "{}", ended.stdout);
+        let losses: Vec<f64> = bench.curve("run").iter().map(|m| m["loss"].as_f64().unwrap()).collect();
+        assert!(losses[59] < 0.6 * losses[0], "{export}: {losses:?}");
+        // What came out is a model like any other.
+        let (model, pool) = (bench.path("run/model"), bench.path("pool"));
+        run(&["ingest", &bench.path("pairs.parquet"), "--pool", &pool, "--model", &model, "--key-column", "id"]).with(0);
+        let check = run(&["model", "check", &model, "--json"]).with(0);
+        assert!(check.stdout.contains("\"trained\"") || check.stdout.contains("parameters"), "{}", check.stdout);
+    }
+}
+
+#[test]
 fn a_dry_run_checks_everything_and_trains_nothing() {
     let bench = Bench::new(100, CLASSES);
     let plan = bench.finetune(&["--dry-run", "--json"]).with(0).json();
@@ -87,7 +108,11 @@ fn a_dry_run_checks_everything_and_trains_nothing() {
     }
     let left: Vec<PathBuf> = fs::read_dir(bench.path("run")).unwrap().map(|e| e.unwrap().path()).collect();
     assert_eq!(left, Vec::<PathBuf>::new());
-    bench.finetune(&["--dry-run", "--provider", "cuda"]).with(1).says(&["CUDA"]);
+    // Everything short of running: the provider, which this machine has not, is told after all that can be checked without it.
+    let planned = bench.finetune(&["--dry-run", "--provider", "cuda"]).with(1).says(&["CUDA", "task: 100 pairs of 8 classes"]);
+    assert!(planned.stdout.contains("60 steps") && planned.stdout.contains("peak memory"), "{}", planned.stdout);
+    bench.finetune(&["--provider", "cuda"]).with(1).says(&["CUDA"]);
+    bench.finetune(&["--dry-run", "--provider", "cuda", "--set", "batch=1000"]).with(1).says(&["1000 of a batch"]);
 }
 
 #[test]

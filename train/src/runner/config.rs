@@ -423,6 +423,14 @@ impl RunConfig {
         Ok(self)
     }
 
+    /// Pictures and captions of one batch, over all streams.
+    #[must_use]
+    pub fn rows(&self) -> [usize; 2] {
+        let anchors = self.anchors.as_ref().map_or(0, |anchors| anchors.batch.unwrap_or(self.batch));
+        let captions = if self.captions.is_some() { self.batch } else { 0 };
+        [self.batch + anchors, self.batch + captions + anchors]
+    }
+
     /// Whether the loss is cross-entropy over a head.
     #[must_use]
     pub fn is_classifier(&self) -> bool {

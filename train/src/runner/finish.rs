@@ -54,7 +54,7 @@ pub fn finish(
         logit_bias: opened.trainer.logit_bias(),
         head: opened.trainer.head().map(|weights| ClassifierHead { classes: streams.task().classes.clone(), weights }),
         f16: config.export.f16,
-        card: card(config, opened, streams, steps, machine),
+        card: card(config, opened, streams, steps, machine)?,
     };
     let difference = std::cell::Cell::new(0.0);
     let check = |folder: &Path| {
@@ -126,10 +126,10 @@ fn unit(all: &[f32], rows: usize) -> Vec<Vec<f32>> {
     all.chunks_exact(dim.max(1)).map(row).collect()
 }
 
-fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, machine: Machine<'_>) -> Card {
-    let (task, estimate) = (streams.task(), opened.trainer.estimate());
+fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, machine: Machine<'_>) -> Result<Card, RunError> {
+    let (task, estimate) = (streams.task(), opened.trainer.estimate(config.rows())?);
     let metrics = std::fs::read_to_string(config.output.join(METRICS_FILE)).unwrap_or_default();
-    Card {
+    Ok(Card {
         base: config.model.clone(),
         base_fingerprint: opened.fingerprint.clone(),
         command: if config.start == Start::Random { "pretrain" } else { "finetune" },
@@ -147,5 +147,5 @@ fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, mach
         runtime: format!("{}, {}", machine.runtime.version(), machine.provider),
         head: opened.trainer.head().map(|head| format!("`{HEAD_FILE}`, {}; classes in `{CLASSES_FILE}`", head.kind())),
         parameters: format!("{} trained of {}", estimate.trained, estimate.parameters),
-    }
+    })
 }

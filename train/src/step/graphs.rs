@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::towers::{Feed, Tower};
-use super::{InputSizes, Objective};
+use super::{InputSizes, Objective, Recompute};
 use crate::Limits;
 use crate::graph::{Dim, Element, Model, Port, Tensor, TensorType};
 use crate::loss::{self, Softmax};
@@ -60,6 +60,7 @@ pub(super) struct TowerGraph {
     /// Matrices that have adapters, prefixed.
     pub(super) adapted: BTreeSet<String>,
     lora: Option<Lora>,
+    pub(super) recompute: Recompute,
     limits: Limits,
 }
 
@@ -93,7 +94,8 @@ impl TowerGraph {
         };
         let output = format!("{}{}", side.prefix(), tower.output);
         let inputs = tower.inputs.clone();
-        Ok(Self { side, model, output, inputs, batch: tower.batch, trained, adapted, lora, limits: limits.clone() })
+        let (batch, recompute, limits) = (tower.batch, Recompute::default(), limits.clone());
+        Ok(Self { side, model, output, inputs, batch, trained, adapted, lora, recompute, limits })
     }
 
     /// The tower for so many items at once; its parameters are inputs.
@@ -120,9 +122,24 @@ impl TowerGraph {
         let seed = seed(self.side);
         program.add_input(&seed, kind)?;
         let of: Vec<&str> = self.trained.iter().map(String::as_str).collect();
-        let gradients = program.gradients(&[(&self.output, &seed)], &of)?;
+        let gradients = differentiate(program, (&self.output, &seed), &of, self.recompute)?;
         Ok(of.iter().map(|name| gradients[*name].clone()).collect())
     }
+}
+
+/// Appends gradients; what is cheap of the forward pass they make again, if so wanted.
+pub(super) fn differentiate(
+    program: &mut Program,
+    seed: (&str, &str),
+    of: &[&str],
+    recompute: Recompute,
+) -> Result<BTreeMap<String, String>, ProgramError> {
+    let forward = program.node_count();
+    let gradients = program.gradients(&[seed], of)?;
+    if recompute == Recompute::Cheap {
+        program.recompute(forward)?;
+    }
+    Ok(gradients)
 }
 
 /// Name of the gradient of a side's embeddings.

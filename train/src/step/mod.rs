@@ -60,7 +60,7 @@ pub use batch::{Pictures, StreamBatch};
 pub use error::{StepError, TrainError};
 pub use estimate::Estimate;
 pub use inspect::{TowerReport, UnknownNode, inspect};
-pub use plan::{Form, InputSizes, Objective, Plan, Scope};
+pub use plan::{Form, InputSizes, Objective, Plan, Recompute, Scope};
 pub use state::TrainState;
 pub use towers::{Feed, Tower, Towers, Width};
 pub use trainer::{StepReport, StepTimes, StreamLoss, Trainer};

@@ -42,6 +42,17 @@ pub enum Form {
     Cached,
 }
 
+/// What of the forward pass is made again for the backward pass instead of being kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Activation functions and what else takes no longer than reading it. The default.
+    #[default]
+    Cheap,
+    /// Nothing.
+    Nothing,
+}
+
 /// What a run asks of its steps.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -61,6 +72,8 @@ pub struct Plan {
     pub chunk: usize,
     /// How a step is computed. Default: as memory allows.
     pub form: Form,
+    /// What of the forward pass is made again. Default: what is cheap.
+    pub recompute: Recompute,
     /// Largest logit scale, as a factor, of the softmax; SigLIP's has no bound (its models end at 110 and more). Default 100, CLIP's.
     pub max_logit_scale: f64,
     /// Decides the adapters' first values; nothing else is random here. Default 0.
@@ -79,6 +92,7 @@ impl Default for Plan {
             optimizer: AdamW::default(),
             chunk: 32,
             form: Form::default(),
+            recompute: Recompute::default(),
             max_logit_scale: 100.0,
             seed: 0,
             threads: 0,

@@ -1,6 +1,5 @@
 //! What makes scores of embeddings as it is now: logit scale, the sigmoid's bias, the classifier's head.
 
-use super::estimate::Estimate;
 use super::graphs::{BIAS, HEAD, LOG_SCALE};
 use super::{Objective, TrainError, Trainer};
 use crate::graph::Tensor;
@@ -39,7 +38,6 @@ impl Trainer {
             _ => return refuse(format!("it is {}; it must be [classes, {}]", head.kind(), self.dim)),
         }
         self.slots.insert(HEAD, head, true)?;
-        self.estimate = Estimate::new(self.slots.counts(), self.activations);
         Ok(())
     }
 }

@@ -88,8 +88,8 @@ pub struct Trainer {
     pending: Pending,
     pub(super) threads: rayon::ThreadPool,
     pub(super) sessions: Sessions,
-    pub(super) estimate: Estimate,
-    pub(super) activations: u64,
+    /// Activations of the larger tower's chunk.
+    chunk_bytes: u64,
 }
 
 /// One batch on its way through.
@@ -143,7 +143,9 @@ impl Trainer {
                 .collect();
             let lacks = |name| TrainError::State { name, reason: "the export has no such stored tensor".to_owned() };
             let shell = Shell::new(side, tower.model.clone(), &changing, lora).map_err(lacks)?;
-            parts.push((TowerGraph::new(side, &tower, full.parameters(), chosen, lora, limits).map_err(failed)?, shell));
+            let mut graph = TowerGraph::new(side, &tower, full.parameters(), chosen, lora, limits).map_err(failed)?;
+            graph.recompute = plan.recompute;
+            parts.push((graph, shell));
         }
         let [vision, text] = <[_; 2]>::try_from(dims).unwrap_or_default();
         if vision != text {
@@ -158,11 +160,11 @@ impl Trainer {
         let (towers, shells): (Vec<TowerGraph>, Vec<Shell>) = parts.into_iter().unzip();
         let [vision_graph, text_graph] = <[TowerGraph; 2]>::try_from(towers).expect("one graph was made for each side");
         let shells = <[Shell; 2]>::try_from(shells).expect("one shell was made for each side");
-        let largest = estimate::activations(&vision_graph, vision_graph.batch.unwrap_or(plan.chunk), sizes)?
-            .max(estimate::activations(&text_graph, text_graph.batch.unwrap_or(plan.chunk), sizes)?);
+        let of_chunk = |tower: &TowerGraph| estimate::activations(tower, tower.batch.unwrap_or(plan.chunk), sizes);
+        // Here it is found out whether gradients can be derived at all.
+        let chunk_bytes = of_chunk(&vision_graph)?.max(of_chunk(&text_graph)?);
         Ok(Self {
-            estimate: Estimate::new(slots.counts(), largest),
-            activations: largest,
+            chunk_bytes,
             plan: plan.clone(),
             sizes,
             limits: limits.clone(),
@@ -179,10 +181,20 @@ impl Trainer {
         })
     }
 
-    /// What training takes, stated before any session is made.
-    #[must_use]
-    pub fn estimate(&self) -> &Estimate {
-        &self.estimate
+    /// What a step over so many pictures and captions takes, stated before any session is made: chunk by chunk that of one chunk, in one run
+    /// that of both towers.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`].
+    pub fn estimate(&self, rows: [usize; 2]) -> Result<Estimate, TrainError> {
+        let mut activations = self.chunk_bytes;
+        if self.fits_one_run(rows) {
+            activations = 0;
+            for &side in self.sides() {
+                activations += estimate::activations(&self.towers[side as usize], rows[side as usize], self.sizes)?;
+            }
+        }
+        Ok(Estimate::new(self.slots.counts(), activations))
     }
 
     /// Names of what is trained.
@@ -327,7 +339,8 @@ impl Trainer {
         let rows = Side::BOTH.map(|side| Rows::of(side, streams));
         let units = units(&self.plan, streams, &rows[0], &rows[1]);
         let work = Work { streams, rows: &rows, units: &units, cancel };
-        let (sums, times) = if self.fits_one_run(&work)? { self.direct(&work)? } else { self.cached(&work)? };
+        let (sums, times) =
+            if self.fits_one_run([work.rows[0].len(), work.rows[1].len()]) { self.direct(&work)? } else { self.cached(&work)? };
         self.remember(streams, &sums, times);
         Ok(())
     }
