@@ -196,6 +196,7 @@ fn frozen_parameters_stay_and_trained_ones_move() {
 
 #[test]
 fn adapters_are_merged_into_what_the_live_model_is() {
+    // In one run of both towers, whose adapters once met under one name.
     let weights = WeightChoice::Lora(Lora { rank: 3, alpha: 5.0 });
     let plan = Plan { train: Selection { weights, ..Selection::default() }, ..plan(64, Form::Auto) };
     let mut adapted = clip(&plan);
@@ -225,15 +226,14 @@ fn the_softmax_bounds_the_logit_scale_and_a_frozen_one_stays() {
         let mut trainer = trainer(towers(log_scale), plan, SIZES);
         (0..3).map(|_| trainer.step(&arf(), 0.2, &go()).unwrap().logit_scale).collect::<Vec<f64>>()
     };
-    let bounded = Plan { max_logit_scale: 4.6, ..plan(4, Form::Auto) };
-    // e^1.5 is 4.48: the first step would go beyond.
+    let bounded = Plan { max_logit_scale: 3.0, ..plan(4, Form::Auto) };
     let free = run(&Plan { max_logit_scale: 100.0, ..bounded.clone() }, 1.5);
-    assert!(free.iter().any(|scale| *scale > 4.6), "{free:?}");
+    assert!(free[0] > 3.2, "{free:?}");
     let held = run(&bounded, 1.5);
-    assert!(held.iter().all(|scale| *scale <= 4.6 + 1e-5) && held.iter().any(|scale| (scale - 4.6).abs() < 1e-5), "{held:?}");
+    assert!((held[0] - 3.0).abs() < 1e-5 && held.iter().all(|scale| *scale < 3.0 + 1e-5), "{held:?}");
     // SigLIP's is not bounded.
-    let sigmoid = run(&Plan { objective: Objective::Sigmoid, ..bounded.clone() }, 1.6);
-    assert!(sigmoid.iter().any(|scale| *scale > 4.7), "{sigmoid:?}");
+    let sigmoid = run(&Plan { objective: Objective::Sigmoid, ..bounded.clone() }, 1.5);
+    assert!(sigmoid[0] > 3.2, "{sigmoid:?}");
     let frozen = Selection { logit_scale: false, ..Selection::default() };
     let scales = run(&Plan { train: frozen, ..bounded }, 3.0);
     assert!(scales.iter().all(|scale| (*scale - 3.0_f64.exp()).abs() < 1e-5), "{scales:?}");

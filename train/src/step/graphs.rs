@@ -68,7 +68,8 @@ impl TowerGraph {
     /// The tower at its given shapes, with its weights: what selection looks at.
     pub(super) fn full(side: Side, tower: &Tower, sizes: InputSizes, limits: &Limits) -> Result<Program, ProgramError> {
         let model = tower.model.cut_to(&[&tower.output]);
-        specialise(side, &model, &tower.inputs, tower.batch.unwrap_or(1), sizes, limits)
+        let tower = specialise(&model, &tower.inputs, tower.batch.unwrap_or(1), sizes, limits)?;
+        prefixed(side, &tower, limits)
     }
 
     pub(super) fn new(
@@ -100,14 +101,15 @@ impl TowerGraph {
 
     /// The tower for so many items at once; its parameters are inputs.
     pub(super) fn program(&self, rows: usize, sizes: InputSizes) -> Result<Program, ProgramError> {
-        let mut program = specialise(self.side, &self.model, &self.inputs, rows, sizes, &self.limits)?;
+        let mut tower = specialise(&self.model, &self.inputs, rows, sizes, &self.limits)?;
         if let Some(lora) = self.lora {
-            for weight in &self.adapted {
+            // Before the prefix: what adapters are made of has names that both towers would use.
+            for weight in self.adapted.iter().filter_map(|name| name.strip_prefix(self.side.prefix())) {
                 let [a, b] = adapters(weight);
-                program.adapt(weight, [&a, &b], lora.rank, lora.alpha / lora.rank as f64)?;
+                tower.adapt(weight, [&a, &b], lora.rank, lora.alpha / lora.rank as f64)?;
             }
         }
-        Ok(program)
+        prefixed(self.side, &tower, &self.limits)
     }
 
     /// The operator set of its programs.
@@ -153,7 +155,6 @@ fn port(name: &str, kind: &TensorType) -> Port {
 }
 
 fn specialise(
-    side: Side,
     model: &Model,
     inputs: &[(String, Feed)],
     rows: usize,
@@ -164,9 +165,13 @@ fn specialise(
     let tokens = [rows, sizes.tokens];
     let shape = |feed: &Feed| if *feed == Feed::Pixels { &pixels[..] } else { &tokens[..] };
     let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, feed)| (name.as_str(), shape(feed))).collect();
-    let tower = Program::specialise(model, &shapes, limits)?;
+    Program::specialise(model, &shapes, limits)
+}
+
+/// The tower under the names that tell the two apart.
+fn prefixed(side: Side, tower: &Program, limits: &Limits) -> Result<Program, ProgramError> {
     let mut program = Program::empty(limits.clone());
-    program.absorb(&tower, side.prefix())?;
+    program.absorb(tower, side.prefix())?;
     Ok(program)
 }
 
