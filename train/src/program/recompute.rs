@@ -6,8 +6,7 @@
 //! ```
 //!
 //! A value is cheap if operators of one result for each element, and views, lead to it from values that are kept anyway. An
-//! activation between two matrix products is three or four times as wide as anything else of a transformer's layer, so this is a third of what training
-//! keeps, for a hundredth of its time. The copies work on a flat view: runtimes join nodes that read the same, and these must stay apart.
+//! activation between two matrix products is three or four times as wide as anything else of a transformer's layer. The copies work on a flat view: runtimes join nodes that read the same, and these must stay apart.
 
 use std::collections::{HashMap, HashSet};
 

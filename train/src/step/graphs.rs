@@ -119,12 +119,12 @@ impl TowerGraph {
 
     /// Appends the backward pass: from the gradient of the embedding, an input named by [`seed`], to those of the trained
     /// parameters, in their order.
-    pub(super) fn backward(&self, program: &mut Program) -> Result<Vec<String>, ProgramError> {
+    pub(super) fn backward(&self, program: &mut Program, recompute: Recompute) -> Result<Vec<String>, ProgramError> {
         let kind = program.known(&self.output)?.clone();
         let seed = seed(self.side);
         program.add_input(&seed, kind)?;
         let of: Vec<&str> = self.trained.iter().map(String::as_str).collect();
-        let gradients = differentiate(program, (&self.output, &seed), &of, self.recompute)?;
+        let gradients = differentiate(program, (&self.output, &seed), &of, recompute)?;
         Ok(of.iter().map(|name| gradients[*name].clone()).collect())
     }
 }
