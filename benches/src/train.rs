@@ -13,7 +13,7 @@ use anchorite_encoder::model::{Folder, ModelOptions};
 use anchorite_encoder::runtime::{self, RuntimeOptions};
 use anchorite_encoder::session::Engine;
 use anchorite_train::Limits;
-use anchorite_train::step::{InputSizes, Pictures, Plan, StreamBatch, Towers, Trainer};
+use anchorite_train::step::{InputSizes, Pictures, Plan, Recompute, StreamBatch, Towers, Trainer};
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
 
@@ -75,9 +75,9 @@ impl Side {
         Ok(Self { child, requests, answers })
     }
 
-    fn ours(cache: &Path, case: &str, batch: usize, chunk: usize) -> Result<Self> {
+    fn ours(cache: &Path, case: &str, batch: usize, chunk: usize, recompute: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("train").arg("--cache").arg(cache).args(["--train-case", &format!("{case}:{batch}:{chunk}")]);
+        command.arg("train").arg("--cache").arg(cache).args(["--train-case", &format!("{case}:{batch}:{chunk}:{recompute}")]);
         Self::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     }
 
@@ -108,15 +108,17 @@ fn against(cache: &Path, python: &Python, (case, batch): (&str, usize), steps: u
     if !folder.join("config.json").exists() {
         python.run(&script(), &["export", case, folder.to_str().context("the cache folder's name is not UTF-8")?])?;
     }
-    let mut ours = Side::ours(cache, case, batch, batch)?;
+    let mut ours = Side::ours(cache, case, batch, batch, "cheap")?;
+    let mut keeping = Side::ours(cache, case, batch, batch, "nothing")?;
     let mut theirs = Side::new(python.start(&script(), &["train", case, &batch.to_string()])?)?;
-    let (mut a, mut b) = (Vec::new(), Vec::new());
+    let (mut a, mut b, mut c) = (Vec::new(), Vec::new(), Vec::new());
     let (mut first, mut second) = (Value::Null, Value::Null);
     for _ in 0..=steps {
         first = ours.ask("step")?;
         second = theirs.ask("step")?;
         a.push(first.clone());
         b.push(second.clone());
+        c.push(keeping.ask("step")?);
     }
     let loss = |said: &Value| said["loss"].as_f64().unwrap_or(f64::NAN);
     ensure!((loss(&first) - loss(&second)).abs() < 0.5, "the losses differ: {first} and {second}");
@@ -127,15 +129,25 @@ fn against(cache: &Path, python: &Python, (case, batch): (&str, usize), steps: u
             Figure::new(format!("training step, {case}, {field}"), x, unit, &data).against("PyTorch eager, fused AdamW", y);
         sheet.add(if field == "wall" { figure.goal("<= 1.05", x <= 1.05 * y) } else { figure });
     }
-    let (x, y) = (ours.end()?, theirs.end()?);
-    let figure = Figure::new(format!("peak memory, {case}"), x / 1e6, "MB", data).against("PyTorch eager", y / 1e6);
+    let (x, y) = (median(&a[1..], "cpu")?, median(&c[1..], "cpu")?);
+    let figure = Figure::new(format!("training step, {case}, cpu, nothing recomputed"), y, "CPU s/step", &data);
+    sheet.add(figure.against("with recomputation", x));
+    let (end, kept, y) = (ours.ask("end")?, keeping.end()?, theirs.end()?);
+    let number = |name: &str| end[name].as_f64().with_context(|| format!("the answer has no {name}"));
+    let (x, stated) = (number("peak")?, number("own")? + number("stated")?);
+    let figure = Figure::new(format!("peak memory, {case}"), x / 1e6, "MB", &data).against("PyTorch eager", y / 1e6);
     sheet.add(figure.goal("<= 0.6", x <= 0.6 * y));
+    let figure = Figure::new(format!("peak memory, {case}, nothing recomputed"), kept / 1e6, "MB", &data);
+    sheet.add(figure.against("with recomputation", x / 1e6));
+    let figure =
+        Figure::new(format!("peak memory, {case}, as stated before"), stated / 1e6, "MB", data).against("as it was", x / 1e6);
+    sheet.add(figure.goal("0.75 to 1.25", (0.75 * x..=1.25 * x).contains(&stated)));
     Ok(())
 }
 
 /// Peak memory of a few steps of ours.
 fn alone(cache: &Path, case: &str, batch: usize, chunk: usize) -> Result<f64> {
-    let mut side = Side::ours(cache, case, batch, chunk)?;
+    let mut side = Side::ours(cache, case, batch, chunk, "cheap")?;
     side.ask("step")?;
     side.ask("step")?;
     side.end()
@@ -151,13 +163,19 @@ fn median(answers: &[Value], field: &str) -> Result<f64> {
 #[expect(clippy::print_stdout, reason = "answers go to the parent")]
 pub(crate) fn child(cache: &Path, case: &str) -> Result<()> {
     let parts: Vec<&str> = case.split(':').collect();
-    let [name, batch, chunk] = parts[..] else { anyhow::bail!("a case is NAME:BATCH:CHUNK") };
+    let [name, batch, chunk, recompute] = parts[..] else { anyhow::bail!("a case is NAME:BATCH:CHUNK:RECOMPUTE") };
     let (batch, chunk): (usize, usize) = (batch.parse()?, chunk.parse()?);
+    let recompute: Recompute = serde_json::from_value(json!(recompute))?;
     let case = CASES.iter().find(|c| c.name == name).context("no such case")?;
-    let (mut trainer, stream) = (trainer(cache, case, chunk)?, stream(case, batch));
+    let plan = Plan { chunk, threads: THREADS, recompute, ..Plan::default() };
+    let stream = stream(case, batch);
+    let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
+    let own = process::memory("VmRSS")?;
+    let mut trainer = trainer(cache, case, &plan, &Engine::cpu(runtime.environment().clone()))?;
     for line in std::io::stdin().lines() {
         if line?.trim() == "end" {
-            println!("{}", json!({ "peak": process::memory("VmHWM")?, "estimate": trainer.estimate().peak_bytes }));
+            let stated = trainer.estimate([batch, batch])?.peak_bytes;
+            println!("{}", json!({ "peak": process::memory("VmHWM")?, "own": own, "stated": stated }));
             return Ok(());
         }
         let (start, cpu) = (Instant::now(), process::process_cpu());
@@ -168,12 +186,10 @@ pub(crate) fn child(cache: &Path, case: &str) -> Result<()> {
     Ok(())
 }
 
-fn trainer(cache: &Path, case: &Case, chunk: usize) -> Result<Trainer> {
-    let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
+fn trainer(cache: &Path, case: &Case, plan: &Plan, engine: &Engine) -> Result<Trainer> {
     let folder = Folder::open(&model(cache, case.name), &ModelOptions::default())?;
     let towers = Towers { log_scale: 1.5, ..Towers::open(&folder, &Limits::default())? };
-    let plan = Plan { chunk, threads: THREADS, ..Plan::default() };
-    Ok(Trainer::new(towers, &plan, case.sizes, &Engine::cpu(runtime.environment().clone()), &Limits::default())?)
+    Ok(Trainer::new(towers, plan, case.sizes, engine, &Limits::default())?)
 }
 
 fn stream(case: &Case, batch: usize) -> StreamBatch {

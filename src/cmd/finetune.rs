@@ -11,13 +11,16 @@ use std::{
 };
 
 use anchorite::{
-    encoder::hub::{self, Variant},
+    encoder::{
+        hub::{self, Variant},
+        runtime::Provider,
+    },
     index::Cancel,
     train::{
         data::{PairSet, Reading, Streams, StreamsPlan, anchors::AnchorSource, read_task},
         runner::{
-            Anchors, Asked, Ended, Finished, Job, Machine, Metrics, Opened, RunConfig, Start, TaskText, Told, anchor_source,
-            finish, train,
+            Anchors, Asked, Ended, Finished, HeadSource, Job, Machine, Metrics, Opened, RunConfig, Start, TaskText, Told,
+            anchor_source, finish, train,
         },
     },
 };
@@ -34,7 +37,7 @@ use crate::{
 };
 
 /// What to train, and how.
-#[derive(clap::Args, Debug)]
+#[derive(clap::Args, Clone, Debug)]
 pub(crate) struct Args {
     /// The run file.
     run: PathBuf,
@@ -93,10 +96,10 @@ struct Plan {
     peak_bytes: u64,
     /// Making one batch, on one thread.
     batch_seconds: f64,
-    /// One optimizer step, measured on the first batch; nothing of it is kept.
-    step_seconds: f64,
+    /// One optimizer step, measured on the first batch; nothing of it is kept. None where the provider is not there.
+    step_seconds: Option<f64>,
     /// Steps times the longer of the two, data being made beside the step.
-    total_seconds: f64,
+    total_seconds: Option<f64>,
 }
 
 pub(crate) fn run(args: &Args, kind: Kind) -> Result<Exit> {
@@ -107,8 +110,13 @@ pub(crate) fn run(args: &Args, kind: Kind) -> Result<Exit> {
     }
     let cancel = interrupt::on_signal()?;
     let runtime = args.runtime.load()?;
-    // Before any data is read: a provider that is not there is known at once.
-    runtime.check_provider(args.runtime.provider)?;
+    // Before any data is read: a provider that is not there is known at once. A dry run checks everything else first, on the processor.
+    let absent = runtime.check_provider(args.runtime.provider).err();
+    let args = &match absent {
+        Some(error) if !args.dry_run => return Err(error.into()),
+        Some(_) => Args { runtime: RuntimeArgs { provider: Provider::Cpu, ..args.runtime.clone() }, ..args.clone() },
+        None => args.clone(),
+    };
     let machine = Machine { runtime, provider: args.runtime.provider };
     std::fs::create_dir_all(&config.output).with_context(|| format!("create {}", config.output.display()))?;
     let folder = hub::resolve(&config.model, &Variant { suffix: String::new() }, &args.runtime.hub_options(), &say)?;
@@ -117,8 +125,14 @@ pub(crate) fn run(args: &Args, kind: Kind) -> Result<Exit> {
         Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
         streams => Arc::new(streams?),
     };
+    let head = HeadSource { config: &config, folder: &folder, task: streams.task(), machine, cancel: &cancel };
+    match opened.give_head(&head) {
+        Err(_) if cancel.is_cancelled() => return Ok(Exit::Interrupted),
+        given => given?,
+    }
     if args.dry_run {
-        return plan(args, &config, &mut opened, &streams, &cancel);
+        plan(args, &config, (&mut opened, &streams), absent.is_none(), &cancel)?;
+        return absent.map_or(Ok(Exit::Done), |error| Err(error.into()));
     }
     go(args, &config, (&folder, &mut opened, &streams), machine, &cancel)
 }
@@ -193,6 +207,9 @@ fn go(
     let shown = Shown::new("train");
     let told = |told: &Told<'_>| tell(&shown, told);
     let fingerprint = opened.fingerprint.clone();
+    let estimate = opened.trainer.estimate(config.rows())?;
+    say(&format!("{} of {} parameters are trained", estimate.trained, estimate.parameters));
+    say(&format!("memory: about {} beside the program's own", bytes(estimate.peak_bytes)));
     let job = Job { config, model: &fingerprint, streams: Arc::clone(streams), resume: args.resume, cancel, told: &told };
     let ended = train(&job, &mut opened.trainer)?;
     shown.finish();
@@ -257,12 +274,13 @@ fn report(args: &Args, outcome: &Outcome<'_>) -> Result<()> {
     Ok(())
 }
 
-fn plan(args: &Args, config: &RunConfig, opened: &mut Opened, streams: &Streams, cancel: &Cancel) -> Result<Exit> {
+/// Says what a run will take; `runs`: whether a step can be measured where it would run.
+fn plan(args: &Args, config: &RunConfig, (opened, streams): (&mut Opened, &Streams), runs: bool, cancel: &Cancel) -> Result<()> {
     let started = Instant::now();
     let batch = streams.batch(0)?;
     let batch_seconds = started.elapsed().as_secs_f64();
-    let step_seconds = measured(config, opened, &batch.streams, cancel)?;
-    let (steps, estimate) = (config.total_steps(streams.per_epoch()), *opened.trainer.estimate());
+    let step_seconds = runs.then(|| measured(config, opened, &batch.streams, cancel)).transpose()?;
+    let (steps, estimate) = (config.total_steps(streams.per_epoch()), opened.trainer.estimate(config.rows())?);
     let made = batch_seconds * config.accumulate as f64 / config.data.workers as f64;
     let plan = Plan {
         pairs: streams.task().spool.len(),
@@ -278,14 +296,13 @@ fn plan(args: &Args, config: &RunConfig, opened: &mut Opened, streams: &Streams,
         peak_bytes: estimate.peak_bytes,
         batch_seconds,
         step_seconds,
-        total_seconds: step_seconds.max(made) * steps as f64,
+        total_seconds: step_seconds.map(|step| step.max(made) * steps as f64),
     };
     if args.json {
-        json(&plan)?;
-    } else {
-        describe_plan(&plan);
+        return json(&plan);
     }
-    Ok(Exit::Done)
+    describe_plan(&plan);
+    Ok(())
 }
 
 /// Seconds of a step: the second of two, since the first makes the sessions. At rate 0 and in a trainer that is dropped.
@@ -309,10 +326,12 @@ fn describe_plan(plan: &Plan) {
     line(&format!("{} steps, {} an epoch, {} of warm-up", plan.steps, plan.steps_per_epoch, plan.warmup_steps));
     line(&format!("{} of {} parameters are trained", plan.trained, plan.parameters));
     line(&format!("peak memory of tensors about {}", bytes(plan.peak_bytes)));
-    let (step, batch) = (plan.step_seconds, plan.batch_seconds);
-    line(&format!(
-        "a step takes {step:.2} s, a batch is made in {batch:.2} s on one thread; in all {}",
-        time(plan.total_seconds)
-    ));
+    let batch = plan.batch_seconds;
+    line(&match (plan.step_seconds, plan.total_seconds) {
+        (Some(step), Some(total)) => {
+            format!("a step takes {step:.2} s, a batch is made in {batch:.2} s on one thread; in all {}", time(total))
+        }
+        _ => format!("a batch is made in {batch:.2} s on one thread; a step was not tried, the provider not being there"),
+    });
     line("dry run: nothing was trained");
 }

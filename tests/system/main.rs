@@ -17,7 +17,9 @@
 //! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
-//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
+//! | `finetune.rs` | a run file becomes a model that every command opens |
+//! | `losses.rs` | FLYP, SigLIP's sigmoid and a classifier's head are run files away, start as their formulas say and come out whole |
+//! | `run_ends.rs` | a run killed anywhere, out of disk, or left by its server goes on exactly, or says why it does not |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -41,6 +43,7 @@ mod guarded;
 mod interruption;
 mod jobs;
 mod kills;
+mod losses;
 mod pools;
 mod program;
 #[path = "../clients/python.rs"]
@@ -48,6 +51,8 @@ mod python;
 mod ready_vectors;
 mod refusals;
 mod resume;
+mod run_ends;
+mod runs;
 mod service;
 mod settings;
 mod tiny_clip;

@@ -195,6 +195,51 @@ fn frozen_parameters_stay_and_trained_ones_move() {
 }
 
 #[test]
+fn adapters_are_merged_into_what_the_live_model_is() {
+    // In one run of both towers, whose adapters once met under one name.
+    let weights = WeightChoice::Lora(Lora { rank: 3, alpha: 5.0 });
+    let plan = Plan { train: Selection { weights, ..Selection::default() }, ..plan(64, Form::Auto) };
+    let mut adapted = clip(&plan);
+    let before = adapted.embeddings(&arf(), &go()).unwrap();
+    for _ in 0..4 {
+        adapted.step(&arf(), 3e-2, &go()).unwrap();
+    }
+    let live = adapted.embeddings(&arf(), &go()).unwrap();
+    let (vision, text) = adapted.export_towers().unwrap();
+    let mut merged = towers("exports/clip");
+    (merged.vision.model, merged.text.model) = (vision, text);
+    let all = Plan { train: Selection::default(), ..plan };
+    let written = trainer(merged, &all, SIZES).embeddings(&arf(), &go()).unwrap();
+    let far = |a: &[Vec<f32>; 2], b: &[Vec<f32>; 2]| {
+        a.iter().flatten().zip(b.iter().flatten()).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max)
+    };
+    assert!(far(&live, &before) > 0.05, "the adapters changed nothing: {}", far(&live, &before));
+    assert!(far(&live, &written) < 2e-5, "{}", far(&live, &written));
+    // The base weights are in no state: only the adapters are trained.
+    assert!(adapted.state().parameters.keys().all(|n| n.contains("/lora_") || n == "logit_scale"));
+}
+
+#[test]
+fn the_softmax_bounds_the_logit_scale_and_a_frozen_one_stays() {
+    let towers = |log_scale| Towers { log_scale, ..towers("exports/clip") };
+    let run = |plan: &Plan, log_scale: f32| {
+        let mut trainer = trainer(towers(log_scale), plan, SIZES);
+        (0..3).map(|_| trainer.step(&arf(), 0.2, &go()).unwrap().logit_scale).collect::<Vec<f64>>()
+    };
+    let bounded = Plan { max_logit_scale: 3.0, ..plan(4, Form::Auto) };
+    let free = run(&Plan { max_logit_scale: 100.0, ..bounded.clone() }, 1.5);
+    assert!(free[0] > 3.2, "{free:?}");
+    let held = run(&bounded, 1.5);
+    assert!((held[0] - 3.0).abs() < 1e-5 && held.iter().all(|scale| *scale < 3.0 + 1e-5), "{held:?}");
+    // SigLIP's is not bounded.
+    let sigmoid = run(&Plan { objective: Objective::Sigmoid, ..bounded.clone() }, 1.5);
+    assert!(sigmoid[0] > 3.2, "{sigmoid:?}");
+    let frozen = Selection { logit_scale: false, ..Selection::default() };
+    let scales = run(&Plan { train: frozen, ..bounded }, 3.0);
+    assert!(scales.iter().all(|scale| (*scale - 3.0_f64.exp()).abs() < 1e-5), "{scales:?}");
+}
+
+#[test]
 fn the_choices_name_the_right_weights() {
     let names = |weights| {
         let train = Selection { towers: TowerChoice::Vision, weights, logit_scale: false };
@@ -247,11 +292,11 @@ fn a_cancelled_step_changes_nothing() {
 
 #[test]
 fn a_classifier_learns_its_classes() {
-    let mut towers = towers("exports/clip");
+    let towers = towers("exports/clip");
     let head: Vec<f32> = (0..3 * 24).map(|i| (i as f32 * 0.9).cos()).collect();
-    towers.head = Tensor::from_f32([3, 24], &head);
     let plan = Plan { objective: Objective::Classifier, ..plan(4, Form::Auto) };
     let mut trainer = trainer(towers, &plan, SIZES);
+    trainer.set_head(&Tensor::from_f32([3, 24], &head).unwrap()).unwrap();
     let batch = StreamBatch {
         tokens: Vec::new(),
         groups: Some(vec![0, 1, 2, 0, 1, 2]),

@@ -12,6 +12,9 @@ pub struct Identity {
     pub model: String,
     /// Fingerprint of the finetune set, and of the anchors.
     pub data: String,
+    /// Generation of the pool that anchors are asked of; none where there is none, or where the run follows it.
+    #[serde(default)]
+    pub generation: Option<u64>,
     /// The run file's fields that decide a weight.
     pub config: Value,
 }
@@ -35,7 +38,7 @@ const FREE: [&str; 14] = [
 ];
 
 impl Identity {
-    /// Of a run of `config` on a model and data with these fingerprints, `steps` long in all.
+    /// Of a run of `config` on a model and data with these fingerprints, `steps` long in all. Its anchors are of no generation yet.
     #[must_use]
     pub fn new(config: &RunConfig, model: &str, data: &str, steps: u64) -> Self {
         let mut value = serde_json::to_value(config).unwrap_or_default();
@@ -47,7 +50,7 @@ impl Identity {
             }
         }
         value["steps"] = steps.into();
-        Self { model: model.to_owned(), data: data.to_owned(), config: value }
+        Self { model: model.to_owned(), data: data.to_owned(), generation: None, config: value }
     }
 
     /// What differs in `other`, in words.
@@ -59,7 +62,16 @@ impl Identity {
         if let Some(found) = first_difference("", &self.config, &other.config) {
             return Some(found);
         }
-        (self.data != other.data).then(|| "its data (finetune set or anchors) has changed since".to_owned())
+        if self.data != other.data {
+            return Some("its data (finetune set or anchors) has changed since".to_owned());
+        }
+        let generations = self.generation.zip(other.generation).filter(|(ours, theirs)| ours != theirs);
+        generations.map(|(ours, theirs)| {
+            format!(
+                "its anchors were of generation {theirs} of the pool, which is at {ours} now; a server's pool is followed with --set \
+                 anchors.follow_generations=true, and a manifest does not change"
+            )
+        })
     }
 }
 
@@ -91,5 +103,8 @@ mod tests {
         assert!(difference.contains("schedule.rate is 0.00001, this run's is 0.5"), "{difference}");
         assert!(identity.difference(&Identity::new(&config, "n", "d", 10)).unwrap().contains("model"));
         assert!(identity.difference(&Identity::new(&config, "m", "e", 10)).unwrap().contains("data"));
+        let at = |generation| Identity { generation, ..identity.clone() };
+        assert!(at(Some(3)).difference(&at(Some(2))).unwrap().contains("generation 2 of the pool, which is at 3"));
+        assert_eq!(at(None).difference(&at(Some(2))), None);
     }
 }

@@ -47,11 +47,16 @@ impl Preparer {
     /// # Errors
     /// [`ImageError`].
     pub fn pixels(&self, bytes: &[u8], draw: &mut Draw) -> Result<Vec<f32>, ImageError> {
-        let pixels = match self.augment {
-            None => self.picture.apply(bytes)?,
-            Some(augment) => self.picture.apply_window(bytes, |rows, columns| random_window(augment, draw, rows, columns))?,
-        };
-        Ok(pixels.values)
+        let Some(augment) = self.augment else { return self.whole(bytes) };
+        Ok(self.picture.apply_window(bytes, |rows, columns| random_window(augment, draw, rows, columns))?.values)
+    }
+
+    /// `3 x height x width` values as the model's own preprocessing has it, whatever crops a run draws.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn whole(&self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
+        Ok(self.picture.apply(bytes)?.values)
     }
 
     /// Appends the text's ids, and its mask where the tower wants one.

@@ -33,6 +33,8 @@ pub struct Streams {
     text: TaskText,
     templates: Templates,
     same_class: SameClass,
+    /// The classifier's groups are its classes, whatever they are to contrastive losses.
+    classes_are_targets: bool,
     captions_weight: Option<f64>,
     anchors: Option<Box<dyn AnchorSource>>,
     anchor_weight: f64,
@@ -74,6 +76,7 @@ impl Streams {
             text: config.task.text,
             templates: config.task.templates.clone(),
             same_class: config.task.same_class,
+            classes_are_targets: config.is_classifier(),
             captions_weight: config.captions.as_ref().map(|c| c.weight),
             anchors,
             anchor_weight: anchor.weight,
@@ -116,6 +119,12 @@ impl Streams {
         format!("{} {anchors}", self.task.spool.fingerprint())
     }
 
+    /// The generation of the pool that anchors are asked of, unless the run follows it.
+    #[must_use]
+    pub fn generation(&self) -> Option<u64> {
+        self.anchors.as_ref().and_then(|a| a.generation())
+    }
+
     /// Batch `number`.
     ///
     /// # Errors
@@ -132,7 +141,8 @@ impl Streams {
             let crop = Draw::at(&[self.seed, stream::CROP, stream::TASK, place.epoch, place.row as u64]);
             task.add(place.row, &pair.picture, &self.text_of(*place, pair), crop)?;
         }
-        let groups = (self.same_class == SameClass::Grouped).then(|| pairs.iter().map(|p| p.group).collect());
+        let grouped = self.classes_are_targets || self.same_class == SameClass::Grouped;
+        let groups = grouped.then(|| pairs.iter().map(|p| p.group).collect());
         streams.push(task.finish(groups));
         if let Some(weight) = self.captions_weight {
             streams.push(self.captions(&places, &pairs, weight)?);

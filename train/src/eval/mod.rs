@@ -48,5 +48,8 @@ pub use config::{ClassList, EvalConfig, LabelSpace, MapEntry, ModelSource, Names
 pub use error::EvalError;
 pub use evaluation::{Average, Difference, Estimate, Evaluation, Metric, ModelRecord, ProbeRecord, SetRecord, SetResult};
 pub use examples::Unreadable;
+pub(crate) use head::HeadMaker;
 pub use limits::EvalLimits;
+pub(crate) use matrix::Matrix;
+pub(crate) use probe::{Intercept, Probe};
 pub use run::{Evaluator, Heads, ModelOutcome, ModelUnderTest, Plan, PlannedSet};

@@ -17,6 +17,15 @@ pub(crate) const MAX_STEPS: usize = 5_000;
 /// holds a gradient.
 const BLOCKS: usize = 32;
 
+/// Whether a probe has a constant for each label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Intercept {
+    /// It has.
+    Fitted,
+    /// All are 0.
+    None,
+}
+
 /// A fitted probe.
 #[derive(Clone, Debug)]
 pub(crate) struct Probe {
@@ -30,7 +39,7 @@ pub(crate) struct Probe {
 
 impl Probe {
     /// Fits `labels` classes.
-    pub(crate) fn fit(images: &Matrix, labels: &[usize], classes: usize, l2: f64) -> Self {
+    pub(crate) fn fit(images: &Matrix, labels: &[usize], classes: usize, l2: f64, intercept: Intercept) -> Self {
         let (dim, n) = (images.dim, images.rows());
         let function = |x: &[f64], gradient: &mut [f64]| {
             let (weights, bias) = x.split_at(classes * dim);
@@ -43,6 +52,9 @@ impl Probe {
                 gradient.iter_mut().zip(part_gradient).for_each(|(g, p)| *g += p / n as f64);
             }
             gradient.iter_mut().zip(weights).for_each(|(g, w)| *g += l2 * w);
+            if intercept == Intercept::None {
+                gradient[classes * dim..].fill(0.0);
+            }
             loss + 0.5 * l2 * weights.iter().map(|w| w * w).sum::<f64>()
         };
         let minimum = lbfgs::minimise(function, vec![0.0; classes * (dim + 1)], TOLERANCE, MAX_STEPS);
@@ -53,6 +65,11 @@ impl Probe {
     /// Whether the search came to rest: at the tolerance, or where float64 sees no further decrease.
     pub(crate) fn converged(&self) -> bool {
         self.minimum.gradient <= TOLERANCE * 100.0
+    }
+
+    /// One row per label.
+    pub(crate) fn weights(&self) -> &[f64] {
+        &self.weights
     }
 
     /// How each image fares.

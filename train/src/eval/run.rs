@@ -16,7 +16,7 @@ use super::{
     head::HeadMaker,
     matrix::Matrix,
     measure::{self, Outcome},
-    probe::Probe,
+    probe::{Intercept, Probe},
     recall::{self, Ranks},
     targets::{Classes, Targets},
 };
@@ -348,7 +348,7 @@ impl Evaluator {
             )),
         };
         let fit = |l2: f64| {
-            let fitted = Probe::fit(&train.images, &train.labels, classes.len(), l2);
+            let fitted = Probe::fit(&train.images, &train.labels, classes.len(), l2, Intercept::Fitted);
             match fitted.converged() {
                 true => Ok(fitted),
                 false => Err(EvalError::NotConverged {

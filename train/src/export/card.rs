@@ -23,6 +23,8 @@ pub struct Card {
     pub last: String,
     /// ONNX Runtime's version.
     pub runtime: String,
+    /// The classifier's head, where there is one.
+    pub head: Option<String>,
     /// Trained parameters, and all.
     pub parameters: String,
 }
@@ -45,7 +47,7 @@ impl Card {
             self.base,
             self.steps
         );
-        let rows = [
+        let mut rows = vec![
             ("started from", format!("`{}` (fingerprint `{}`)", self.base, self.base_fingerprint)),
             ("finetune set", self.data.clone()),
             ("anchors", self.anchors.clone().unwrap_or_else(|| "none".to_owned())),
@@ -53,6 +55,9 @@ impl Card {
             ("last step", format!("`{}`", self.last)),
             ("ONNX Runtime", self.runtime.clone()),
         ];
+        rows.extend(
+            self.head.clone().map(|head| ("classifier", format!("{head}; logits are unit image embeddings times its rows"))),
+        );
         text.push_str("| | |\n|---|---|\n");
         for (name, value) in rows {
             let _ = writeln!(text, "| {name} | {} |", value.replace('|', "\\|").replace('\n', " "));

@@ -5,10 +5,10 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anchorite_encoder::model::{Dtype, configuration_files};
 use serde_json::Value;
 
-use super::{ExportError, ExportJob, TowerFile, narrow::narrow, torch_names};
+use super::{ExportError, ExportJob, TowerFile, head, narrow::narrow, torch_names};
 use crate::{
     checkpoint::{io, sync_folder, tensors, write_synced},
-    graph::Tensor,
+    graph::{Element, Tensor, TensorType},
 };
 
 /// Bytes of a protobuf message, at most.
@@ -26,15 +26,23 @@ pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> 
         }
         named.extend(torch_names(&tower.model));
     }
-    let scale = Tensor::from_floats(crate::graph::TensorType::new(crate::graph::Element::F32, []), &[job.logit_scale.ln()]);
+    let scale = scalar(job.logit_scale.ln());
     named.extend(scale.map(|tensor| ("logit_scale".to_owned(), tensor)));
+    named.extend(job.logit_bias.and_then(scalar).map(|tensor| ("logit_bias".to_owned(), tensor)));
     let path = out.join("model.safetensors");
     let bytes = tensors::write(&named).map_err(|reason| ExportError::Config { path: path.clone(), reason })?;
     write_synced(&path, &bytes)?;
     configuration(job, out)?;
+    if let Some(head) = &job.head {
+        head::write(head, out)?;
+    }
     write_synced(&out.join("README.md"), job.card.to_markdown().as_bytes())?;
     write_synced(&out.join("run.toml"), job.card.run.as_bytes())?;
     Ok(sync_folder(out)?)
+}
+
+fn scalar(value: f64) -> Option<Tensor> {
+    Tensor::from_floats(TensorType::new(Element::F32, []), &[value])
 }
 
 /// Where a tower's file goes: its own place without the suffix of an element type, since weights are float32 now; towers that shared one
@@ -65,7 +73,7 @@ fn model(tower: &TowerFile, path: &Path) -> Result<(), ExportError> {
     Ok(sync_folder(folder)?)
 }
 
-/// The source's own files, byte by byte, but for the logit scale in the one that states it.
+/// The source's own files, byte by byte, but for logit scale and bias in the one that states them.
 fn configuration(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> {
     let files = configuration_files(job.source);
     for file in &files {
@@ -76,18 +84,19 @@ fn configuration(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> {
         write_synced(&to, &bytes)?;
     }
     let stating = ["config.json", "open_clip_config.json"].into_iter().find(|name| files.iter().any(|f| f == name));
-    scale(&out.join(stating.unwrap_or("config.json")), job.logit_scale)
+    similarity(&out.join(stating.unwrap_or("config.json")), job)
 }
 
-/// Writes `logit_scale`, the logarithm, which the encoder reads before anything else.
-fn scale(path: &Path, scale: f64) -> Result<(), ExportError> {
+/// Writes `logit_scale`, the logarithm, and a sigmoid's `logit_bias`, which the encoder reads before anything else.
+fn similarity(path: &Path, job: &ExportJob<'_>) -> Result<(), ExportError> {
     let refuse = |reason: String| ExportError::Config { path: path.to_owned(), reason };
     let mut config: Value = match fs::read(path) {
         Ok(bytes) => serde_json::from_slice(&bytes).map_err(|e| refuse(e.to_string()))?,
         Err(_) => Value::Object(serde_json::Map::new()),
     };
     let fields = config.as_object_mut().ok_or_else(|| refuse("not a JSON object".to_owned()))?;
-    fields.insert("logit_scale".to_owned(), scale.ln().into());
+    fields.insert("logit_scale".to_owned(), job.logit_scale.ln().into());
+    fields.extend(job.logit_bias.map(|bias| ("logit_bias".to_owned(), bias.into())));
     let text = serde_json::to_vec_pretty(&config).map_err(|e| refuse(e.to_string()))?;
     Ok(write_synced(path, &text)?)
 }

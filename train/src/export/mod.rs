@@ -7,6 +7,7 @@
 //! | file | subject |
 //! |---|---|
 //! | `folder` | files of the layout: towers, configuration with the new logit scale, weights by name |
+//! | `head` | the classifier's head and its classes |
 //! | `names` | PyTorch's names of tensors that an exporter renamed and transposed |
 //! | `narrow` | float16 weights |
 //! | `card` | README.md: all that is needed to make the model again |
@@ -18,6 +19,7 @@ mod card;
 mod compare;
 mod error;
 mod folder;
+mod head;
 mod names;
 mod narrow;
 
@@ -26,11 +28,12 @@ use std::path::{Path, PathBuf};
 pub use card::Card;
 pub use compare::{Live, compare};
 pub use error::ExportError;
+pub use head::{CLASSES_FILE, HEAD_FILE};
 pub use names::torch_names;
 
 use crate::{
     checkpoint::{remove, sync_folder},
-    graph::Model,
+    graph::{Model, Tensor},
 };
 
 /// Greatest difference of a component of two unit vectors, live and written: rounding of float32 through another session's fusions. With
@@ -48,6 +51,15 @@ pub struct TowerFile {
     pub model: Model,
 }
 
+/// A classifier's head: logits are the unit image embedding times each row.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ClassifierHead {
+    /// Names of the classes, row by row.
+    pub classes: Vec<String>,
+    /// `[classes, values]`.
+    pub weights: Tensor,
+}
+
 /// What is written, and where.
 #[derive(Debug)]
 pub struct ExportJob<'a> {
@@ -59,6 +71,10 @@ pub struct ExportJob<'a> {
     pub text: TowerFile,
     /// What cosines are multiplied with.
     pub logit_scale: f64,
+    /// What is added to that, where the model was trained by a sigmoid.
+    pub logit_bias: Option<f64>,
+    /// The classifier's head, where it has one.
+    pub head: Option<ClassifierHead>,
     /// Also write float16 weights.
     pub f16: bool,
     /// What the model card says.

@@ -27,6 +27,15 @@ pub(super) const BROADCASTS: [(&[usize], &[usize]); 8] = [
     (&[1, 1], &[1]),
 ];
 
+/// Gradients and constants of a function of two numbers, whose second input `second` adds to a case.
+pub(super) fn arithmetic(operator: &'static str, second: fn(Case, &[usize]) -> Case) {
+    for (a, b) in BROADCASTS {
+        second(Case::new(operator).float(a), b).gradients();
+    }
+    Case::new(operator).integers(&[2, 2], &[7, -8, 9, 10]).integers(&[2], &[3, 2]).folds();
+    Case::new(operator).constant(&[3], &[0.1, -7.3, 1e9]).constant(&[], &[0.7]).folds();
+}
+
 /// Largest difference allowed, as a share of the largest gradient.
 const TOLERANCE: f64 = 1e-6;
 

@@ -1,8 +1,9 @@
 //! Rules that several operators share.
 
+use super::Reverse;
 use super::site::{Site, axes, broadcast, broadcast_positions, same_element};
 use crate::graph::{Element, Tensor, TensorType, element_count};
-use crate::program::NodeProblem;
+use crate::program::{NodeProblem, ProgramError};
 
 /// The type of the first input.
 pub(super) fn like_first(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
@@ -93,6 +94,14 @@ pub(super) fn fold_reshape(
 ) -> Result<Option<Tensor>, NodeProblem> {
     let Some(x) = site.value(0) else { return Ok(None) };
     Ok(shape(site)?.first().and_then(|kind| x.reshaped(&kind.shape)))
+}
+
+/// The gradient of [`fold_reshape`]'s operators: dx = d in the shape of x.
+pub(super) fn give_reshaped(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
+    let (d, shape) = (r.d()?, r.shape(0)?);
+    let dx = r.program.reshape(&d, &shape)?;
+    r.give(0, dx);
+    Ok(())
 }
 
 /// The axes a reduction goes over.

@@ -1,13 +1,13 @@
 //! `Flatten`: two axes, those before `axis` and the others. dx = d in the shape of x.
 
-use super::families::fold_reshape;
+use super::families::{fold_reshape, give_reshaped};
 use super::site::{Site, axis};
-use super::{Gradient, Operator, Reverse};
+use super::{Gradient, Operator};
 use crate::graph::TensorType;
-use crate::program::{NodeProblem, ProgramError};
+use crate::program::NodeProblem;
 
 pub(super) const RULES: Operator =
-    Operator { name: "Flatten", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(gradient) };
+    Operator { name: "Flatten", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(give_reshaped) };
 
 fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let kind = site.input(0)?;
@@ -20,13 +20,6 @@ fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let size = |sizes: &[usize]| sizes.iter().try_fold(1_usize, |n, &s| n.checked_mul(s));
     let sizes = size(before).zip(size(behind)).ok_or_else(|| NodeProblem::inputs("too many elements"))?;
     Ok(vec![TensorType::new(kind.element, [sizes.0, sizes.1])])
-}
-
-fn gradient(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
-    let (d, shape) = (r.d()?, r.shape(0)?);
-    let dx = r.program.reshape(&d, &shape)?;
-    r.give(0, dx);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -1,13 +1,13 @@
 //! `Reshape`: the same elements in another shape. dx = d in the shape of x.
 
-use super::families::{fold_reshape, same_count};
+use super::families::{fold_reshape, give_reshaped, same_count};
 use super::site::Site;
-use super::{Gradient, Operator, Reverse};
+use super::{Gradient, Operator};
 use crate::graph::TensorType;
-use crate::program::{NodeProblem, ProgramError};
+use crate::program::NodeProblem;
 
 pub(super) const RULES: Operator =
-    Operator { name: "Reshape", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(gradient) };
+    Operator { name: "Reshape", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(give_reshaped) };
 
 fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let kind = site.input(0)?;
@@ -38,13 +38,6 @@ fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     }
     same_count(&kind.shape, &shape)?;
     Ok(vec![TensorType::new(kind.element, shape)])
-}
-
-fn gradient(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
-    let (d, shape) = (r.d()?, r.shape(0)?);
-    let dx = r.program.reshape(&d, &shape)?;
-    r.give(0, dx);
-    Ok(())
 }
 
 #[cfg(test)]

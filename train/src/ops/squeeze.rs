@@ -1,13 +1,13 @@
 //! `Squeeze`: without axes of size 1, the named ones or all. dx = d in the shape of x.
 
-use super::families::fold_reshape;
+use super::families::{fold_reshape, give_reshaped};
 use super::site::{Site, axes};
-use super::{Gradient, Operator, Reverse};
+use super::{Gradient, Operator};
 use crate::graph::TensorType;
-use crate::program::{NodeProblem, ProgramError};
+use crate::program::NodeProblem;
 
 pub(super) const RULES: Operator =
-    Operator { name: "Squeeze", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(gradient) };
+    Operator { name: "Squeeze", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(give_reshaped) };
 
 fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let kind = site.input(0)?;
@@ -20,13 +20,6 @@ fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     }
     let left: Vec<usize> = kind.shape.iter().enumerate().filter(|(i, _)| !gone.contains(i)).map(|(_, &size)| size).collect();
     Ok(vec![TensorType::new(kind.element, left)])
-}
-
-fn gradient(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
-    let (d, shape) = (r.d()?, r.shape(0)?);
-    let dx = r.program.reshape(&d, &shape)?;
-    r.give(0, dx);
-    Ok(())
 }
 
 #[cfg(test)]

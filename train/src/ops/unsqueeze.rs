@@ -1,13 +1,13 @@
 //! `Unsqueeze`: with axes of size 1 put in. dx = d in the shape of x.
 
-use super::families::fold_reshape;
+use super::families::{fold_reshape, give_reshaped};
 use super::site::{Site, axes};
-use super::{Gradient, Operator, Reverse};
+use super::{Gradient, Operator};
 use crate::graph::TensorType;
-use crate::program::{NodeProblem, ProgramError};
+use crate::program::NodeProblem;
 
 pub(super) const RULES: Operator =
-    Operator { name: "Unsqueeze", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(gradient) };
+    Operator { name: "Unsqueeze", shape, fold: Some(|site| fold_reshape(site, shape)), gradient: Gradient::Rule(give_reshaped) };
 
 fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let kind = site.input(0)?;
@@ -17,13 +17,6 @@ fn shape(site: &Site<'_>) -> Result<Vec<TensorType>, NodeProblem> {
     let mut old = kind.shape.iter().copied();
     let size = |i: usize| if new.contains(&i) { 1 } else { old.next().unwrap_or(1) };
     Ok(vec![TensorType::new(kind.element, (0..rank).map(size).collect::<Vec<_>>())])
-}
-
-fn gradient(r: &mut Reverse<'_>) -> Result<(), ProgramError> {
-    let (d, shape) = (r.d()?, r.shape(0)?);
-    let dx = r.program.reshape(&d, &shape)?;
-    r.give(0, dx);
-    Ok(())
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use crate::graph::TensorType;
 use crate::ops::{self, Gradient};
 
 /// Operators whose result is their input's memory under another shape.
-const VIEWS: [&str; 5] = ["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"];
+pub(super) const VIEWS: [&str; 5] = ["Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"];
 
 impl Program {
     /// The parameters that `output` depends on through operators that gradients pass, and that look like weights: what can be

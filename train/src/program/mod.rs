@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `specialise` | from a model to a program: opset, types, folding, which initializers are parameters |
 //! | `emit` | appending nodes: the vocabulary that losses and gradient rules are written in |
+//! | `recompute` | cheap values are made again for the backward pass |
 //! | `flow` | what a value depends on, and how much memory a run takes |
 //! | `error` | why a model cannot be worked on |
 //!
@@ -20,6 +21,7 @@
 pub(crate) mod emit;
 mod error;
 mod flow;
+mod recompute;
 mod specialise;
 
 use std::collections::{BTreeMap, HashMap, HashSet};

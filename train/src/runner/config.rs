@@ -9,7 +9,10 @@ use anchorite_anchors::{Policy, policy::Templates};
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
-use crate::{optim, step::Plan};
+use crate::{
+    optim,
+    step::{Objective, Plan},
+};
 
 /// A run in full. [`RunConfig::default`] is FLYP's recipe, less what must be named: model, data, output.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -41,6 +44,8 @@ pub struct RunConfig {
     pub anchors: Option<Anchors>,
     /// Random resized crops. Default: none; the picture as the model's own preprocessing has it.
     pub augment: Option<Augment>,
+    /// The classifier's head, where `step.objective` is `classifier`.
+    pub head: Head,
     /// What a step computes: losses, which parameters, optimizer, memory. Its seed is the run's.
     pub step: Plan,
     /// The learning rate over the run.
@@ -53,6 +58,34 @@ pub struct RunConfig {
     pub log: Log,
     /// What comes out.
     pub export: Export,
+}
+
+/// What the classifier's head starts as.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Head {
+    /// From class prompts or from the finetune set.
+    pub start: HeadStart,
+    /// Weight decay of the probe: `mean cross-entropy + l2 / 2 |W|^2`. Default 1e-4: on unit embeddings, whose logits must reach ten or
+    /// more, little enough not to hold them back.
+    pub l2: f64,
+}
+
+/// Where the classifier's head comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum HeadStart {
+    /// The mean embedding of a class's prompts times the logit scale, as WiSE-FT starts.
+    #[default]
+    ZeroShot,
+    /// Logistic regression on the frozen image tower's embeddings of the finetune set, as LP-FT (Kumar et al. 2022) starts.
+    Probe,
+}
+
+impl Default for Head {
+    fn default() -> Self {
+        Self { start: HeadStart::default(), l2: 1e-4 }
+    }
 }
 
 /// Where weights start.
@@ -334,6 +367,7 @@ impl Default for RunConfig {
             captions: None,
             anchors: None,
             augment: None,
+            head: Head::default(),
             step: Plan::default(),
             schedule: Schedule::default(),
             data: Data::default(),
@@ -385,7 +419,36 @@ impl RunConfig {
         self.check_captions()?;
         self.check_anchors()?;
         self.augment.map_or(Ok(()), Augment::check)?;
+        self.check_classifier()?;
         Ok(self)
+    }
+
+    /// Pictures and captions of one batch, over all streams.
+    #[must_use]
+    pub fn rows(&self) -> [usize; 2] {
+        let anchors = self.anchors.as_ref().map_or(0, |anchors| anchors.batch.unwrap_or(self.batch));
+        let captions = if self.captions.is_some() { self.batch } else { 0 };
+        [self.batch + anchors, self.batch + captions + anchors]
+    }
+
+    /// Whether the loss is cross-entropy over a head.
+    #[must_use]
+    pub fn is_classifier(&self) -> bool {
+        self.step.objective == Objective::Classifier
+    }
+
+    fn check_classifier(&self) -> Result<(), RunError> {
+        require(self.head.l2.is_finite() && self.head.l2 > 0.0, "head.l2", "is a number above 0")?;
+        if !self.is_classifier() {
+            return Ok(());
+        }
+        let classes = self.task.text == TaskText::Class && self.captions.is_none() && self.anchors.is_none();
+        require(
+            classes,
+            "step.objective",
+            "is a contrastive loss where there are captions or anchors: the classifier has classes only",
+        )?;
+        require(self.start == Start::Given, "start", "is \"given\" for a classifier: its head is made by the model")
     }
 
     fn check_captions(&self) -> Result<(), RunError> {

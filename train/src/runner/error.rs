@@ -7,6 +7,7 @@ use anchorite_encoder::OpenError;
 use crate::{
     checkpoint::CheckpointError,
     data::DataError,
+    eval::EvalError,
     export::ExportError,
     step::{StepError, TrainError},
 };
@@ -75,6 +76,22 @@ pub enum RunError {
         source: Box<StepError>,
         /// Where the run can go on.
         last: Option<PathBuf>,
+    },
+    /// The classifier's zero-shot head.
+    #[error("make the classifier's head from class prompts: {source}")]
+    Head {
+        /// Why.
+        source: Box<EvalError>,
+    },
+    /// The classifier's probed head.
+    #[error(
+        "the probe that head.start = \"probe\" asks for comes to no rest with head.l2 = {l2} (its gradient is still {gradient:e}); give more"
+    )]
+    Probe {
+        /// As configured.
+        l2: f64,
+        /// Largest part of the gradient.
+        gradient: f64,
     },
     /// A checkpoint.
     #[error(transparent)]

@@ -12,7 +12,10 @@ use anchorite_index::Cancel;
 use super::{METRICS_FILE, Machine, Opened, RunConfig, RunError, Start};
 use crate::{
     data::Streams,
-    export::{Card, ExportError, ExportJob, Live, TOLERANCE, TOLERANCE_F16, TowerFile, compare, export},
+    export::{
+        CLASSES_FILE, Card, ClassifierHead, ExportError, ExportJob, HEAD_FILE, Live, TOLERANCE, TOLERANCE_F16, TowerFile,
+        compare, export,
+    },
     step::{Pictures, StreamBatch},
 };
 
@@ -43,14 +46,15 @@ pub fn finish(
 ) -> Result<Finished, RunError> {
     let live = live(opened, streams, cancel)?;
     let (vision, text) = opened.trainer.export_towers()?;
-    let state = opened.trainer.logit_scale();
     let job = ExportJob {
         source,
         vision: TowerFile { file: opened.vision_file.clone(), model: vision },
         text: TowerFile { file: opened.text_file.clone(), model: text },
-        logit_scale: state,
+        logit_scale: opened.trainer.logit_scale(),
+        logit_bias: opened.trainer.logit_bias(),
+        head: opened.trainer.head().map(|weights| ClassifierHead { classes: streams.task().classes.clone(), weights }),
         f16: config.export.f16,
-        card: card(config, opened, streams, steps, machine),
+        card: card(config, opened, streams, steps, machine)?,
     };
     let difference = std::cell::Cell::new(0.0);
     let check = |folder: &Path| {
@@ -122,10 +126,10 @@ fn unit(all: &[f32], rows: usize) -> Vec<Vec<f32>> {
     all.chunks_exact(dim.max(1)).map(row).collect()
 }
 
-fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, machine: Machine<'_>) -> Card {
-    let (task, estimate) = (streams.task(), opened.trainer.estimate());
+fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, machine: Machine<'_>) -> Result<Card, RunError> {
+    let (task, estimate) = (streams.task(), opened.trainer.estimate(config.rows())?);
     let metrics = std::fs::read_to_string(config.output.join(METRICS_FILE)).unwrap_or_default();
-    Card {
+    Ok(Card {
         base: config.model.clone(),
         base_fingerprint: opened.fingerprint.clone(),
         command: if config.start == Start::Random { "pretrain" } else { "finetune" },
@@ -141,6 +145,7 @@ fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, mach
         anchors: streams.anchors().map(|a| format!("{}; `{}`", a.describe(), a.fingerprint())),
         last: metrics.lines().last().unwrap_or_default().to_owned(),
         runtime: format!("{}, {}", machine.runtime.version(), machine.provider),
+        head: opened.trainer.head().map(|head| format!("`{HEAD_FILE}`, {}; classes in `{CLASSES_FILE}`", head.kind())),
         parameters: format!("{} trained of {}", estimate.trained, estimate.parameters),
-    }
+    })
 }

@@ -34,6 +34,9 @@ pub struct Metrics {
     pub grad_norm: f64,
     /// What cosines are multiplied with.
     pub logit_scale: f64,
+    /// What the sigmoid adds to scaled cosines; other losses have none.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub logit_bias: Option<f64>,
     /// Seconds since the last line, for all its steps.
     pub seconds: f64,
     /// Pairs trained a second.
@@ -101,6 +104,7 @@ fn scalars(metrics: &Metrics) -> Vec<(String, f64)> {
         ("speed/examples_per_second".to_owned(), metrics.examples_per_second),
         ("speed/waiting".to_owned(), metrics.waiting),
     ];
+    all.extend(metrics.logit_bias.map(|bias| ("train/logit_bias".to_owned(), bias)));
     all.extend(metrics.losses.iter().map(|(stream, loss)| (format!("train/loss_{stream}"), *loss)));
     all
 }
@@ -124,6 +128,7 @@ mod tests {
             rate: 1e-5,
             grad_norm: 2.0,
             logit_scale: 100.0,
+            logit_bias: None,
             seconds: 1.0,
             examples_per_second: 3.0,
             waiting: 0.0,

@@ -12,6 +12,7 @@
 //! | `train` | the loop: [`train`] |
 //! | `model` | the model folder to towers, trainer and preparation: [`Opened`] |
 //! | `initial` | weights from noise |
+//! | `head` | the classifier's first head |
 //! | `anchors` | the run file's anchors to a source |
 //! | `finish` | the last checkpoint to an exported model |
 //! | `metrics`, `events` | what is told: `metrics.jsonl`, TensorBoard |
@@ -25,6 +26,7 @@ mod engine;
 mod error;
 mod events;
 mod finish;
+mod head;
 mod initial;
 mod metrics;
 mod model;
@@ -32,12 +34,14 @@ mod train;
 
 pub use anchors::{Asked, anchor_source};
 pub use config::{
-    Anchors, Augment, Captions, Checkpoints, Data, Export, Log, RunConfig, SameClass, Schedule, Start, Task, TaskText,
+    Anchors, Augment, Captions, Checkpoints, Data, Export, Head, HeadStart, Log, RunConfig, SameClass, Schedule, Start, Task,
+    TaskText,
 };
 pub use engine::Engine;
 pub use error::RunError;
 pub use events::EventWriter;
 pub use finish::{Finished, finish};
+pub use head::HeadSource;
 pub use metrics::{METRICS_FILE, Metrics};
 pub use model::{Machine, Opened};
 pub use train::{Ended, Job, Told, train};

@@ -5,7 +5,7 @@ use std::{path::Path, sync::Arc};
 use anchorite_encoder::{
     OpenError,
     image::Preprocess,
-    model::{Folder, ModelOptions, TowerModel},
+    model::{Folder, ModelOptions, SimilarityKind, TowerModel},
     runtime::{Provider, Runtime},
     text::{Tokenizer, TokenizerOptions},
 };
@@ -55,13 +55,18 @@ impl Opened {
         let folder = Folder::open(dir, &ModelOptions::default()).map_err(OpenError::from)?;
         let limits = Limits::default();
         let mut towers = Towers::open(&folder, &limits)?;
+        let stated = match config.start {
+            Start::Given => folder.similarity().kind,
+            Start::Random => SimilarityKind::Softmax,
+        };
         towers.vision.model = widen(towers.vision.model);
         towers.text.model = widen(towers.text.model);
         if config.start == Start::Random {
             towers.vision.model = from_noise(&towers.vision.model, config.seed, 0);
             towers.text.model = from_noise(&towers.text.model, config.seed, 1);
-            towers.log_scale = FIRST_LOG_SCALE;
+            (towers.log_scale, towers.bias) = (FIRST_LOG_SCALE, 0.0);
         }
+        let towers = towers.for_objective(config.step.objective, stated);
         let binding = folder.text().map(TowerModel::binding);
         let fixed = binding.and_then(|b| b.sequence);
         let context_length = fixed.or(config.tokens);

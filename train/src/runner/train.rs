@@ -96,7 +96,8 @@ impl RunConfig {
 pub fn train(job: &Job<'_>, engine: &mut dyn Engine) -> Result<Ended, RunError> {
     let config = job.config;
     let steps = config.total_steps(job.streams.per_epoch());
-    let identity = Identity::new(config, job.model, &job.streams.fingerprint(), steps);
+    let generation = job.streams.generation();
+    let identity = Identity { generation, ..Identity::new(config, job.model, &job.streams.fingerprint(), steps) };
     let checkpoints = Checkpoints::of(&config.output, config.checkpoint.keep, identity);
     let first = start(job, engine, &checkpoints)?;
     let accumulate = config.accumulate as u64;
@@ -206,6 +207,7 @@ impl Loop<'_, '_> {
             rate: self.rates.rate(step - 1),
             grad_norm: report.gradient_norm,
             logit_scale: report.logit_scale,
+            logit_bias: report.logit_bias,
             seconds,
             examples_per_second,
             waiting,

@@ -22,7 +22,7 @@ pub struct StreamBatch {
     pub pairs: usize,
     /// Their pictures.
     pub pictures: Pictures,
-    /// Token ids, `[pairs, tokens]`. Empty where the objective is the classifier.
+    /// Token ids, `[pairs, tokens]`. May be empty where the objective is the classifier, which does not read them.
     pub tokens: Vec<i64>,
     /// 1 where there is a token and 0 where there is padding, `[pairs, tokens]`; `None` is ones. Passed over by models that take no
     /// mask.

@@ -27,16 +27,16 @@ struct Recipe<'a> {
 impl Trainer {
     /// Whether the batch is to be run directly: the plan allows it, each side fits one chunk, and both towers are of one operator
     /// set.
-    pub(super) fn fits_one_run(&self, work: &Work<'_>) -> Result<bool, StepError> {
+    pub(super) fn fits_one_run(&self, rows: [usize; 2]) -> bool {
         let fits = |side: &Side| {
-            let (rows, fixed) = (work.rows[*side as usize].len(), self.towers[*side as usize].batch);
+            let (rows, fixed) = (rows[*side as usize], self.towers[*side as usize].batch);
             rows <= self.plan.chunk && fixed.is_none_or(|fixed| fixed == rows)
         };
         if self.plan.form == Form::Cached || !self.sides().iter().all(fits) {
-            return Ok(false);
+            return false;
         }
         let opsets: Vec<i64> = self.sides().iter().map(|side| self.towers[*side as usize].opset()).collect();
-        Ok(opsets.windows(2).all(|pair| matches!(pair, [a, b] if a == b)))
+        opsets.windows(2).all(|pair| matches!(pair, [a, b] if a == b))
     }
 
     /// Adds the gradients of a batch that fits.
@@ -141,7 +141,8 @@ impl Recipe<'_> {
         let Some(total) = total else { return Ok(Built { program: p, per_pair, gradients: Vec::new() }) };
         let towers = self.sides.iter().flat_map(|side| self.towers[*side as usize].trained.iter().map(String::as_str));
         let of: Vec<&str> = towers.chain(self.trained.iter().copied()).collect();
-        let gradients = p.gradients(&[(&total, "one")], &of)?.into_iter().collect();
+        let recompute = self.towers[0].recompute;
+        let gradients = graphs::differentiate(&mut p, (&total, "one"), &of, recompute)?.into_iter().collect();
         Ok(Built { program: p, per_pair, gradients })
     }
 }

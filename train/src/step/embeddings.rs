@@ -2,18 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 
-use super::graphs::{LOG_SCALE, Side};
+use super::graphs::Side;
 use super::rows::Rows;
 use super::trainer::Work;
 use super::{StepError, StreamBatch, Trainer};
 
 impl Trainer {
-    /// What cosines are multiplied with now.
-    #[must_use]
-    pub fn logit_scale(&self) -> f64 {
-        f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp()
-    }
-
     /// Embeddings of all pictures and captions as the towers are now, `[rows, values]` each, streams one after another; not brought to
     /// unit length.
     ///

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::towers::{Feed, Tower};
-use super::{InputSizes, Objective};
+use super::{InputSizes, Objective, Recompute};
 use crate::Limits;
 use crate::graph::{Dim, Element, Model, Port, Tensor, TensorType};
 use crate::loss::{self, Softmax};
@@ -60,6 +60,7 @@ pub(super) struct TowerGraph {
     /// Matrices that have adapters, prefixed.
     pub(super) adapted: BTreeSet<String>,
     lora: Option<Lora>,
+    pub(super) recompute: Recompute,
     limits: Limits,
 }
 
@@ -67,7 +68,8 @@ impl TowerGraph {
     /// The tower at its given shapes, with its weights: what selection looks at.
     pub(super) fn full(side: Side, tower: &Tower, sizes: InputSizes, limits: &Limits) -> Result<Program, ProgramError> {
         let model = tower.model.cut_to(&[&tower.output]);
-        specialise(side, &model, &tower.inputs, tower.batch.unwrap_or(1), sizes, limits)
+        let tower = specialise(&model, &tower.inputs, tower.batch.unwrap_or(1), sizes, limits)?;
+        prefixed(side, &tower, limits)
     }
 
     pub(super) fn new(
@@ -93,19 +95,21 @@ impl TowerGraph {
         };
         let output = format!("{}{}", side.prefix(), tower.output);
         let inputs = tower.inputs.clone();
-        Ok(Self { side, model, output, inputs, batch: tower.batch, trained, adapted, lora, limits: limits.clone() })
+        let (batch, recompute, limits) = (tower.batch, Recompute::default(), limits.clone());
+        Ok(Self { side, model, output, inputs, batch, trained, adapted, lora, recompute, limits })
     }
 
     /// The tower for so many items at once; its parameters are inputs.
     pub(super) fn program(&self, rows: usize, sizes: InputSizes) -> Result<Program, ProgramError> {
-        let mut program = specialise(self.side, &self.model, &self.inputs, rows, sizes, &self.limits)?;
+        let mut tower = specialise(&self.model, &self.inputs, rows, sizes, &self.limits)?;
         if let Some(lora) = self.lora {
-            for weight in &self.adapted {
+            // Before the prefix: what adapters are made of has names that both towers would use.
+            for weight in self.adapted.iter().filter_map(|name| name.strip_prefix(self.side.prefix())) {
                 let [a, b] = adapters(weight);
-                program.adapt(weight, [&a, &b], lora.rank, lora.alpha / lora.rank as f64)?;
+                tower.adapt(weight, [&a, &b], lora.rank, lora.alpha / lora.rank as f64)?;
             }
         }
-        Ok(program)
+        prefixed(self.side, &tower, &self.limits)
     }
 
     /// The operator set of its programs.
@@ -115,14 +119,29 @@ impl TowerGraph {
 
     /// Appends the backward pass: from the gradient of the embedding, an input named by [`seed`], to those of the trained
     /// parameters, in their order.
-    pub(super) fn backward(&self, program: &mut Program) -> Result<Vec<String>, ProgramError> {
+    pub(super) fn backward(&self, program: &mut Program, recompute: Recompute) -> Result<Vec<String>, ProgramError> {
         let kind = program.known(&self.output)?.clone();
         let seed = seed(self.side);
         program.add_input(&seed, kind)?;
         let of: Vec<&str> = self.trained.iter().map(String::as_str).collect();
-        let gradients = program.gradients(&[(&self.output, &seed)], &of)?;
+        let gradients = differentiate(program, (&self.output, &seed), &of, recompute)?;
         Ok(of.iter().map(|name| gradients[*name].clone()).collect())
     }
+}
+
+/// Appends gradients; what is cheap of the forward pass they make again, if so wanted.
+pub(super) fn differentiate(
+    program: &mut Program,
+    seed: (&str, &str),
+    of: &[&str],
+    recompute: Recompute,
+) -> Result<BTreeMap<String, String>, ProgramError> {
+    let forward = program.node_count();
+    let gradients = program.gradients(&[seed], of)?;
+    if recompute == Recompute::Cheap {
+        program.recompute(forward)?;
+    }
+    Ok(gradients)
 }
 
 /// Name of the gradient of a side's embeddings.
@@ -136,7 +155,6 @@ fn port(name: &str, kind: &TensorType) -> Port {
 }
 
 fn specialise(
-    side: Side,
     model: &Model,
     inputs: &[(String, Feed)],
     rows: usize,
@@ -147,9 +165,13 @@ fn specialise(
     let tokens = [rows, sizes.tokens];
     let shape = |feed: &Feed| if *feed == Feed::Pixels { &pixels[..] } else { &tokens[..] };
     let shapes: Vec<(&str, &[usize])> = inputs.iter().map(|(name, feed)| (name.as_str(), shape(feed))).collect();
-    let tower = Program::specialise(model, &shapes, limits)?;
+    Program::specialise(model, &shapes, limits)
+}
+
+/// The tower under the names that tell the two apart.
+fn prefixed(side: Side, tower: &Program, limits: &Limits) -> Result<Program, ProgramError> {
     let mut program = Program::empty(limits.clone());
-    program.absorb(&tower, side.prefix())?;
+    program.absorb(tower, side.prefix())?;
     Ok(program)
 }
 

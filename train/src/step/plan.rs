@@ -13,7 +13,8 @@ pub enum Objective {
     Softmax,
     /// SigLIP's pairwise sigmoid.
     Sigmoid,
-    /// Cross-entropy over a head, which [`super::Towers::head`] holds; streams then have labels instead of captions.
+    /// Cross-entropy over a head of one row per class ([`super::Trainer::set_head`]); streams have classes as their groups, and their
+    /// captions are not read. The text tower and the logit scale do not learn.
     Classifier,
 }
 
@@ -41,6 +42,17 @@ pub enum Form {
     Cached,
 }
 
+/// What of the forward pass is made again for the backward pass instead of being kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Recompute {
+    /// Activation functions and what else takes no longer than reading it. The default.
+    #[default]
+    Cheap,
+    /// Nothing.
+    Nothing,
+}
+
 /// What a run asks of its steps.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -60,7 +72,9 @@ pub struct Plan {
     pub chunk: usize,
     /// How a step is computed. Default: as memory allows.
     pub form: Form,
-    /// Largest logit scale, as a factor. Default 100, CLIP's.
+    /// What of the forward pass is made again. Default: what is cheap.
+    pub recompute: Recompute,
+    /// Largest logit scale, as a factor, of the softmax; SigLIP's has no bound (its models end at 110 and more). Default 100, CLIP's.
     pub max_logit_scale: f64,
     /// Decides the adapters' first values; nothing else is random here. Default 0.
     pub seed: u64,
@@ -78,6 +92,7 @@ impl Default for Plan {
             optimizer: AdamW::default(),
             chunk: 32,
             form: Form::default(),
+            recompute: Recompute::default(),
             max_logit_scale: 100.0,
             seed: 0,
             threads: 0,

@@ -86,7 +86,7 @@ impl Sessions {
             Entry::Vacant(place) => {
                 let name = format!("{} tower's gradient", tower.side.name());
                 let mut program = tower.program(rows, sizes).map_err(graph_error(&name))?;
-                let gradients = tower.backward(&mut program).map_err(graph_error(&name))?;
+                let gradients = tower.backward(&mut program, tower.recompute).map_err(graph_error(&name))?;
                 let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
                 let compiled = Compiled::new(machine, name, program, &outputs)?;
                 Ok(place.insert(Backward { compiled, gradients }))

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use anchorite_encoder::model::scan::ElementType;
-use anchorite_encoder::model::{Folder, ImageBinding, TextBinding, TowerModel};
+use anchorite_encoder::model::{Folder, ImageBinding, SimilarityKind, TextBinding, TowerModel};
 
-use super::TrainError;
+use super::{Objective, TrainError};
 use crate::Limits;
 use crate::graph::{Model, Tensor};
 
@@ -57,12 +57,11 @@ pub struct Towers {
     pub log_scale: f32,
     /// SigLIP's bias to start from; used by the sigmoid objective only.
     pub bias: f32,
-    /// The classifier's head, `[classes, values]`: class embeddings times the logit scale. Used by that objective only.
-    pub head: Option<Tensor>,
 }
 
 impl Towers {
-    /// Reads both towers of a model folder. The logit scale and bias are those of its `config.json`, else CLIP's or SigLIP's.
+    /// Reads both towers of a model folder. The logit scale and bias are those of its `config.json`, else CLIP's or SigLIP's; see also
+    /// [`Towers::for_objective`].
     ///
     /// # Errors
     /// [`TrainError`]: a missing tower, a file that cannot be read or trained.
@@ -77,8 +76,22 @@ impl Towers {
             text: Tower::text(read(text, "text", limits)?, text.binding(), &text.output().name, one_file),
             log_scale: similarity.scale.ln(),
             bias: similarity.bias,
-            head: None,
         })
+    }
+}
+
+/// SigLIP's scale and bias before training: with them few pairs of a batch are taken to belong together, as it is.
+const SIGLIP_START: (f32, f32) = (10.0, -10.0);
+
+impl Towers {
+    /// Scale and bias that this objective can start from: the sigmoid on a CLIP starts from SigLIP's own first values, since a CLIP has
+    /// no bias and without one every other pair of a batch would count as one that belongs together.
+    #[must_use]
+    pub fn for_objective(mut self, objective: Objective, stated: SimilarityKind) -> Self {
+        if objective == Objective::Sigmoid && stated == SimilarityKind::Softmax {
+            (self.log_scale, self.bias) = (SIGLIP_START.0.ln(), SIGLIP_START.1);
+        }
+        self
     }
 }
 

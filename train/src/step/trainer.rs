@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::compiled::{Feeds, Machine};
 use super::estimate::{self, Estimate};
-use super::graphs::{self, BIAS, HEAD, LOG_SCALE, Side, TowerGraph};
+use super::graphs::{self, BIAS, LOG_SCALE, Side, TowerGraph};
 use super::rows::{Chunk, Rows};
 use super::sessions::Sessions;
 use super::slots::Slots;
@@ -55,6 +55,8 @@ pub struct StepReport {
     pub gradient_norm: f64,
     /// The logit scale as a factor, after the update.
     pub logit_scale: f64,
+    /// The sigmoid's bias after the update; none of the other losses has one.
+    pub logit_bias: Option<f64>,
     /// Pairs seen.
     pub pairs: usize,
     /// Where the time went.
@@ -86,7 +88,8 @@ pub struct Trainer {
     pending: Pending,
     pub(super) threads: rayon::ThreadPool,
     pub(super) sessions: Sessions,
-    estimate: Estimate,
+    /// Activations of the larger tower's chunk.
+    chunk_bytes: u64,
 }
 
 /// One batch on its way through.
@@ -106,7 +109,7 @@ impl Trainer {
     /// # Errors
     /// [`TrainError`]: a tower that cannot be differentiated, a choice of parameters that leaves nothing, a setting out of range.
     pub fn new(towers: Towers, plan: &Plan, sizes: InputSizes, engine: &Engine, limits: &Limits) -> Result<Self, TrainError> {
-        check(plan, &towers)?;
+        check(plan)?;
         let mut slots = Slots::default();
         let mut random = state::random(plan.seed);
         let lora = match plan.train.weights {
@@ -140,7 +143,9 @@ impl Trainer {
                 .collect();
             let lacks = |name| TrainError::State { name, reason: "the export has no such stored tensor".to_owned() };
             let shell = Shell::new(side, tower.model.clone(), &changing, lora).map_err(lacks)?;
-            parts.push((TowerGraph::new(side, &tower, full.parameters(), chosen, lora, limits).map_err(failed)?, shell));
+            let mut graph = TowerGraph::new(side, &tower, full.parameters(), chosen, lora, limits).map_err(failed)?;
+            graph.recompute = plan.recompute;
+            parts.push((graph, shell));
         }
         let [vision, text] = <[_; 2]>::try_from(dims).unwrap_or_default();
         if vision != text {
@@ -150,19 +155,16 @@ impl Trainer {
         let scale_learns = plan.train.logit_scale && !classifier;
         slots.insert(LOG_SCALE, &scalar(towers.log_scale), scale_learns)?;
         slots.insert(BIAS, &scalar(towers.bias), scale_learns && plan.objective == Objective::Sigmoid)?;
-        let classes = towers.head.as_ref().map_or(0, |head| head.shape()[0]);
-        if let Some(head) = towers.head.as_ref().filter(|_| classifier) {
-            slots.insert(HEAD, head, true)?;
-        }
         let threads = rayon::ThreadPoolBuilder::new().num_threads(plan.threads).build();
         let threads = threads.map_err(|e| TrainError::Threads { reason: e.to_string() })?;
         let (towers, shells): (Vec<TowerGraph>, Vec<Shell>) = parts.into_iter().unzip();
         let [vision_graph, text_graph] = <[TowerGraph; 2]>::try_from(towers).expect("one graph was made for each side");
         let shells = <[Shell; 2]>::try_from(shells).expect("one shell was made for each side");
-        let largest = estimate::activations(&vision_graph, vision_graph.batch.unwrap_or(plan.chunk), sizes)?
-            .max(estimate::activations(&text_graph, text_graph.batch.unwrap_or(plan.chunk), sizes)?);
+        let of_chunk = |tower: &TowerGraph| estimate::activations(tower, tower.batch.unwrap_or(plan.chunk), sizes);
+        // Here it is found out whether gradients can be derived at all.
+        let chunk_bytes = of_chunk(&vision_graph)?.max(of_chunk(&text_graph)?);
         Ok(Self {
-            estimate: Estimate::new(slots.counts(), largest),
+            chunk_bytes,
             plan: plan.clone(),
             sizes,
             limits: limits.clone(),
@@ -171,7 +173,7 @@ impl Trainer {
             shells,
             slots,
             dim: vision,
-            classes,
+            classes: 0,
             step: 0,
             pending: Pending::default(),
             threads,
@@ -179,10 +181,20 @@ impl Trainer {
         })
     }
 
-    /// What training takes, stated before any session is made.
-    #[must_use]
-    pub fn estimate(&self) -> &Estimate {
-        &self.estimate
+    /// What a step over so many pictures and captions takes, stated before any session is made: chunk by chunk that of one chunk, in one run
+    /// that of both towers.
+    ///
+    /// # Errors
+    /// [`TrainError::Graph`].
+    pub fn estimate(&self, rows: [usize; 2]) -> Result<Estimate, TrainError> {
+        let mut activations = self.chunk_bytes;
+        if self.fits_one_run(rows) {
+            activations = 0;
+            for &side in self.sides() {
+                activations += estimate::activations(&self.towers[side as usize], rows[side as usize], self.sizes)?;
+            }
+        }
+        Ok(Estimate::new(self.slots.counts(), activations))
     }
 
     /// Names of what is trained.
@@ -253,7 +265,8 @@ impl Trainer {
         });
         let limit = self.plan.max_logit_scale.ln() as f32;
         let log_scale = self.slots.scalar(LOG_SCALE).unwrap_or_default();
-        if self.plan.train.logit_scale && log_scale > limit {
+        let bounded = self.plan.objective == Objective::Softmax && self.plan.train.logit_scale;
+        if bounded && log_scale > limit {
             self.slots.set_scalar(LOG_SCALE, limit);
         }
         let streams: Vec<StreamLoss> = pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss * mean, ..s }).collect();
@@ -264,7 +277,8 @@ impl Trainer {
             loss: streams.iter().map(|s| s.loss * f64::from(s.weight)).sum(),
             streams,
             gradient_norm: norm,
-            logit_scale: f64::from(self.slots.scalar(LOG_SCALE).unwrap_or_default()).exp(),
+            logit_scale: self.logit_scale(),
+            logit_bias: self.logit_bias(),
             pairs: pending.pairs,
             times,
         })
@@ -325,7 +339,8 @@ impl Trainer {
         let rows = Side::BOTH.map(|side| Rows::of(side, streams));
         let units = units(&self.plan, streams, &rows[0], &rows[1]);
         let work = Work { streams, rows: &rows, units: &units, cancel };
-        let (sums, times) = if self.fits_one_run(&work)? { self.direct(&work)? } else { self.cached(&work)? };
+        let (sums, times) =
+            if self.fits_one_run([work.rows[0].len(), work.rows[1].len()]) { self.direct(&work)? } else { self.cached(&work)? };
         self.remember(streams, &sums, times);
         Ok(())
     }
@@ -400,7 +415,7 @@ fn embedding_size(side: Side, program: &crate::program::Program, output: &str) -
     }
 }
 
-fn check(plan: &Plan, towers: &Towers) -> Result<(), TrainError> {
+fn check(plan: &Plan) -> Result<(), TrainError> {
     let refuse = |field, reason: String| Err(TrainError::Setting { field, reason });
     if plan.chunk == 0 {
         return refuse("chunk", "it is 0; one row at least must be run at a time".to_owned());
@@ -416,11 +431,8 @@ fn check(plan: &Plan, towers: &Towers) -> Result<(), TrainError> {
     {
         return refuse("lora", format!("rank {} and alpha {}; rank must be at least 1, alpha a number", lora.rank, lora.alpha));
     }
-    match (plan.objective, &towers.head) {
-        (Objective::Classifier, None) => refuse("objective", "the classifier needs a head".to_owned()),
-        (Objective::Classifier, Some(head)) if head.shape().len() != 2 => {
-            refuse("head", format!("it is {}; it must be [classes, values]", head.kind()))
-        }
-        _ => Ok(()),
+    if plan.objective == Objective::Classifier && plan.train.towers == TowerChoice::Text {
+        return refuse("train.towers", "the classifier has no use for the text tower: choose \"vision\" or \"both\"".to_owned());
     }
+    Ok(())
 }

@@ -76,6 +76,9 @@ impl Unit {
 /// That a classifier's streams have a class of the head for every picture.
 pub(super) fn check_labels(stream: &StreamBatch, classes: usize) -> Result<(), StepError> {
     let refuse = |reason: String| Err(StepError::Batch { stream: stream.name.clone(), reason });
+    if classes == 0 {
+        return refuse("the classifier has no head yet".to_owned());
+    }
     let Some(labels) = &stream.groups else { return refuse("the classifier needs a class for each picture".to_owned()) };
     match labels.iter().find(|&&label| label as usize >= classes) {
         Some(label) => refuse(format!("class {label} is none of the head's {classes}")),

@@ -101,6 +101,7 @@ impl Engine for Toy {
             streams: batches[0].iter().map(|s| StreamLoss { name: s.name.clone(), loss: fed, weight: s.weight }).collect(),
             gradient_norm: self.moment,
             logit_scale: 1.0 + self.sum,
+            logit_bias: None,
             pairs: batches.iter().flatten().map(|s| s.pairs).sum(),
             times: StepTimes::default(),
         })

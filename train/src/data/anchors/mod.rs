@@ -60,8 +60,13 @@ pub trait AnchorSource: Send + Sync + std::fmt::Debug {
     /// [`DataError`].
     fn batch(&self, wanted: Wanted, queries: &[Query<'_>], cancel: &Cancel) -> Result<Vec<AnchorPair>, DataError>;
 
-    /// What the choice depends on: a hash, or pool, generation and policy.
+    /// What the choice depends on besides the generation: a hash, or pool and policy.
     fn fingerprint(&self) -> String;
+
+    /// The generation of what is asked while training, if a run may not go on with another. Default none: nothing is asked.
+    fn generation(&self) -> Option<u64> {
+        None
+    }
 
     /// For people: what it is and how much it has.
     fn describe(&self) -> String;

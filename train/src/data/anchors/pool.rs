@@ -63,10 +63,13 @@ impl AnchorSource for PoolAnchors {
 
     fn fingerprint(&self) -> String {
         use sha2::{Digest, Sha256};
-        let status = self.retriever.store().status();
         let policy = hex(&Sha256::digest(self.policy.to_json()));
         let encoder = &self.retriever.store().spec().encoder;
-        format!("pool {encoder} generation {} rows {} policy {policy}", status.generation, status.rows)
+        format!("pool {encoder} policy {policy}")
+    }
+
+    fn generation(&self) -> Option<u64> {
+        Some(self.retriever.store().status().generation)
     }
 
     fn describe(&self) -> String {

@@ -285,11 +285,11 @@ impl AnchorSource for ServerAnchors {
 
     fn fingerprint(&self) -> String {
         let policy = hex(&Sha256::digest(self.options.policy.to_json()));
-        let generation = match self.options.follow_generations {
-            true => String::new(),
-            false => format!("generation {} ", self.generation.load(Ordering::Relaxed)),
-        };
-        format!("pool {} {generation}policy {policy}", self.encoder)
+        format!("pool {} policy {policy}", self.encoder)
+    }
+
+    fn generation(&self) -> Option<u64> {
+        (!self.options.follow_generations).then(|| self.generation.load(Ordering::Relaxed))
     }
 
     fn describe(&self) -> String {
