@@ -38,6 +38,7 @@ pub use engine::Engine;
 pub use error::RunError;
 pub use events::EventWriter;
 pub use finish::{Finished, finish};
+pub(crate) use initial::from_noise;
 pub use metrics::{METRICS_FILE, Metrics};
 pub use model::{Machine, Opened};
 pub use train::{Ended, Job, Told, train};
