@@ -46,6 +46,12 @@ pub(crate) struct Args {
     /// The drawings that the finetune sees; other styles are shifts.
     #[arg(long, value_enum, default_value_t)]
     style: Style,
+    /// Steps of the base, in place of the experiment's own.
+    #[arg(long, value_name = "N")]
+    base_steps: Option<u64>,
+    /// Steps of each arm, in place of the experiment's own.
+    #[arg(long, value_name = "N")]
+    steps: Option<u64>,
     /// A few rows and steps: to see that everything runs, not to see an effect.
     #[arg(long)]
     quick: bool,
@@ -94,6 +100,7 @@ impl Args {
         arms.extend([Arm::ZeroShot, Arm::Flyp]);
         arms.sort();
         arms.dedup();
+        let size = if self.quick { Size::QUICK } else { Size::FULL };
         let cores = || std::thread::available_parallelism().map_or(1, std::num::NonZeroUsize::get);
         Ok(Setting {
             data: self.data.clone(),
@@ -102,7 +109,11 @@ impl Args {
             seeds: self.seeds,
             arms,
             style: self.style,
-            size: if self.quick { Size::QUICK } else { Size::FULL },
+            size: Size {
+                base_steps: self.base_steps.unwrap_or(size.base_steps),
+                steps: self.steps.unwrap_or(size.steps),
+                ..size
+            },
             threads: self.threads.unwrap_or_else(cores),
         })
     }

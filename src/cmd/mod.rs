@@ -7,7 +7,7 @@ mod doctor;
 mod eval;
 mod experiment;
 mod finetune;
-mod gallery;
+pub(crate) mod gallery;
 mod health;
 mod ingest;
 mod keys;

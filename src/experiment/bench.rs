@@ -1,7 +1,7 @@
 //! The cut benchmark to sets: a parquet file each, with fine labels and categories.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     fs::{self, File},
     path::{Path, PathBuf},
     sync::Arc,
@@ -39,12 +39,12 @@ pub(crate) enum Style {
 /// Class names of the benchmark.
 #[derive(Debug, Deserialize)]
 pub(crate) struct Classes {
-    /// Concepts that the finetune sees, under their category.
-    pub(crate) finetune: Vec<String>,
     /// Concepts that it does not see.
     pub(crate) held_out: Vec<String>,
     /// Category by concept.
     pub(crate) category: BTreeMap<String, String>,
+    /// Pictures too like one of a test set.
+    pub(crate) not_in_pool: BTreeSet<String>,
 }
 
 /// One picture.
@@ -122,7 +122,8 @@ pub(crate) fn prepare(setting: &Setting) -> Result<Sets> {
     super::stage(&done, || {
         fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
         let bench = read(&setting.data.join("bench.parquet"), &lists)?;
-        let pool = read(&setting.data.join("pool.parquet"), &lists)?;
+        let mut pool = read(&setting.data.join("pool.parquet"), &lists)?;
+        pool.retain(|item| !lists.not_in_pool.contains(&item.id));
         say(&format!("{} benchmark pictures, {} pool pairs", bench.len(), pool.len()));
         write_all(setting, &folder, &lists, (&bench, &pool))
     })

@@ -13,6 +13,7 @@
 //! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
+//! | `experiment.rs` | the experiment is one command, from data to page |
 //! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
@@ -27,6 +28,7 @@ mod datasets;
 mod demo;
 mod doctor;
 mod evaluation;
+mod experiment;
 mod finetune;
 mod guarded;
 mod interruption;

@@ -71,10 +71,21 @@ impl Preparer {
     /// [`ImageError`].
     pub fn pixels(&self, bytes: &[u8], draw: &mut Draw) -> Result<Vec<f32>, ImageError> {
         match &self.way {
-            Way::Whole { picture, augment: None, .. } => Ok(picture.apply(bytes)?.values),
+            Way::Whole { augment: None, .. } => self.whole(bytes),
             Way::Whole { picture, augment: Some(augment), .. } => {
                 Ok(picture.apply_window(bytes, |rows, columns| random_window(*augment, draw, rows, columns))?.values)
             }
+            Way::Frozen { .. } => self.whole(bytes),
+        }
+    }
+
+    /// `3 x height x width` values as the model's own preprocessing has it, whatever crops a run draws.
+    ///
+    /// # Errors
+    /// [`ImageError`].
+    pub fn whole(&self, bytes: &[u8]) -> Result<Vec<f32>, ImageError> {
+        match &self.way {
+            Way::Whole { picture, .. } => Ok(picture.apply(bytes)?.values),
             Way::Frozen { features, width } => {
                 let mut values = features.picture(bytes).map_err(image_error)?;
                 values.resize(3 * width, 0.0);

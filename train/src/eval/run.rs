@@ -333,7 +333,8 @@ impl Evaluator {
 
     fn label_figures(&self, set: &str, outcomes: &[Outcome], labels: usize) -> (Vec<(Metric, f64)>, Replicates) {
         let resampled = |drawn: &[usize]| measure::figures(drawn.iter().map(|&i| &outcomes[i]), labels);
-        let replicates = self.bootstrap().of(set, outcomes.len(), resampled);
+        let mut replicates = self.bootstrap().of(set, outcomes.len(), resampled);
+        replicates.retain(|(metric, _)| metric.has_interval());
         (measure::figures(outcomes.iter(), labels), replicates)
     }
 
