@@ -138,7 +138,7 @@ pub(crate) fn result(lab: &Lab<'_>, arm: Arm, seed: u64, rate: f64) -> Result<Ar
     super::stage(&lab.setting.out.join(format!("seed-{seed}/results/{arm}.json")), || {
         let base = pretrained(lab, seed)?;
         let start = Instant::now();
-        let tuned = weights(lab, arm, Job { seed, base_seed: seed, rate, name: arm.to_string() })?;
+        let tuned = weights(lab, arm, &Job { seed, base_seed: seed, rate, name: arm.to_string() })?;
         let middle = Instant::now();
         let evaluator = measure::evaluator(lab, |role| !matches!(role, Role::Train | Role::Validation))?;
         let tenths: Vec<f64> = if arm.mixed() { (0..=10).map(|i| f64::from(i) / 10.0).collect() } else { vec![1.0] };
@@ -165,7 +165,7 @@ pub(crate) struct Job {
 }
 
 /// The arm's weights; trained when they are not there.
-pub(crate) fn weights(lab: &Lab<'_>, arm: Arm, job: Job) -> Result<Weights> {
+pub(crate) fn weights(lab: &Lab<'_>, arm: Arm, job: &Job) -> Result<Weights> {
     let base = pretrained(lab, job.base_seed)?;
     if arm == Arm::ZeroShot {
         return Ok(base);
@@ -175,12 +175,12 @@ pub(crate) fn weights(lab: &Lab<'_>, arm: Arm, job: Job) -> Result<Weights> {
     if path.is_file() {
         return Ok(frozen::load(&path)?);
     }
-    let mut config = config(lab, arm, &job);
+    let mut config = config(lab, arm, job);
     config.output.clone_from(&folder);
     let tuned = match arm.classifies() {
         true => classifier(lab, arm, &config, &base)?,
         false => {
-            let source = arm.choice().map(|choice| source(lab, &mut config, arm, &job, choice)).transpose()?;
+            let source = arm.choice().map(|choice| source(lab, &mut config, arm, job, choice)).transpose()?;
             trained(lab, &config, &base, Some(Anchored { source, head: None }))?
         }
     };

@@ -157,7 +157,7 @@ fn choose(
         anchors: header.anchors.clone(),
         found: report.found as u64,
         requested: report.requested as u64,
-        dropped: report.dropped.iter().map(|(reason, count)| (reason.to_string(), *count)).collect(),
+        dropped: report.dropped.iter().map(|(reason, count)| (reason.clone(), *count)).collect(),
         from_tests: if choice == Choice::Protected { 0 } else { matched },
     })
 }

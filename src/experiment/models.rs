@@ -30,7 +30,7 @@ pub(crate) fn write(lab: &Lab<'_>, rates: &Rates) -> Result<()> {
         return Ok(());
     }
     let job = Job { seed: 0, base_seed: 0, rate: rates.of(Arm::Arf), name: Arm::Arf.to_string() };
-    model(lab, "arf", &arms::weights(lab, Arm::Arf, job)?, lab.setting.size.steps)?;
+    model(lab, "arf", &arms::weights(lab, Arm::Arf, &job)?, lab.setting.size.steps)?;
     let page = lab.setting.out.join("anchors.html");
     if page.is_file() {
         return Ok(());

@@ -54,7 +54,7 @@ pub(crate) fn rates(lab: &Lab<'_>) -> Result<Rates> {
             let mut tried = Vec::new();
             for rate in RATES {
                 let job = Job { seed: SEED, base_seed: 0, rate, name: format!("tune-{arm}-{rate}") };
-                let hits = measure::hits(lab, &evaluator, &arms::weights(lab, arm, job)?)?;
+                let hits = measure::hits(lab, &evaluator, &arms::weights(lab, arm, &job)?)?;
                 let digits = hits.get("validation").context("the validation set is measured")?;
                 tried.push((rate, measure::share(digits)));
                 say(&format!("{arm} at rate {rate}: {:.1} % of validation", 100.0 * measure::share(digits)));

@@ -85,8 +85,8 @@ impl Features {
         let blank = [Pixels { values: vec![0.0; 3 * height * width], height, width }];
         let words = [text.encode("a")?];
         let [vision, texts] = plans;
-        let mut vision = Trunk::open(vision, engine, threads)?;
-        let mut caption = Trunk::open(texts, engine, threads)?;
+        let mut vision = Trunk::open(&vision, engine, threads)?;
+        let mut caption = Trunk::open(&texts, engine, threads)?;
         let image_shape = vision.pictures(&blank)?.0;
         let text_shape = caption.texts(&words, text.pad_id())?.0;
         let side = |trunk: Trunk, shape: Vec<usize>| -> Result<Side, FrozenError> {
@@ -207,7 +207,7 @@ impl Side {
 }
 
 impl Trunk {
-    fn open(plan: TrunkPlan<'_>, engine: &Engine, threads: usize) -> Result<Self, FrozenError> {
+    fn open(plan: &TrunkPlan<'_>, engine: &Engine, threads: usize) -> Result<Self, FrozenError> {
         if plan.tower.batch.is_some_and(|batch| batch != 1) {
             let reason = "its graph fixes how many items are run at once; export it with a free batch".to_owned();
             return Err(FrozenError::Cut { tower: plan.name, reason });
