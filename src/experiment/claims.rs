@@ -1,6 +1,6 @@
 //! Hits to claims: what was expected, what was found, and whether it could be tested at all.
 //!
-//! The claims and their thresholds are those of the research notes, section 5.3, written down before any run. Groups are unweighted means of
+//! The claims and their thresholds were written down before any run. Groups are unweighted means of
 //! their sets. Intervals and p-values are over seeds and pictures (`eval::TwoLevel`), Holm-adjusted over the claims.
 
 use std::collections::BTreeMap;

@@ -1,7 +1,7 @@
 //! Differences between arms of an experiment: resampled over seeds and, within them, over images.
 //!
 //! One draw takes seeds with replacement, and for each set images with replacement; it is the same for all arms, so that their differences
-//! are paired (paper's section 5.5). Draws depend on seed and number alone, as those of [`super::bootstrap`].
+//! are paired. Draws depend on seed and number alone, as those of [`super::bootstrap`].
 
 use rayon::prelude::*;
 use serde::{Deserialize, Serialize};
