@@ -8,6 +8,7 @@
 
 mod cmd;
 mod exit;
+mod experiment;
 mod interrupt;
 mod open;
 mod output;

@@ -13,6 +13,7 @@
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `train.rs` | training steps against PyTorch eager |
+//! | `eval.rs` | evaluation against NumPy, captions against transformers |
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
@@ -20,6 +21,7 @@
 
 mod clip_like;
 mod demo;
+mod eval;
 mod exact;
 mod figure;
 mod filters;
@@ -49,6 +51,8 @@ enum Name {
     Index,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
+    /// Evaluation against NumPy, captions against transformers.
+    Eval,
     /// Training steps against PyTorch: time and memory.
     Train,
     /// Filtered search: recall and latency at each selectivity.
@@ -101,6 +105,7 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
+        Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,

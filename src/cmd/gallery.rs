@@ -17,7 +17,7 @@ use anyhow::{Context, Result, bail};
 use crate::{open, output::bytes, progress::say};
 
 /// Queries shown with their anchors where nobody says otherwise.
-pub(super) const SHOWN: usize = 12;
+pub(crate) const SHOWN: usize = 12;
 /// Anchors shown of each query.
 const ANCHORS: usize = 7;
 /// Hits of a manifest that a page counts; ten times what ImageNet's training set asks for with k 4 would be more than a page can say.
@@ -48,7 +48,7 @@ pub(crate) struct GalleryArgs {
 
 impl GalleryArgs {
     /// Each manifest, joined with its pool.
-    pub(super) fn views(&self) -> Result<Vec<AnchorsView>> {
+    pub(crate) fn views(&self) -> Result<Vec<AnchorsView>> {
         if self.manifests.is_empty() {
             return Ok(Vec::new());
         }
@@ -62,17 +62,17 @@ impl GalleryArgs {
 }
 
 /// What a manifest is joined with.
-pub(super) struct View<'a> {
-    pub(super) manifest: &'a Path,
-    pub(super) store: &'a dyn PairStore,
-    pub(super) tasks: &'a [PathBuf],
-    pub(super) shown: usize,
-    pub(super) style_column: &'a str,
+pub(crate) struct View<'a> {
+    pub(crate) manifest: &'a Path,
+    pub(crate) store: &'a dyn PairStore,
+    pub(crate) tasks: &'a [PathBuf],
+    pub(crate) shown: usize,
+    pub(crate) style_column: &'a str,
 }
 
 impl View<'_> {
     /// Joins.
-    pub(super) fn read(&self) -> Result<AnchorsView> {
+    pub(crate) fn read(&self) -> Result<AnchorsView> {
         let hits = hits(self.manifest, MAX_HITS)?;
         if hits.len() == MAX_HITS {
             say(&format!("{}: only its first {MAX_HITS} hits are counted", self.manifest.display()));
@@ -167,7 +167,7 @@ impl View<'_> {
 }
 
 /// Writes a manifest's page.
-pub(super) fn write_page(path: &Path, view: &AnchorsView) -> Result<()> {
+pub(crate) fn write_page(path: &Path, view: &AnchorsView) -> Result<()> {
     let page = anchors_page(view, &ReportLimits::default());
     fs::write(path, &page).with_context(|| format!("write {}", path.display()))?;
     say(&format!("page written to {} ({})", path.display(), bytes(page.len() as u64)));

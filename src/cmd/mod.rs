@@ -5,8 +5,9 @@ mod caption;
 mod demo;
 mod doctor;
 mod eval;
+mod experiment;
 mod finetune;
-mod gallery;
+pub(crate) mod gallery;
 mod health;
 mod ingest;
 mod keys;
@@ -51,6 +52,8 @@ pub(crate) enum Command {
     WiseFt(Box<wise_ft::Args>),
     /// Mix several models or checkpoints into one.
     Soup(Box<wise_ft::SoupArgs>),
+    /// Run an experiment as a whole: data, base, anchors, every arm and control, evaluation, report.
+    Experiment(Box<experiment::Args>),
     /// Write captions for pictures, by an image captioner or from a pool's nearest pictures.
     Caption(Box<caption::Args>),
     /// Put runs on one page.
@@ -88,6 +91,7 @@ impl Command {
             Self::Eval(args) => eval::run(&args),
             Self::WiseFt(args) => wise_ft::run(&args),
             Self::Soup(args) => wise_ft::soup(&args),
+            Self::Experiment(args) => experiment::run(&args),
             Self::Caption(args) => caption::run(&args),
             Self::Report(args) => report::run(&args),
             Self::Health(args) => health::run(&args),

@@ -227,9 +227,12 @@ enum Recipe {
 /// Which models.
 #[derive(clap::Args, Debug)]
 pub(crate) struct SoupArgs {
-    /// Model folders of one architecture; for `ema` in order of training.
+    /// Model folders of one architecture, or with --base checkpoints of runs; for `ema` in order of training.
     #[arg(required = true, num_args = 2.., value_name = "DIR")]
     models: Vec<PathBuf>,
+    /// The model that the runs started from: what is mixed are checkpoints (folders or safetensors files).
+    #[arg(long, value_name = "DIR")]
+    base: Option<PathBuf>,
     /// How they become one.
     #[arg(long, value_enum, default_value_t)]
     recipe: Recipe,
@@ -259,7 +262,12 @@ pub(crate) fn soup(args: &SoupArgs) -> Result<Exit> {
     if !(0.0..1.0).contains(&args.decay) {
         bail!("--decay {}: give a number from 0 to below 1", args.decay);
     }
-    let towers = args.models.iter().map(|path| Ok(Towers::open(path)?)).collect::<Result<Vec<_>>>()?;
+    let base = args.base.as_deref().map(Towers::open).transpose()?;
+    let open = |path: &PathBuf| match &base {
+        Some(base) => Ok(base.at_checkpoint(path)?),
+        None => Ok(Towers::open(path)?),
+    };
+    let towers = args.models.iter().map(open).collect::<Result<Vec<_>>>()?;
     let all: Vec<&Towers> = towers.iter().collect();
     let shares = match args.recipe {
         Recipe::Uniform => uniform(all.len(), &(0..all.len()).collect::<Vec<_>>()),

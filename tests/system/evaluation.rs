@@ -160,7 +160,7 @@ fn a_finetuned_model_is_mixed_with_the_model_it_came_from() {
     let at = |name: &str| text(folder.path().join(name));
     prepare(folder.path());
     let file = format!(
-        "model = {:?}\noutput = {:?}\nbatch = 4\nsteps = 2\n[task]\nsources = [{:?}]\ntext = \"caption\"\n",
+        "model = {:?}\noutput = {:?}\nbatch = 4\nsteps = 2\n[checkpoint]\nevery = 1\n[task]\nsources = [{:?}]\ntext = \"caption\"\n",
         model(),
         at("run"),
         at("pairs.parquet")
@@ -170,6 +170,22 @@ fn a_finetuned_model_is_mixed_with_the_model_it_came_from() {
     let shares = run(&["soup", model(), &at("run/model"), "-o", &at("mean"), "--json"]).with(0).json();
     assert_eq!((&shares[0][1], &shares[1][1]), (&0.5.into(), &0.5.into()));
     run(&["model", "check", &at("mean")]).with(0);
+    // Checkpoints of the run are mixed as they are: the last one twice is the model that was exported.
+    let step = |step: u64| at(&format!("run/checkpoints/step-{step:09}"));
+    let soup =
+        |checkpoints: [&str; 2], out: &str| run(&["soup", checkpoints[0], checkpoints[1], "--base", model(), "-o", &at(out)]);
+    let _ = soup([&step(2), &step(2)], "twice").with(0);
+    let _ = soup([&step(1), &format!("{}/weights.safetensors", step(2))], "both").with(0);
+    let weights = |folder: &str, tower: &str| {
+        let bytes = fs::read(at(&format!("{folder}/onnx/{tower}_model.onnx"))).unwrap();
+        let model = Model::read(&bytes, &ExternalFiles::new(), &Default::default()).unwrap();
+        model.graph.initializers.into_iter().collect::<std::collections::BTreeMap<_, _>>()
+    };
+    for tower in ["vision", "text"] {
+        assert_eq!(weights("twice", tower), weights("run/model", tower), "{tower}");
+        assert_ne!(weights("both", tower), weights("run/model", tower), "{tower}");
+    }
+    let _ = soup([&step(2), &at("pairs.parquet")], "wrong").with(1).says(&["pairs.parquet"]);
 }
 
 #[test]

@@ -20,6 +20,8 @@
 //! | `finetune.rs` | a run file becomes a model that every command opens |
 //! | `losses.rs` | FLYP, SigLIP's sigmoid and a classifier's head are run files away, start as their formulas say and come out whole |
 //! | `run_ends.rs` | a run killed anywhere, out of disk, or left by its server goes on exactly, or says why it does not |
+//! | `experiment.rs` | the experiment is one command, from data to page |
+//! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -36,6 +38,7 @@ mod datasets;
 mod demo;
 mod doctor;
 mod evaluation;
+mod experiment;
 mod finetune;
 mod full_disk;
 mod generations;

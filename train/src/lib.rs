@@ -19,6 +19,7 @@
 //! | [`runner`] | a run: steps, metrics, checkpoints |
 //! | [`checkpoint`] | a run's state on disk |
 //! | [`export`] | a trained model's folder |
+//! | [`frozen`] | heads trained over what frozen towers made once |
 //! | [`loss`] | symmetric InfoNCE |
 //! | [`caption`] | captions by an ONNX captioner: greedy, beam, nucleus |
 //! | [`eval`] | zero-shot evaluation, retrieval, linear probes, bootstrap |
@@ -35,6 +36,7 @@ pub mod checkpoint;
 pub mod data;
 pub mod eval;
 pub mod export;
+pub mod frozen;
 mod grad;
 pub mod graph;
 mod limits;

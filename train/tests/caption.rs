@@ -1,5 +1,5 @@
-//! Promise: captions are token for token what transformers generates with the same weights, in any batching and with or without a cache; a
-//! nucleus depends on seed, picture and number alone.
+//! Promise: captions are token for token what transformers generates with the same weights, in every layout, in any batching and with or without
+//! a cache, nucleus draws included (given the same random numbers); a nucleus depends on seed, picture and number alone.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -47,6 +47,20 @@ fn without_cache(to: &Path) -> PathBuf {
     to.to_owned()
 }
 
+/// What `make_more.py` wrote: the other layouts, and nucleus draws.
+fn more() -> Value {
+    serde_json::from_str(include_str!("caption_golden/golden_more.json")).unwrap()
+}
+
+/// The folder with one decoder for both branches in place of two.
+fn with_merged_decoder(to: &Path) -> PathBuf {
+    let folder = without_cache(to);
+    fs::remove_file(folder.join("onnx/decoder_model.onnx")).unwrap();
+    let merged = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/caption_golden/merged/decoder_model_merged.onnx");
+    fs::copy(merged, folder.join("onnx/decoder_model_merged.onnx")).unwrap();
+    folder
+}
+
 fn beams(beams: usize) -> Method {
     Method::Beam { beams, early_stopping: false, length_penalty: 1.0 }
 }
@@ -84,10 +98,11 @@ fn ids(captioner: &mut Captioner, pictures: &[Pixels], decoding: &Decoding) -> V
 
 #[test]
 fn every_strategy_gives_transformers_tokens_with_and_without_a_cache_and_in_any_batch() {
-    let (golden, temporary) = (golden(), tempfile::tempdir().unwrap());
+    let (golden, temporary, other) = (golden(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let pictures = pictures(&golden);
     let plain = without_cache(temporary.path());
-    for folder in [folder(), plain] {
+    let merged = with_merged_decoder(other.path());
+    for folder in [folder(), plain, merged] {
         let mut captioner = Captioner::open(&engine(), &folder, 1).unwrap();
         for (name, decoding) in decodings() {
             let expected = expected(&golden, name);
@@ -121,6 +136,51 @@ fn a_nucleus_depends_on_seed_picture_and_number_alone() {
         ..Decoding::default()
     };
     assert_eq!(ids(&mut captioner, &pictures, &narrow), expected(&golden(), "greedy"));
+}
+
+#[test]
+fn blip_gives_transformers_tokens_and_ends_with_its_own_token() {
+    let golden = more()["blip"].clone();
+    let pictures = pictures(&golden);
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/caption_golden/blip");
+    let mut captioner = Captioner::open(&engine(), &folder, 1).unwrap();
+    let base = Decoding { max_new_tokens: 12, ..Decoding::default() };
+    let ways = [
+        ("greedy", base),
+        ("beam3", Decoding { method: beams(3), ..base }),
+        ("greedy_ngram", Decoding { no_repeat_ngram: 2, ..base }),
+    ];
+    for (name, decoding) in ways {
+        assert_eq!(ids(&mut captioner, &pictures, &decoding), expected(&golden, name), "{name}");
+    }
+    let ended = ids(&mut captioner, &pictures, &base).iter().filter(|ids| ids.last() == Some(&39)).count();
+    assert!(ended > 0 && ended < pictures.len(), "some captions end by themselves, some at the limit");
+}
+
+#[test]
+fn nucleus_draws_are_transformers_own_with_the_same_random_numbers() {
+    let pictures = pictures(&golden());
+    let temporary = tempfile::tempdir().unwrap();
+    for folder in [folder(), with_merged_decoder(temporary.path())] {
+        let mut captioner = Captioner::open(&engine(), &folder, 1).unwrap();
+        for golden in more()["nucleus"].as_array().unwrap() {
+            let number = |name: &str| golden[name].as_f64().unwrap();
+            let method = Method::Nucleus {
+                top_p: number("top_p") as f32,
+                temperature: number("temperature") as f32,
+                seed: number("seed") as u64,
+            };
+            let captions = number("captions") as usize;
+            let decoding = Decoding { method, captions, max_new_tokens: 14, ..Decoding::default() };
+            let row = |row: &Value| -> Vec<u32> {
+                let ids: Vec<u32> = row.as_array().unwrap().iter().skip(1).map(|v| v.as_u64().unwrap() as u32).collect();
+                let length = ids.iter().position(|&id| id == 39).map_or(ids.len(), |at| at + 1);
+                ids[..length].to_vec()
+            };
+            let expected: Vec<Vec<u32>> = golden["generated"].as_array().unwrap().iter().map(row).collect();
+            assert_eq!(ids(&mut captioner, &pictures, &decoding), expected);
+        }
+    }
 }
 
 #[test]

@@ -7,7 +7,7 @@ use sha2::{Digest, Sha256};
 use super::evaluation::Metric;
 
 /// SplitMix64 (Steele, Lea, Flood 2014).
-struct SplitMix64(u64);
+pub(super) struct SplitMix64(u64);
 
 impl SplitMix64 {
     fn next(&mut self) -> u64 {
@@ -19,7 +19,7 @@ impl SplitMix64 {
     }
 
     /// Below `n`, by the upper half of a 128-bit product.
-    fn below(&mut self, n: usize) -> usize {
+    pub(super) fn below(&mut self, n: usize) -> usize {
         ((u128::from(self.next()) * n as u128) >> 64) as usize
     }
 }
@@ -64,7 +64,7 @@ pub(crate) fn two_sided(differences: &[f64]) -> Option<f64> {
     (!differences.is_empty()).then(|| (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0))
 }
 
-fn stream(seed: u64, set: &str, resample: usize) -> SplitMix64 {
+pub(super) fn stream(seed: u64, set: &str, resample: usize) -> SplitMix64 {
     let digest = Sha256::digest(format!("{seed}/{set}/{resample}"));
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
@@ -72,7 +72,7 @@ fn stream(seed: u64, set: &str, resample: usize) -> SplitMix64 {
 }
 
 /// With linear interpolation between neighbours, as NumPy has it.
-fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
+pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
     let place = q * sorted.len().checked_sub(1)? as f64;
     let (low, high) = (sorted[place.floor() as usize], sorted[place.ceil() as usize]);
     Some(low + (high - low) * place.fract())

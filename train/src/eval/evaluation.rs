@@ -59,6 +59,14 @@ impl Metric {
         }
     }
 
+    /// Whether resampling images tells how far its value may be from the truth. Not for macro F1 and calibration: a resample has fewer labels and
+    /// fewer images in each bin, which moves them one way (the value itself often lies outside the resamples' middle 95 %), and no correction
+    /// within the resamples reaches beyond them.
+    #[must_use]
+    pub fn has_interval(self) -> bool {
+        !matches!(self, Self::MacroF1 | Self::Ece)
+    }
+
     /// The one figure by which sets of its kind are compared.
     #[must_use]
     pub fn leads(self) -> bool {
@@ -163,6 +171,18 @@ pub struct Difference {
     pub estimate: Estimate,
     /// Twice the share of resamples on the rarer side of zero. Not corrected for the number of comparisons.
     pub p: Option<f64>,
+}
+
+impl Evaluation {
+    /// A p-value as it is printed: never 0, which no number of resamples can show.
+    pub(crate) fn p_text(&self, p: Option<f64>) -> String {
+        let least = 1.0 / self.config.bootstrap.max(1) as f64;
+        match p {
+            None => String::new(),
+            Some(p) if p < least => format!("< {least}"),
+            Some(p) => format!("{p:.3}"),
+        }
+    }
 }
 
 /// A linear probe of one model on one set.

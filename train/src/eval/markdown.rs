@@ -67,7 +67,7 @@ impl Evaluation {
         let head = ["model", "minus", "on", "figure", "difference", "p"].map(str::to_owned);
         let rows = leading.iter().map(|d| {
             let on = if d.group { format!("mean of {}", d.on) } else { d.on.clone() };
-            let p = d.p.map_or_else(String::new, |p| format!("{p:.3}"));
+            let p = self.p_text(d.p);
             vec![d.model.clone(), d.baseline.clone(), on, d.metric.to_string(), signed(&d.estimate), p]
         });
         table(out, &head, rows);

@@ -16,6 +16,7 @@
 //! | `recall` | recall@k of caption sets, both ways |
 //! | `probe`, `lbfgs` | linear probe: L2-regularised logistic regression |
 //! | `bootstrap` | resampling, the same draws for every model |
+//! | `paired` | differences between arms over seeds and images; Holm |
 //! | `run` | all of it for one model: [`Evaluator`] |
 //! | `evaluation` | results of all models: [`Evaluation`] |
 //! | `predictions`, `markdown` | what is written beside the JSON |
@@ -26,7 +27,7 @@
 //! model of an evaluation is measured on the same images, and resampled with the same draws.
 
 mod bootstrap;
-mod cache;
+pub(crate) mod cache;
 mod config;
 mod error;
 mod evaluation;
@@ -37,6 +38,7 @@ mod limits;
 mod markdown;
 mod matrix;
 mod measure;
+mod paired;
 mod predictions;
 mod probe;
 mod recall;
@@ -52,4 +54,5 @@ pub(crate) use head::HeadMaker;
 pub use limits::EvalLimits;
 pub(crate) use matrix::Matrix;
 pub(crate) use probe::{Intercept, Probe};
+pub use paired::{Draw, Paired, TwoLevel, holm};
 pub use run::{Evaluator, Heads, ModelOutcome, ModelUnderTest, Plan, PlannedSet};

@@ -41,6 +41,18 @@ pub struct ModelUnderTest<'a> {
 pub struct Heads(HashMap<String, Matrix>);
 
 impl Heads {
+    /// One class list's head: a row of `dim` values per class, scaled already.
+    #[must_use]
+    pub fn given(list: &str, dim: usize, values: Vec<f32>) -> Self {
+        Self(HashMap::from([(list.to_owned(), Matrix { dim, values })]))
+    }
+
+    /// A class list's head, row by row.
+    #[must_use]
+    pub fn of(&self, list: &str) -> Option<&[f32]> {
+        self.0.get(list).map(|head| &head.values[..])
+    }
+
     /// `(1 - alpha) from + alpha to`, row by row: WiSE-FT's mix of linear heads. Exactly one of them at 0 and 1.
     #[must_use]
     pub fn mix(from: &Self, to: &Self, alpha: f64) -> Self {
@@ -73,6 +85,16 @@ pub struct ModelOutcome {
     pub(crate) record: ModelRecord,
     pub(crate) sets: Vec<SetOutcome>,
     probes: Vec<ProbeRecord>,
+}
+
+impl ModelOutcome {
+    /// The labelled sets: name, and for each image whether its label scored highest.
+    pub fn hits(&self) -> impl Iterator<Item = (&str, Vec<bool>)> {
+        self.sets.iter().filter_map(|set| match &set.kind {
+            Kind::Labels(outcomes) => Some((set.record.name.as_str(), outcomes.iter().map(|o| o.rank == 0).collect())),
+            _ => None,
+        })
+    }
 }
 
 /// One model on one set.
@@ -311,7 +333,8 @@ impl Evaluator {
 
     fn label_figures(&self, set: &str, outcomes: &[Outcome], labels: usize) -> (Vec<(Metric, f64)>, Replicates) {
         let resampled = |drawn: &[usize]| measure::figures(drawn.iter().map(|&i| &outcomes[i]), labels);
-        let replicates = self.bootstrap().of(set, outcomes.len(), resampled);
+        let mut replicates = self.bootstrap().of(set, outcomes.len(), resampled);
+        replicates.retain(|(metric, _)| metric.has_interval());
         (measure::figures(outcomes.iter(), labels), replicates)
     }
 

@@ -119,7 +119,7 @@ fn forgetting(page: &mut Page, evaluations: &[(&str, &Evaluation)], base: Option
     for (run, evaluation) in evaluations {
         let base = base.or(evaluation.models.first().map(|m| m.name.as_str())).unwrap_or_default();
         for d in evaluation.differences.iter().filter(|d| d.metric.leads() && d.baseline == base) {
-            rows.push(forgotten(run, d));
+            rows.push(forgotten(run, d, evaluation.p_text(d.p)));
         }
     }
     if rows.is_empty() {
@@ -137,7 +137,7 @@ fn points(difference: f64) -> String {
     if rounded == 0.0 { "0.0".to_owned() } else { format!("{rounded:+.1}") }
 }
 
-fn forgotten(run: &str, d: &Difference) -> Vec<String> {
+fn forgotten(run: &str, d: &Difference, p: String) -> Vec<String> {
     let e = d.estimate;
     let interval = match (e.low, e.high) {
         // The ends change places with the sign.
@@ -145,7 +145,6 @@ fn forgotten(run: &str, d: &Difference) -> Vec<String> {
         _ => points(-e.value),
     };
     let on = if d.group { format!("mean of {}", d.on) } else { d.on.clone() };
-    let p = d.p.map_or_else(String::new, |p| format!("{p:.3}"));
     vec![run.to_owned(), d.model.clone(), d.baseline.clone(), on, interval, p]
 }
 
@@ -260,7 +259,7 @@ fn differences(page: &mut Page, evaluation: &Evaluation) {
         let ends = ends.map_or_else(String::new, |(l, h)| format!(" ({} to {})", points(l), points(h)));
         let on = if d.group { format!("mean of {}", d.on) } else { d.on.clone() };
         let value = format!("{}{ends}", points(d.estimate.value));
-        vec![d.model.clone(), d.baseline.clone(), on, value, d.p.map_or_else(String::new, |p| format!("{p:.3}"))]
+        vec![d.model.clone(), d.baseline.clone(), on, value, evaluation.p_text(d.p)]
     };
     let head = ["model", "minus", "on", "difference", "p"].map(str::to_owned);
     page.table(&head, &leading.iter().map(row).collect::<Vec<_>>());

@@ -19,7 +19,7 @@ enum Rule {
 }
 
 /// The model with new weights; `tower` tells two towers of one seed apart.
-pub(super) fn from_noise(model: &Model, seed: u64, tower: u64) -> Model {
+pub(crate) fn from_noise(model: &Model, seed: u64, tower: u64) -> Model {
     let mut fresh = model.clone();
     for (place, (name, tensor)) in fresh.graph.initializers.iter_mut().enumerate() {
         if tensor.element() != Element::F32 {

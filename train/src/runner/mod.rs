@@ -42,6 +42,7 @@ pub use error::RunError;
 pub use events::EventWriter;
 pub use finish::{Finished, finish};
 pub use head::HeadSource;
+pub(crate) use initial::from_noise;
 pub use metrics::{METRICS_FILE, Metrics};
 pub use model::{Machine, Opened};
 pub use train::{Ended, Job, Told, train};

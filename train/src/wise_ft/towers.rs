@@ -1,6 +1,7 @@
 //! A model folder as graphs that can be mixed, and back to a folder.
 
 use std::{
+    collections::BTreeMap,
     fs, io,
     path::{Path, PathBuf},
 };
@@ -9,7 +10,10 @@ use anchorite_encoder::model::{Folder, ModelError, ModelLimits, ModelOptions};
 use serde_json::Value;
 
 use super::mean::{MixError, mix};
-use crate::graph::{ExternalFiles, Model, ReadError, widen};
+use crate::{
+    checkpoint::tensors,
+    graph::{ExternalFiles, Model, ReadError, Tensor, widen},
+};
 
 /// Bytes of a protobuf message, at most.
 const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
@@ -17,6 +21,8 @@ const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
 const MAX_CONFIGURATION_BYTES: u64 = 64 << 20;
 /// Endings of files that hold weights, or words about them.
 const NOT_COPIED: [&str; 6] = ["onnx", "onnx_data", "data", "safetensors", "bin", "md"];
+/// A checkpoint's weights.
+const WEIGHTS: &str = "weights.safetensors";
 /// Files that state the logit scale.
 const STATING: [&str; 2] = ["config.json", "open_clip_config.json"];
 
@@ -96,6 +102,14 @@ pub enum TowersError {
         /// Its bytes.
         bytes: usize,
     },
+    /// No checkpoint of this model.
+    #[error("{}: {reason}", path.display())]
+    Checkpoint {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// A mix of heads is no model.
     #[error("image-head mixes heads, for which there is no text tower: it can be evaluated, not written; use both or image")]
     NoSuchModel,
@@ -133,6 +147,36 @@ impl Towers {
             text: read(path, text)?,
             log_scale: STATING.iter().find_map(|name| stated_scale(&path.join(name))),
         })
+    }
+
+    /// The model with the weights of a checkpoint of a run that started from it: a folder with `weights.safetensors`, or that file. Adapters are
+    /// not merged; export such a run.
+    ///
+    /// # Errors
+    /// [`TowersError::Io`], [`TowersError::Checkpoint`]: no safetensors, or a tensor that the model does not have.
+    pub fn at_checkpoint(&self, path: &Path) -> Result<Self, TowersError> {
+        let file = if path.is_dir() { path.join(WEIGHTS) } else { path.to_owned() };
+        let wrong = |reason: String| TowersError::Checkpoint { path: file.clone(), reason };
+        let mut weights = tensors::read(&fs::read(&file).map_err(failed("read", &file))?).map_err(wrong)?;
+        let log_scale = weights.remove("logit_scale").and_then(|scale| scale.floats()?.first().copied());
+        let _ = weights.remove("logit_bias");
+        let mut towers = Self { name: path.display().to_string(), log_scale: log_scale.or(self.log_scale), ..self.clone() };
+        for (prefix, tower) in [("vision.", &mut towers.image), ("text.", &mut towers.text)] {
+            let own: BTreeMap<String, Tensor> = weights
+                .iter()
+                .filter_map(|(name, tensor)| Some((name.strip_prefix(prefix)?.to_owned(), tensor.clone())))
+                .collect();
+            weights.retain(|name, _| !name.starts_with(prefix));
+            // A run widens what is stored small, and its checkpoints have the wide weights' names.
+            tower.model = widen(tower.model.clone());
+            tower.bytes = Vec::new();
+            let lacks = |name| wrong(format!("the tower {} has no weight {name:?} of that shape", tower.file));
+            tower.model.set_weights(&own).map_err(lacks)?;
+        }
+        match weights.keys().next() {
+            None => Ok(towers),
+            Some(name) => Err(wrong(format!("{name:?} is no weight of a tower; is it another kind of run?"))),
+        }
     }
 
     /// What it is called in messages.
