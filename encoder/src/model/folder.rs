@@ -11,6 +11,7 @@ use super::bind::{self, ImageBinding, TextBinding, Tower};
 use super::config::ModelConfig;
 use super::files::{FileDigest, Links, Root};
 use super::layout::{self, Found};
+use super::pick::NotPicked;
 use super::prune::{Cut, ExternalTensor};
 use super::scan::{self, Port, Scanned};
 use super::{Dtype, FileError, FileProblem, Layout, ModelError, ModelLimits, Similarity, TextPadding};
@@ -61,8 +62,21 @@ pub struct ModelOptions {
     pub text_dtype: Dtype,
     /// What to do when a layout of two files has only one of them.
     pub missing_tower: MissingTower,
+    /// How much of the last layer is computed.
+    pub last_layer: LastLayer,
     /// What the folder may cost.
     pub limits: ModelLimits,
+}
+
+/// How much of a tower's last layer is computed. Embeddings are the same, so it is no part of the fingerprint.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum LastLayer {
+    /// What comes after its attention only for the token that becomes the embedding, where the graph has a form in which that is
+    /// known. The default: a sixteenth less work in a ViT-B/32.
+    #[default]
+    PickedToken,
+    /// All tokens, as the file says.
+    Whole,
 }
 
 /// What to do when a layout of two files has only one of them.
@@ -93,6 +107,8 @@ pub struct TowerModel<B> {
     output: Port,
     file: String,
     batch_sensitive: bool,
+    /// Whether the last layer is computed for the picked token only, or why not.
+    picked: Result<(), NotPicked>,
     digests: HashMap<String, FileDigest>,
     root: Arc<Root>,
     limits: ModelLimits,
@@ -133,7 +149,7 @@ impl Folder {
     pub fn open(path: &Path, options: &ModelOptions) -> Result<Self, ModelError> {
         let root = Arc::new(Root::open(path)?);
         let found = layout::detect(&root, options)?;
-        let mut reader = Reader { root: &root, limits: &options.limits, seen: Vec::new() };
+        let mut reader = Reader { root: &root, options, limits: &options.limits, seen: Vec::new() };
         let config = reader.config()?;
         let (layout, image, text) = reader.towers(&found)?;
         reader.configuration()?;
@@ -244,6 +260,7 @@ fn hex(bytes: &[u8]) -> String {
 /// The files of one folder as they are read, each with what the fingerprint needs.
 struct Reader<'a> {
     root: &'a Arc<Root>,
+    options: &'a ModelOptions,
     limits: &'a ModelLimits,
     seen: Vec<(String, u64, FileDigest)>,
 }
@@ -363,16 +380,20 @@ impl Reader<'_> {
     ) -> Result<TowerModel<B>, ModelError> {
         let fail = |error| ModelError::Bind { path: self.root.path().join(&source.file), source: error };
         let output = bind::output(tower, &scanned.outputs()).cloned().map_err(fail)?;
-        let cut = Cut::to_output(scanned, &output.name);
+        let mut cut = Cut::to_output(scanned, &output.name);
         let inputs = cut.as_ref().map(Cut::inputs).unwrap_or_default();
         let binding = bind(&inputs).map_err(fail)?;
         let external = cut.as_ref().map(Cut::external).unwrap_or_default();
-        let batch_sensitive = cut.is_some_and(|cut| cut.uses(&BATCH_SENSITIVE));
+        let batch_sensitive = cut.as_ref().is_some_and(|cut| cut.uses(&BATCH_SENSITIVE));
+        let picked = match (self.options.last_layer, &mut cut) {
+            (LastLayer::PickedToken, Some(cut)) => cut.pick_first(),
+            _ => Err(NotPicked::Off),
+        };
         let mut digests = HashMap::from([(source.file.clone(), source.digest)]);
         self.external(&source.file, &external, &mut digests)?;
         let kept = Mutex::new(Some(Arc::clone(&source.bytes)));
         let (root, limits) = (Arc::clone(self.root), self.limits.clone());
-        Ok(TowerModel { binding, output, file: source.file.clone(), batch_sensitive, digests, root, limits, kept })
+        Ok(TowerModel { binding, output, file: source.file.clone(), batch_sensitive, picked, digests, root, limits, kept })
     }
 
     /// Hashes the files beside the model that hold its tensors, and checks that the tensors lie inside them.
@@ -440,6 +461,14 @@ impl<B> TowerModel<B> {
         self.batch_sensitive
     }
 
+    /// Whether the last layer is computed for the picked token only.
+    ///
+    /// # Errors
+    /// [`NotPicked`]: it is computed for all tokens, for this reason.
+    pub fn picked(&self) -> Result<(), NotPicked> {
+        self.picked
+    }
+
     /// Lets go of the bytes that `open` read; loading reads and verifies them again.
     pub(crate) fn release(&self) {
         *self.kept.lock().unwrap_or_else(PoisonError::into_inner) = None;
@@ -480,7 +509,11 @@ impl<B> TowerModel<B> {
         // The digest is that of bytes that passed, so this cannot fail; were it to, the error is the right one.
         let scanned = scan::scan(&bytes, &self.limits)
             .map_err(|source| ModelError::Scan { path: self.root.path().join(&self.file), source })?;
-        let cut = Cut::to_output(&scanned, &self.output.name).ok_or_else(|| self.changed(&self.file))?;
+        let mut cut = Cut::to_output(&scanned, &self.output.name).ok_or_else(|| self.changed(&self.file))?;
+        if self.picked.is_ok() {
+            // What could be done when the same bytes were opened can be done now.
+            cut.pick_first().map_err(|_| self.changed(&self.file))?;
+        }
         let tensors = self.read_tensors(cut.external())?;
         let (small, large): (Vec<LoadedTensor>, Vec<LoadedTensor>) =
             tensors.into_iter().partition(|t| t.data.len() as u64 <= INLINE_BYTES || !handed_over(t.data_type));

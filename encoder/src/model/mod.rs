@@ -12,6 +12,7 @@
 //! | `files` | opening and reading inside the folder, and never outside it |
 //! | `wire`, `scan` | protobuf, and what an ONNX file may say |
 //! | `prune` | the part of a graph that leads to one output |
+//! | `pick` | the end of the last layer for the picked token only |
 //! | `bind` | names, types and shapes of inputs and outputs, by what the graph declares |
 //! | `config` | what `config.json` adds: similarity, padding |
 //! | `folder` | all of it together: [`Folder`] |
@@ -26,6 +27,7 @@ mod config;
 mod files;
 mod folder;
 mod layout;
+mod pick;
 mod prune;
 pub mod scan;
 pub mod wire;
@@ -34,9 +36,10 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
+pub use folder::{Folder, LastLayer, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
+pub use pick::NotPicked;
 pub use scan::{ScanError, scan};
 pub use wire::WireError;
 
