@@ -15,9 +15,9 @@ use std::{
 };
 
 use anchorite_encoder::{
-    Encode, Encoder, EncoderOptions,
+    Agreement, Encode, Encoder, EncoderOptions,
     image::Preprocess,
-    model::ModelOptions,
+    model::{LastLayer, ModelOptions, Precision},
     runtime::{self, Provider, RuntimeOptions},
 };
 use anchorite_index::{Cancel, Spec, memory::MemoryStore};
@@ -60,6 +60,9 @@ const THREADS: [usize; 2] = [2, 4];
 /// How often the captions of the peer's list are put into a file, so that every worker has enough of them.
 const REPEATS: usize = 8;
 
+/// Pictures on which int8 is compared with f32.
+const AGREEMENT_PICTURES: usize = 64;
+
 /// How much is measured.
 #[derive(Clone, Copy)]
 struct Size {
@@ -71,7 +74,7 @@ struct Size {
 
 /// Under three minutes once the peers are installed.
 const QUICK: Size = Size { pictures: 64, decoded: 40, rounds: 1 };
-const FULL: Size = Size { pictures: 192, decoded: 100, rounds: 3 };
+const FULL: Size = Size { pictures: 128, decoded: 100, rounds: 3 };
 
 /// All figures of this benchmark.
 pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
@@ -103,7 +106,9 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
     for threads in THREADS.into_iter().filter(|&threads| threads <= cores) {
         bench.encoding(threads, &files, &mut sheet)?;
     }
-    bench.pairs(cores.min(THREADS[THREADS.len() - 1]), &mut sheet)?;
+    let threads = cores.min(THREADS[THREADS.len() - 1]);
+    bench.forms(threads, &files, &mut sheet)?;
+    bench.pairs(threads, &mut sheet)?;
     Ok(sheet.into_figures())
 }
 
@@ -223,7 +228,7 @@ impl Bench {
     }
 
     fn encoding(&mut self, threads: usize, files: &Files, sheet: &mut Sheet) -> Result<()> {
-        let encoder = self.encoder(threads)?;
+        let encoder = self.encoder(threads, &ModelOptions::default())?;
         let (mut pictures, mut captions, mut gemm) = (Turns::default(), Turns::default(), 0.0_f64);
         // The first turn loads the towers and is not counted.
         fill(&encoder, &files.images, threads)?;
@@ -248,11 +253,47 @@ impl Bench {
         Ok(())
     }
 
+    /// The same model in other forms: the last layer for all tokens, and matrices in 8 bits.
+    fn forms(&mut self, threads: usize, files: &Files, sheet: &mut Sheet) -> Result<()> {
+        let usual = self.encoder(threads, &ModelOptions::default())?;
+        let whole = self.encoder(threads, &ModelOptions { last_layer: LastLayer::Whole, ..ModelOptions::default() })?;
+        let int8 = self.encoder(threads, &ModelOptions { precision: Precision::Int8, ..ModelOptions::default() })?;
+        let (mut picked, mut eight, mut eight_captions) = (Turns::default(), Turns::default(), Turns::default());
+        for encoder in [&usual, &whole, &int8] {
+            fill(encoder, &files.images, threads)?;
+        }
+        fill(&int8, &files.texts, threads)?;
+        for _ in 0..self.size.rounds {
+            let theirs = self.size.pictures as f64 / self.peer.ask(&format!("images {threads}"))?;
+            eight.take(rate(&fill(&int8, &files.images, threads)?), theirs);
+            let as_it_is = rate(&fill(&whole, &files.images, threads)?);
+            picked.take(rate(&fill(&usual, &files.images, threads)?), as_it_is);
+            let theirs = files.captions as f64 / self.peer.ask(&format!("captions {threads}"))?;
+            eight_captions.take(rate(&fill(&int8, &files.texts, threads)?), theirs);
+        }
+        let rounds = self.size.rounds;
+        let data = format!("ViT-B/32, random weights, {threads} threads, best of {rounds} turns, load {}", load()?);
+        let name = format!("pictures, last layer for the picked token only, {threads} threads");
+        sheet.add(picked.figure(name, "1/s", &data, "the same with the whole last layer"));
+        let figure = eight.figure(format!("pictures, matrices in int8, {threads} threads"), "1/s", &data, PEER);
+        sheet.add(figure.goal("2.0 times", eight.times() >= 2.0));
+        sheet.add(eight_captions.figure(format!("captions, matrices in int8, {threads} threads"), "1/s", &data, PEER));
+        let preprocess = Preprocess::from_open_clip_json(CROP)?;
+        let pictures = read_all(&self.pictures, AGREEMENT_PICTURES)?;
+        let pixels = pictures.iter().map(|bytes| preprocess.apply(bytes)).collect::<Result<Vec<_>, _>>()?;
+        let agreement = Agreement::between(&usual.encode_images(&pixels)?, &int8.encode_images(&pixels)?);
+        let data = format!("{} JPEGs, ViT-B/32 of random weights, int8 against f32", agreement.items);
+        sheet.add(Figure::new("int8: mean centred cosine", agreement.mean_cosine, "", &data));
+        sheet.add(Figure::new("int8: lowest centred cosine", agreement.lowest_cosine, "", &data));
+        sheet.add(Figure::new("int8: recall@10 among them", agreement.recall, "", &data));
+        Ok(())
+    }
+
     /// Both halves of pairs out of tars of the WebDataset kind.
     fn pairs(&mut self, threads: usize, sheet: &mut Sheet) -> Result<()> {
         let pairs = self.peer.ask("tars")?;
         let tars = kind_folder(&self.pictures, "tars");
-        let encoder = self.encoder(threads)?;
+        let encoder = self.encoder(threads, &ModelOptions::default())?;
         let mut turns = Turns::default();
         fill(&encoder, &tars, threads)?;
         for _ in 0..self.size.rounds {
@@ -268,12 +309,12 @@ impl Bench {
         Ok(())
     }
 
-    fn encoder(&self, threads: usize) -> Result<Encoder> {
+    fn encoder(&self, threads: usize, model: &ModelOptions) -> Result<Encoder> {
         let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
         let sessions = NonZeroUsize::new(threads).context("threads")?;
         let options =
             EncoderOptions { image_sessions: sessions, text_sessions: sessions, threads: 1, ..EncoderOptions::default() };
-        Ok(anchorite_encoder::open(runtime, Provider::Cpu, &self.model, &ModelOptions::default(), options)?)
+        Ok(anchorite_encoder::open(runtime, Provider::Cpu, &self.model, model, options)?)
     }
 }
 

@@ -6,7 +6,7 @@
 #[expect(dead_code, reason = "shared with tests that use more of it")]
 mod model_support;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anchorite_encoder::model::{Folder, LastLayer, ModelOptions, NotPicked};
 use anchorite_encoder::{Embedding, Encode, Encoder, EncoderOptions, Pixels, Tokens};
@@ -16,8 +16,8 @@ use model_support::{engine, fixture, lone, preparation, tokens};
 const ROUNDING: f32 = 1e-6;
 const CONTEXT: usize = 8;
 
-fn open(path: PathBuf, last_layer: LastLayer) -> Encoder {
-    let folder = Folder::open(&path, &ModelOptions { last_layer, ..lone() }).unwrap();
+fn open(path: &Path, last_layer: LastLayer) -> Encoder {
+    let folder = Folder::open(path, &ModelOptions { last_layer, ..lone() }).unwrap();
     let side = folder.image().and_then(|tower| tower.binding().height).unwrap_or(32);
     let context = folder.text().and_then(|tower| tower.binding().sequence).unwrap_or(CONTEXT);
     Encoder::open(folder, preparation(side, context), engine(), EncoderOptions::default()).unwrap()
@@ -61,8 +61,8 @@ fn assert_equal(whole: &[Embedding], picked: &[Embedding], what: &str) {
 }
 
 /// Both towers, computed both ways; whether each one's last layer is computed for the picked token only.
-fn check(path: &PathBuf, end: u32) -> [Option<NotPicked>; 2] {
-    let (whole, picked) = (open(path.clone(), LastLayer::Whole), open(path.clone(), LastLayer::PickedToken));
+fn check(path: &Path, end: u32) -> [Option<NotPicked>; 2] {
+    let (whole, picked) = (open(path, LastLayer::Whole), open(path, LastLayer::PickedToken));
     let what = path.file_name().unwrap().to_str().unwrap();
     let (described, as_it_is) = (picked.describe(), whole.describe());
     let (image, text) = (described.image.unwrap(), described.text.unwrap());
@@ -87,7 +87,7 @@ fn every_exporters_clip_gives_the_same_embeddings_with_less_work() {
 #[test]
 fn weights_in_a_file_of_their_own_stay_there() {
     let path = fixture("exports/clip_external");
-    let (whole, picked) = (open(path.clone(), LastLayer::Whole), open(path, LastLayer::PickedToken));
+    let (whole, picked) = (open(&path, LastLayer::Whole), open(&path, LastLayer::PickedToken));
     assert_eq!(picked.describe().image.unwrap().whole_last_layer, None);
     let pictures = pictures(32);
     assert_equal(&whole.encode_images(&pictures).unwrap(), &picked.encode_images(&pictures).unwrap(), "external");
@@ -101,7 +101,7 @@ fn siglip_picks_the_last_token_and_the_only_one() {
 #[test]
 fn models_without_a_layer_before_the_pick_are_left_alone() {
     for layout in ["hf", "combined"] {
-        let described = open(fixture(&format!("layouts/{layout}")), LastLayer::PickedToken).describe();
+        let described = open(&fixture(&format!("layouts/{layout}")), LastLayer::PickedToken).describe();
         for tower in [described.image.unwrap().whole_last_layer, described.text.unwrap().whole_last_layer] {
             assert!(matches!(tower, Some(NotPicked::NoPick | NotPicked::NoLayer)), "{layout}: {tower:?}");
         }

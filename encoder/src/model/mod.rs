@@ -13,6 +13,7 @@
 //! | `wire`, `scan` | protobuf, and what an ONNX file may say |
 //! | `prune` | the part of a graph that leads to one output |
 //! | `pick` | the end of the last layer for the picked token only |
+//! | `quantize` | matrices in 8 bits, made while loading |
 //! | `bind` | names, types and shapes of inputs and outputs, by what the graph declares |
 //! | `config` | what `config.json` adds: similarity, padding |
 //! | `folder` | all of it together: [`Folder`] |
@@ -29,6 +30,7 @@ mod folder;
 mod layout;
 mod pick;
 mod prune;
+mod quantize;
 pub mod scan;
 pub mod wire;
 
@@ -36,7 +38,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, LastLayer, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
+pub use folder::{Folder, LastLayer, MissingTower, ModelOptions, Precision, TowerModel, TowerSource, configuration_files};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
 pub use pick::NotPicked;
