@@ -17,7 +17,7 @@ use std::{
 use anchorite_encoder::{
     Agreement, Encode, Encoder, EncoderOptions,
     image::Preprocess,
-    model::{LastLayer, ModelOptions, Precision},
+    model::{Arithmetic, LastLayer, ModelOptions},
     runtime::{self, Provider, RuntimeOptions},
 };
 use anchorite_index::{Cancel, Spec, memory::MemoryStore};
@@ -257,7 +257,7 @@ impl Bench {
     fn forms(&mut self, threads: usize, files: &Files, sheet: &mut Sheet) -> Result<()> {
         let usual = self.encoder(threads, &ModelOptions::default())?;
         let whole = self.encoder(threads, &ModelOptions { last_layer: LastLayer::Whole, ..ModelOptions::default() })?;
-        let int8 = self.encoder(threads, &ModelOptions { precision: Precision::Int8, ..ModelOptions::default() })?;
+        let int8 = self.encoder(threads, &ModelOptions { arithmetic: Arithmetic::Int8, ..ModelOptions::default() })?;
         let (mut picked, mut eight, mut eight_captions) = (Turns::default(), Turns::default(), Turns::default());
         for encoder in [&usual, &whole, &int8] {
             fill(encoder, &files.images, threads)?;

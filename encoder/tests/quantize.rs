@@ -6,14 +6,14 @@
 #[expect(dead_code, reason = "other test binaries use the rest")]
 mod model_support;
 
-use anchorite_encoder::model::{ModelOptions, Precision};
+use anchorite_encoder::model::{Arithmetic, ModelOptions};
 use anchorite_encoder::{Agreement, AgreementLimits, Disagreement, Embedding, Encode, Encoder, Pixels, Tokens};
 use model_support::{lone, open_with, tokens};
 
 const ITEMS: usize = 40;
 
-fn open(path: &str, precision: Precision) -> Encoder {
-    open_with(path, &ModelOptions { precision, ..lone() }, 16)
+fn open(path: &str, arithmetic: Arithmetic) -> Encoder {
+    open_with(path, &ModelOptions { arithmetic, ..lone() }, 16)
 }
 
 fn noise(at: usize) -> f32 {
@@ -32,7 +32,7 @@ fn captions() -> Vec<Tokens> {
 
 #[test]
 fn quantized_towers_agree_with_their_originals_and_are_not_equal() {
-    let (exact, quick) = (open("exports/clip", Precision::AsStored), open("exports/clip", Precision::Int8));
+    let (exact, quick) = (open("exports/clip", Arithmetic::AsStored), open("exports/clip", Arithmetic::Int8));
     assert_ne!(exact.fingerprint(), quick.fingerprint());
     for (exact, quick) in [
         (exact.encode_images(&pictures()).unwrap(), quick.encode_images(&pictures()).unwrap()),
@@ -48,7 +48,7 @@ fn quantized_towers_agree_with_their_originals_and_are_not_equal() {
 
 #[test]
 fn weights_in_a_file_of_their_own_are_quantized_too() {
-    let (inside, beside) = (open("exports/clip", Precision::Int8), open("exports/clip_external", Precision::Int8));
+    let (inside, beside) = (open("exports/clip", Arithmetic::Int8), open("exports/clip_external", Arithmetic::Int8));
     assert_eq!(inside.encode_images(&pictures()).unwrap(), beside.encode_images(&pictures()).unwrap());
 }
 

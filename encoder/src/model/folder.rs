@@ -69,14 +69,14 @@ pub struct ModelOptions {
     /// How much of the last layer is computed.
     pub last_layer: LastLayer,
     /// In how many bits matrices are multiplied.
-    pub precision: Precision,
+    pub arithmetic: Arithmetic,
     /// What the folder may cost.
     pub limits: ModelLimits,
 }
 
 /// In how many bits the matrices of a tower's layers are multiplied. Other bits are other embeddings: part of the fingerprint.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Precision {
+pub enum Arithmetic {
     /// As the file says. The default.
     #[default]
     AsStored,
@@ -126,7 +126,7 @@ pub struct TowerModel<B> {
     batch_sensitive: bool,
     /// Whether the last layer is computed for the picked token only, or why not.
     picked: Result<(), NotPicked>,
-    precision: Precision,
+    arithmetic: Arithmetic,
     digests: HashMap<String, FileDigest>,
     root: Arc<Root>,
     limits: ModelLimits,
@@ -322,7 +322,7 @@ impl Reader<'_> {
             hash.update(len.to_le_bytes());
             hash.update(digest);
         }
-        if self.options.precision == Precision::Int8 {
+        if self.options.arithmetic == Arithmetic::Int8 {
             hash.update(INT8_FORM);
         }
         hex(&hash.finalize())
@@ -405,8 +405,8 @@ impl Reader<'_> {
         let inputs = cut.as_ref().map(Cut::inputs).unwrap_or_default();
         let binding = bind(&inputs).map_err(fail)?;
         let external = cut.as_ref().map(Cut::external).unwrap_or_default();
-        let precision = self.options.precision;
-        let batch_sensitive = precision == Precision::Int8 || cut.as_ref().is_some_and(|cut| cut.uses(&BATCH_SENSITIVE));
+        let arithmetic = self.options.arithmetic;
+        let batch_sensitive = arithmetic == Arithmetic::Int8 || cut.as_ref().is_some_and(|cut| cut.uses(&BATCH_SENSITIVE));
         let picked = match (self.options.last_layer, &mut cut) {
             (LastLayer::PickedToken, Some(cut)) => cut.pick_first(),
             _ => Err(NotPicked::Off),
@@ -421,7 +421,7 @@ impl Reader<'_> {
             file: source.file.clone(),
             batch_sensitive,
             picked,
-            precision,
+            arithmetic,
             digests,
             root,
             limits,
@@ -556,10 +556,14 @@ impl<B> TowerModel<B> {
             Cow::Borrowed(_) => None,
         };
         let model = LoadedModel { bytes: written.unwrap_or_else(|| Arc::unwrap_or_clone(bytes)), tensors: large };
-        match self.precision {
-            Precision::AsStored => Ok(model),
-            Precision::Int8 => quantize(model, &self.output.name, &self.limits)
-                .map_err(|source| ModelError::Scan { path: self.root.path().join(&self.file), source }),
+        match self.arithmetic {
+            Arithmetic::AsStored => Ok(model),
+            Arithmetic::Int8 => {
+                let path = || self.root.path().join(&self.file);
+                let quantized = quantize(model, &self.output.name, &self.limits);
+                let quantized = quantized.map_err(|source| ModelError::Scan { path: path(), source })?;
+                quantized.ok_or_else(|| ModelError::NoMatrices { path: path() })
+            }
         }
     }
 

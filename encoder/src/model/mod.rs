@@ -38,7 +38,7 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, LastLayer, MissingTower, ModelOptions, Precision, TowerModel, TowerSource, configuration_files};
+pub use folder::{Arithmetic, Folder, LastLayer, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
 pub use pick::NotPicked;
@@ -223,6 +223,12 @@ pub enum ModelError {
         path: PathBuf,
         /// The parser's word.
         reason: String,
+    },
+    /// Nothing to multiply in 8 bits.
+    #[error("{}: no layer has a float32 matrix of its own, so there is nothing to multiply in 8 bits; leave --int8 out", path.display())]
+    NoMatrices {
+        /// The model file.
+        path: PathBuf,
     },
     /// Neither folder of a pair, or both, has the tower it was given for.
     #[error("{}: this folder has no {tower} tower", path.display())]

@@ -27,17 +27,17 @@ const I8: i32 = 3;
 const DOMAIN: &str = "com.microsoft";
 const OPERATOR: &str = "DynamicQuantizeMatMul";
 
-/// The model with the matrices of its layers in 8 bits; unchanged where there are none. `output` names what comes out.
-pub(crate) fn quantize(model: LoadedModel, output: &str, limits: &ModelLimits) -> Result<LoadedModel, ScanError> {
+/// The model with the matrices of its layers in 8 bits; `None` where there are none. `output` names what comes out.
+pub(crate) fn quantize(model: LoadedModel, output: &str, limits: &ModelLimits) -> Result<Option<LoadedModel>, ScanError> {
     let scanned = scan::scan(&model.bytes, limits)?;
     let matrices = Matrices::of(&scanned, &model.tensors, output);
     if matrices.data.is_empty() {
-        return Ok(model);
+        return Ok(None);
     }
     let bytes = matrices.write(&scanned);
     let left = matrices.replaced(&scanned);
     let tensors = model.tensors.into_iter().filter(|tensor| !left.contains(&tensor.name)).collect();
-    Ok(LoadedModel { bytes, tensors })
+    Ok(Some(LoadedModel { bytes, tensors }))
 }
 
 /// The matrices that are quantized, by name.
