@@ -12,6 +12,7 @@
 //! | `files` | opening and reading inside the folder, and never outside it |
 //! | `wire`, `scan` | protobuf, and what an ONNX file may say |
 //! | `prune` | the part of a graph that leads to one output |
+//! | `node` | attributes and names of a graph's nodes |
 //! | `pick` | the end of the last layer for the picked token only |
 //! | `quantize` | matrices in 8 bits, made while loading |
 //! | `bind` | names, types and shapes of inputs and outputs, by what the graph declares |
@@ -28,6 +29,7 @@ mod config;
 mod files;
 mod folder;
 mod layout;
+mod node;
 mod pick;
 mod prune;
 mod quantize;
