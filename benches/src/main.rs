@@ -17,6 +17,7 @@
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
+//! | `ingest.rs` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 
 mod clip_like;
@@ -26,6 +27,7 @@ mod exact;
 mod figure;
 mod filters;
 mod index;
+mod ingest;
 mod parity;
 mod peers;
 mod process;
@@ -49,6 +51,8 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// Filling a pool: pictures and captions a second against open_clip, decoding against its transform.
+    Ingest,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
     /// Evaluation against NumPy, captions against transformers.
@@ -104,6 +108,7 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,

@@ -37,6 +37,16 @@ impl Python {
         Ok(Self { executable })
     }
 
+    /// Adds packages without what they ask for: for one whose pins exclude the versions it is compared with.
+    ///
+    /// # Errors
+    /// A package that cannot be installed.
+    pub(crate) fn add_without_dependencies(&self, packages: &[&str]) -> Result<()> {
+        let pip = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"];
+        succeed(Command::new(&self.executable).args(pip).args(packages)).with_context(|| format!("install {packages:?}"))?;
+        Ok(())
+    }
+
     /// Runs a script and returns what it printed.
     ///
     /// # Errors

@@ -8,6 +8,7 @@
 //!
 //! Not here: files of rows, pools, HTTP. What comes out is an [`Embedding`], finite and of unit length, or an error.
 
+mod agreement;
 mod embedding;
 mod encode;
 pub mod fake;
@@ -22,6 +23,7 @@ pub mod session;
 pub mod text;
 mod vectors_only;
 
+pub use agreement::{Agreement, AgreementLimits, Disagreement};
 pub use embedding::{Embedding, EmbeddingError};
 pub use encode::{Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
 pub use onnx_encoder::{

@@ -22,7 +22,9 @@ use ort::session::SessionInputValue;
 use ort::value::{DynValue, Tensor};
 
 use crate::model::scan::{ElementType, Port};
-use crate::model::{Folder, ImageBinding, Input, Layout, ModelError, Similarity, TextBinding, TextPadding, Tower, TowerModel};
+use crate::model::{
+    Folder, ImageBinding, Input, Layout, ModelError, NotPicked, Similarity, TextBinding, TextPadding, Tower, TowerModel,
+};
 use crate::session::{Engine, SessionError, SessionOptions, Sessions};
 use crate::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
 
@@ -206,6 +208,8 @@ pub struct TowerDescription<B> {
     pub loaded: bool,
     /// Whether an embedding depends slightly on what else is in its batch (dynamic quantization).
     pub batch_sensitive: bool,
+    /// Why the last layer is computed for all tokens; none where it is for the picked one only.
+    pub whole_last_layer: Option<NotPicked>,
 }
 
 /// A dual encoder on ONNX Runtime.
@@ -275,6 +279,7 @@ impl<B> Loaded<B> {
             sessions: self.options.count.get(),
             loaded: self.sessions.get().is_some(),
             batch_sensitive: self.model.is_batch_sensitive(),
+            whole_last_layer: self.model.picked().err(),
         }
     }
 }

@@ -50,6 +50,7 @@ mod report;
 mod resume;
 mod row;
 mod rows;
+mod sample;
 mod source;
 
 pub use error::{IngestError, IngestFailure, SourceError};
@@ -62,6 +63,7 @@ pub use reject::{Reject, code};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, Stage, StageSeconds};
 pub use row::{Row, RowResult};
 pub use rows::Rows;
+pub use sample::{AGREEMENT_ROWS, SampleAgreement, SampleDisagreement, sample_agreement};
 pub use source::{
     Reach, VectorMode,
     columns::{

@@ -7,14 +7,14 @@ use std::{
 };
 
 use anchorite::{
-    encoder::{Encode, Encoder},
+    encoder::{AgreementLimits, Encode, Encoder},
     index::{
         BuildParams, Builder, Cancel, Precision, Spec,
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
         ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, IngestFailure, IngestJob, IngestOptions, IngestReport, Missing,
-        OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan,
+        OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan, sample_agreement,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -208,6 +208,9 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
     };
+    if let Some(encoder) = encoder.as_deref().filter(|_| args.model.int8 && !ready) {
+        check_int8(args, &options, encoder)?;
+    }
     if args.dry_run {
         return dry_run(args, &options, encoder.as_deref().filter(|_| !ready));
     }
@@ -234,6 +237,24 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         Outcome::Interrupted => Exit::Interrupted,
         _ => Exit::Done,
     })
+}
+
+/// Refuses matrices in 8 bits where they change too much on the first rows.
+fn check_int8(args: &Args, options: &IngestOptions, quick: &Encoder) -> Result<()> {
+    if args.tasks.is_some() {
+        say("--int8 is not checked: with --tasks the rows are not known yet; try it on one shard without --tasks");
+        return Ok(());
+    }
+    let exact = args.model.as_stored().open(Use::Ingest)?;
+    let found = sample_agreement(&args.sources, options, &*exact, quick)?;
+    for (half, agreement) in [("pictures", found.image), ("captions", found.text)] {
+        if let Some(a) = agreement {
+            let figures =
+                format!("{:.4} mean, {:.4} lowest centred cosine, recall@10 {:.4}", a.mean_cosine, a.lowest_cosine, a.recall);
+            say(&format!("int8 against the model itself on {} {half}: {figures}", a.items));
+        }
+    }
+    found.check(&AgreementLimits::default()).context("--int8 is refused on these rows; ingest without it")
 }
 
 impl Args {

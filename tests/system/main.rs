@@ -9,6 +9,7 @@
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
+//! | `int8.rs` | matrices in 8 bits are checked on the rows at hand |
 //! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
 //! | `generations.rs` | a reader in another process keeps its generation while files go; a second writer is refused |
 //! | `full_disk.rs` | a full disk is a named error and costs nothing that was committed |
@@ -43,6 +44,7 @@ mod finetune;
 mod full_disk;
 mod generations;
 mod guarded;
+mod int8;
 mod interruption;
 mod jobs;
 mod kills;

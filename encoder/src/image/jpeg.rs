@@ -1,149 +1,128 @@
-//! JPEG through mozjpeg, a fork of libjpeg-turbo that decodes bit for bit as Pillow's does (slow integer DCT, fancy upsampling).
+//! JPEG through libjpeg-turbo's decoder, bit for bit as Pillow reads it (slow integer DCT, fancy upsampling).
 //!
 //! The header is read twice: first by [`Header::read`], plain Rust, which finds what must be known before C code sees the
-//! bytes (size, number of scans, coding kind), then by mozjpeg.
+//! bytes (size, number of scans, coding kind), then by libjpeg.
 //!
-//! Where the two differ: arithmetic coding is refused here (Pillow reads it). Of files whose coded data is *corrupt* but
-//! complete both make the best they can, and without the `jpeg-simd` feature the made-up parts differ, since Pillow's SIMD
+//! Of the usual files only the part that is wanted is transformed and coloured; entropy coding is undone for all of it.
+//!
+//! Where Pillow and this differ: arithmetic coding is refused here (Pillow reads it). Of files whose coded data is *corrupt* but
+//! complete both make the best they can, and on a processor without AVX2 the made-up parts differ, since Pillow's
 //! arithmetic saturates at values no encoder writes; a few such files Pillow refuses and we read.
-//!
-//! mozjpeg reports a fatal error by unwinding (it calls `resume_unwind` with the message, so no panic hook runs); that is caught
-//! here and goes no further. A file that ends early is no error to libjpeg, which would make up the rest; [`Watched`]
-//! notices that it asked for bytes that are not there. That is exactly when Pillow says "image file is truncated".
 
-use std::any::Any;
-use std::cell::Cell;
-use std::io::{BufRead, Error, Read};
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ops::Range;
+use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
-use mozjpeg::{ColorSpace, CompInfoExt, Decompress};
+use mozjpeg_sys::J_COLOR_SPACE;
 
 use super::{
-    ImageLimits, Rgb, buffer_bytes, damaged,
+    ImageLimits, Part, Rgb, Window, damaged,
     jpeg_planes::{Halved, Plane, Planes},
+    libjpeg::{Component, Decoder, EDGE, PlanesWanted, Stopped},
     unsupported,
 };
 use crate::ImageError;
 
 const FORMAT: &str = "JPEG";
 
-pub(super) fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<Rgb, ImageError> {
+/// Decodes at least the part that `choose` names for a picture of so many rows and columns.
+pub(super) fn decode<T>(
+    bytes: &[u8],
+    limits: &ImageLimits,
+    choose: impl FnOnce(usize, usize) -> (Window, T),
+) -> Result<(Part, T), ImageError> {
     let header = Header::read(bytes)?;
     header.check(limits)?;
-    let ended_early = Cell::new(false);
-    let source = Watched { rest: bytes, ended_early: &ended_early };
-    match catch_unwind(AssertUnwindSafe(|| read_pixels(source, &header, limits))) {
-        _ if ended_early.get() => Err(damaged(FORMAT, "it ends before the picture is complete")),
-        Ok(Ok(picture)) => Ok(picture),
-        Ok(Err(error)) => Err(error),
-        Err(payload) => Err(damaged(FORMAT, unwind_message(payload.as_ref()))),
-    }
-}
-
-fn unwind_message(payload: &(dyn Any + Send)) -> String {
-    let text = payload.downcast_ref::<String>().map(String::as_str).or_else(|| payload.downcast_ref::<&str>().copied());
-    let text = text.unwrap_or("the decoder failed");
-    text.strip_prefix("libjpeg fatal error: ").unwrap_or(text).to_owned()
-}
-
-/// The encoded bytes, with a note of whether more were asked for than there are.
-struct Watched<'a> {
-    rest: &'a [u8],
-    ended_early: &'a Cell<bool>,
-}
-
-impl Read for Watched<'_> {
-    fn read(&mut self, into: &mut [u8]) -> std::io::Result<usize> {
-        self.rest.read(into)
-    }
-}
-
-impl BufRead for Watched<'_> {
-    fn fill_buf(&mut self) -> std::io::Result<&[u8]> {
-        if self.rest.is_empty() {
-            self.ended_early.set(true);
-            // Any kind but UnexpectedEof, for which mozjpeg would go on with a made-up end of image.
-            return Err(Error::other("the file ends early"));
-        }
-        Ok(self.rest)
-    }
-
-    fn consume(&mut self, amount: usize) {
-        self.rest = self.rest.get(amount..).unwrap_or_default();
-    }
+    let (window, chosen) = choose(header.height.into(), header.width.into());
+    let part = catch_unwind(AssertUnwindSafe(|| read_pixels(bytes, &header, window))).unwrap_or_else(|payload| match *payload
+        .downcast::<Stopped>()
+        .unwrap_or_else(|other| resume_unwind(other))
+    {
+        Stopped::EndedEarly => Err(damaged(FORMAT, "it ends before the picture is complete")),
+        Stopped::Failed(reason) => Err(damaged(FORMAT, reason)),
+    })?;
+    Ok((part, chosen))
 }
 
 /// The only code that runs inside the `catch_unwind`.
-fn read_pixels(source: Watched<'_>, header: &Header, limits: &ImageLimits) -> Result<Rgb, ImageError> {
-    let decoder = Decompress::new_reader(source).map_err(|error| damaged(FORMAT, error.to_string()))?;
-    let (width, height) = decoder.size();
-    if (width, height) != (usize::from(header.width), usize::from(header.height)) {
+fn read_pixels(bytes: &[u8], header: &Header, window: Window) -> Result<Part, ImageError> {
+    let decoder = Decoder::new(bytes);
+    let (width, height) = (usize::from(header.width), usize::from(header.height));
+    if decoder.size() != (width, height) {
         return Err(damaged(FORMAT, "it states two sizes"));
     }
-    limits.check_size(FORMAT, width as u64, height as u64)?;
-    let bytes = buffer_bytes(FORMAT, width, height, 3)?;
-    if let Some(layout) = PlaneLayout::of(&decoder) {
-        return read_planes(decoder, layout);
-    }
-    let wanted = if header.components == 4 { ColorSpace::JCS_CMYK } else { ColorSpace::JCS_RGB };
-    let mut started = decoder.to_colorspace(wanted).map_err(|error| damaged(FORMAT, error.to_string()))?;
-    let values: Vec<u8> = started.read_scanlines().map_err(|error| damaged(FORMAT, error.to_string()))?;
-    let values = if header.components == 4 { cmyk_to_rgb(&values, bytes) } else { values };
-    Rgb::new(values, width, height).ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
+    let part = if let Some(layout) = PlaneLayout::of(&decoder) {
+        read_planes(decoder, &layout, window)
+    } else if header.components == 4 {
+        let cmyk = decoder.rows(J_COLOR_SPACE::JCS_CMYK, 4);
+        cmyk.and_then(|cmyk| Rgb::new(cmyk_to_rgb(&cmyk), width, height)).map(Part::whole)
+    } else {
+        decoder.rows(J_COLOR_SPACE::JCS_RGB, 3).and_then(|rgb| Rgb::new(rgb, width, height)).map(Part::whole)
+    };
+    part.ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
 }
 
 /// The files whose last steps [`super::jpeg_planes`] does: luma and two differences, halved or not. That is nearly all of them.
 #[derive(Clone, Copy)]
 struct PlaneLayout {
     halved: Halved,
-    /// Samples between rows, and rows, of each plane as libjpeg gives them: whole blocks, whole MCUs.
-    room: [(usize, usize); 3],
+    components: [Component; 3],
 }
 
 impl PlaneLayout {
-    fn of<R>(decoder: &Decompress<R>) -> Option<Self> {
-        let [luma, blue, red] = decoder.components() else { return None };
-        let (columns, rows) = luma.sampling();
-        let plain = decoder.color_space() == ColorSpace::JCS_YCbCr && blue.sampling() == (1, 1) && red.sampling() == (1, 1);
-        let (width, height) = decoder.size();
+    fn of(decoder: &Decoder<'_>) -> Option<Self> {
+        let components = <[Component; 3]>::try_from(decoder.components()).ok()?;
+        let [luma, blue, red] = components;
+        let (columns, rows) = luma.sampling;
+        let plain = decoder.color_space() == J_COLOR_SPACE::JCS_YCbCr && blue.sampling == (1, 1) && red.sampling == (1, 1);
         // libjpeg widens very narrow pictures in a simpler way.
-        let narrow = columns == 2 && width.div_ceil(2) <= 2;
+        let narrow = columns == 2 && decoder.size().0.div_ceil(2) <= 2;
         if !plain || narrow || !(1..=2).contains(&columns) || !(1..=2).contains(&rows) {
             return None;
         }
-        let mcu_rows = height.div_ceil(8 * usize::from(rows));
-        let room = [luma, blue, red].map(|c| (c.row_stride(), mcu_rows * 8 * usize::from(c.sampling().1)));
-        Some(Self { halved: Halved { columns: columns == 2, rows: rows == 2 }, room })
+        Some(Self { halved: Halved { columns: columns == 2, rows: rows == 2 }, components })
+    }
+
+    /// MCUs that hold `from..from + len` and what widening looks at around it, of an axis where an MCU has `edge` samples.
+    fn mcus(from: usize, len: usize, of: usize, edge: usize) -> Range<usize> {
+        // One sample of a halved difference, which is two of luma.
+        let around = 2;
+        from.saturating_sub(around) / edge..(from + len + around).min(of).div_ceil(edge)
     }
 }
 
-fn read_planes(decoder: Decompress<Watched<'_>>, layout: PlaneLayout) -> Result<Rgb, ImageError> {
+fn read_planes(decoder: Decoder<'_>, layout: &PlaneLayout, window: Window) -> Option<Part> {
     let (width, height) = decoder.size();
-    let mut started = decoder.raw().map_err(|error| damaged(FORMAT, error.to_string()))?;
-    // Written and emptied, so that the rows that libjpeg leaves out at the bottom of its last blocks have values.
-    let [mut luma, mut blue, mut red] = layout.room.map(|(stride, rows)| {
-        let mut room = vec![0; stride * rows];
-        room.clear();
-        room
-    });
-    started.read_raw_data(&mut [&mut luma, &mut blue, &mut red]);
-    let Halved { columns, rows } = layout.halved;
+    let [luma, ..] = layout.components;
+    let (mcu_width, mcu_height) = (EDGE * luma.sampling.0, EDGE * luma.sampling.1);
+    let columns = PlaneLayout::mcus(window.left, window.width, width, mcu_width);
+    let rows = PlaneLayout::mcus(window.top, window.height, height, mcu_height);
+    let samples = |c: Component| columns.start * EDGE * c.sampling.0..columns.end * EDGE * c.sampling.0;
+    let wanted =
+        PlanesWanted { mcu_rows: height.div_ceil(mcu_height), rows: rows.clone(), columns: layout.components.map(samples) };
+    let planes = decoder.planes(wanted)?;
+    // What was transformed, cut to the picture, is a picture of its own, of which the window is a part.
+    let (left, top) = (columns.start * mcu_width, rows.start * mcu_height);
+    let (right, bottom) = ((columns.end * mcu_width).min(width), (rows.end * mcu_height).min(height));
+    let (full_width, full_height) = (right - left, bottom - top);
     let half = |full: usize, halved: bool| if halved { full.div_ceil(2) } else { full };
-    let (half_width, half_height) = (half(width, columns), half(height, rows));
-    let plane = |samples, at: usize, width, height| Plane { samples, stride: layout.room[at].0, width, height };
-    let planes = Planes {
-        luma: plane(luma, 0, width, height),
-        differences: [plane(blue, 1, half_width, half_height), plane(red, 2, half_width, half_height)],
-        halved: layout.halved,
-    };
-    let values = planes.into_rgb().and_then(|values| Rgb::new(values, width, height));
-    values.ok_or_else(|| damaged(FORMAT, "it has fewer rows than it states"))
+    let Halved { columns: half_columns, rows: half_rows } = layout.halved;
+    let mut planes = planes.into_iter().zip(layout.components).enumerate().map(|(at, (samples, component))| {
+        let (width, height) = match at {
+            0 => (full_width, full_height),
+            _ => (half(full_width, half_columns), half(full_height, half_rows)),
+        };
+        Plane { samples, stride: component.stride, left: columns.start * EDGE * component.sampling.0, width, height }
+    });
+    let planes = Planes { luma: planes.next()?, differences: [planes.next()?, planes.next()?], halved: layout.halved };
+    let inside = Window { top: window.top - top, left: window.left - left, ..window };
+    let pixels = Rgb::new(planes.into_rgb(inside)?, window.width, window.height)?;
+    Some(Part { pixels, top: window.top, left: window.left })
 }
 
 /// Pillow's conversion, arithmetic included: inks are stored inverted (Pillow assumes Adobe's habit for every file), then
 /// each colour is what the ink and the black leave of white.
-fn cmyk_to_rgb(cmyk: &[u8], bytes: usize) -> Vec<u8> {
-    let mut rgb = Vec::with_capacity(bytes);
+fn cmyk_to_rgb(cmyk: &[u8]) -> Vec<u8> {
+    let mut rgb = Vec::with_capacity(cmyk.len() / 4 * 3);
     for pixel in cmyk.as_chunks::<4>().0 {
         let [inks @ .., black] = pixel.map(|value| 255 - u32::from(value));
         let white = 255 - black;
@@ -274,20 +253,20 @@ impl<'a> Iterator for Segments<'a> {
 
 #[cfg(test)]
 mod tests {
-    use mozjpeg::Compress;
+    use mozjpeg::{ColorSpace, Compress, Decompress};
 
     use super::*;
 
     /// A noisy picture as a JPEG with the given chroma sampling, in the settings that libjpeg's own tests use.
-    fn compressed((width, height): (usize, usize), sampling: (u8, u8), progressive: bool) -> Vec<u8> {
+    fn compressed((width, height): (usize, usize), sampling: (u8, u8), quality: u8) -> Vec<u8> {
         let noise = |at: usize| (at.wrapping_mul(2_654_435_761) >> 7) as u8;
         let values: Vec<u8> = (0..width * height * 3).map(|at| noise(at) / 2 + (at / 3 % width * 3) as u8 / 2).collect();
         let mut settings = Compress::new(ColorSpace::JCS_RGB);
         settings.set_size(width, height);
         settings.set_fastest_defaults();
-        settings.set_quality(90.0);
+        settings.set_quality(quality.into());
         settings.set_chroma_sampling_pixel_sizes(sampling, sampling);
-        if progressive {
+        if width % 3 == 0 {
             settings.set_progressive_mode();
         }
         let mut started = settings.start_compress(Vec::new()).unwrap();
@@ -295,22 +274,51 @@ mod tests {
         started.finish().unwrap()
     }
 
+    /// In libjpeg's plain C, from the transform on.
     fn by_libjpeg(bytes: &[u8]) -> Vec<u8> {
         Decompress::new_mem(bytes).unwrap().rgb().unwrap().read_scanlines().unwrap()
     }
 
+    fn whole(height: usize, width: usize) -> (Window, ()) {
+        (Window { top: 0, left: 0, height, width }, ())
+    }
+
+    const SAMPLINGS: [(u8, u8); 4] = [(1, 1), (2, 1), (1, 2), (2, 2)];
+
     #[test]
     fn planes_become_the_rgb_that_libjpeg_makes_of_them() {
         let mut by_planes = 0;
-        for sampling in [(1, 1), (2, 1), (1, 2), (2, 2)] {
+        for sampling in SAMPLINGS {
             for size in (1..40).flat_map(|width| [(width, 1), (width, 2), (width, 17), (33, width), (width + 60, width)]) {
-                let bytes = compressed(size, sampling, size.0 % 3 == 0);
-                by_planes += usize::from(PlaneLayout::of(&Decompress::new_mem(&bytes).unwrap()).is_some());
-                let ours = decode(&bytes, &ImageLimits::default()).unwrap();
-                assert_eq!(ours.values(), by_libjpeg(&bytes), "{size:?} {sampling:?}");
+                let bytes = compressed(size, sampling, [90, 100, 30, 1][size.0 % 4]);
+                by_planes += usize::from(PlaneLayout::of(&Decoder::new(&bytes)).is_some());
+                let (ours, ()) = decode(&bytes, &ImageLimits::default(), whole).unwrap();
+                assert_eq!(ours.pixels.values(), by_libjpeg(&bytes), "{size:?} {sampling:?}");
             }
         }
         // All but the narrowest.
         assert!(by_planes > 700, "{by_planes}");
+    }
+
+    #[test]
+    fn a_window_is_the_same_part_of_the_whole() {
+        let (width, height) = (77, 61);
+        for sampling in SAMPLINGS {
+            let bytes = compressed((width, height), sampling, 90);
+            let all = by_libjpeg(&bytes);
+            for number in 0..400_usize {
+                let draw =
+                    |salt: usize, below: usize| (number.wrapping_mul(2_654_435_761).wrapping_add(salt * 40_503) >> 8) % below;
+                let (top, left) = (draw(1, height), draw(2, width));
+                let window = Window { top, left, height: 1 + draw(3, height - top), width: 1 + draw(4, width - left) };
+                let (part, ()) = decode(&bytes, &ImageLimits::default(), |_, _| (window, ())).unwrap();
+                let (rows, columns) =
+                    (top - part.top..top - part.top + window.height, left - part.left..left - part.left + window.width);
+                for (row, expected) in rows.zip(all.chunks_exact(width * 3).skip(top)) {
+                    let found = &part.pixels.values()[row * part.pixels.width() * 3..][columns.start * 3..columns.end * 3];
+                    assert_eq!(found, &expected[left * 3..(left + window.width) * 3], "{window:?} {sampling:?}");
+                }
+            }
+        }
     }
 }

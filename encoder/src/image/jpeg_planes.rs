@@ -13,19 +13,20 @@
 //! the rounding turned by position so that it does not drift; at an edge the farther is the nearer. Colours are those of JFIF with
 //! 16 fractional bits.
 
-use crate::image::buffer_bytes;
+use crate::image::{Window, buffer_bytes};
 
-/// One plane: rows of `stride` samples, of which the first `width` mean something.
+/// One plane: rows of `stride` samples, of which `width` from `left` on mean something.
 pub(super) struct Plane {
     pub(super) samples: Vec<u8>,
     pub(super) stride: usize,
+    pub(super) left: usize,
     pub(super) width: usize,
     pub(super) height: usize,
 }
 
 impl Plane {
     fn row(&self, row: usize) -> &[u8] {
-        &self.samples[row * self.stride..][..self.width]
+        &self.samples[row * self.stride + self.left..][..self.width]
     }
 }
 
@@ -45,27 +46,29 @@ pub(super) struct Halved {
 }
 
 impl Planes {
-    /// Rows of red, green, blue; `None` when a plane has fewer samples than its size says.
-    pub(super) fn into_rgb(self) -> Option<Vec<u8>> {
-        let complete = |plane: &Plane| plane.width <= plane.stride && plane.samples.len() >= plane.stride * plane.height;
+    /// The window's rows of red, green, blue; `None` when a plane has fewer samples than its size says, or the window leaves it.
+    pub(super) fn into_rgb(self, window: Window) -> Option<Vec<u8>> {
+        let complete =
+            |plane: &Plane| plane.left + plane.width <= plane.stride && plane.samples.len() >= plane.stride * plane.height;
         let all = [&self.luma, &self.differences[0], &self.differences[1]];
-        if !all.into_iter().all(complete) {
+        let inside = window.top + window.height <= self.luma.height && window.left + window.width <= self.luma.width;
+        if !inside || !all.into_iter().all(complete) {
             return None;
         }
-        let mut rgb = vec![0; buffer_bytes("JPEG", self.luma.width, self.luma.height, 3).ok()?];
-        convert(&self, &mut rgb);
+        let mut rgb = vec![0; buffer_bytes("JPEG", window.width, window.height, 3).ok()?];
+        convert(&self, window, &mut rgb);
         Some(rgb)
     }
 
     #[inline(always)]
-    fn convert(&self, rgb: &mut [u8]) {
-        let width = self.luma.width;
-        let mut scratch = Scratch::new(width);
-        for (row, out) in rgb.chunks_exact_mut(width * 3).enumerate() {
+    fn convert(&self, window: Window, rgb: &mut [u8]) {
+        let columns = window.left..window.left + window.width;
+        let mut scratch = Scratch::new(self.luma.width);
+        for (row, out) in (window.top..).zip(rgb.chunks_exact_mut(window.width * 3)) {
             let [blue, red] = &self.differences;
             self.widen(blue, row, &mut scratch.sums, &mut scratch.blue);
             self.widen(red, row, &mut scratch.sums, &mut scratch.red);
-            to_rgb(self.luma.row(row), &scratch.blue[..width], &scratch.red[..width], out);
+            to_rgb(&self.luma.row(row)[columns.clone()], &scratch.blue[columns.clone()], &scratch.red[columns.clone()], out);
         }
     }
 
@@ -212,23 +215,23 @@ fn level(value: i16) -> u8 {
 }
 
 #[cfg(target_arch = "x86_64")]
-fn convert(planes: &Planes, rgb: &mut [u8]) {
+fn convert(planes: &Planes, window: Window, rgb: &mut [u8]) {
     #[target_feature(enable = "avx2")]
-    fn with_avx2(planes: &Planes, rgb: &mut [u8]) {
-        planes.convert(rgb);
+    fn with_avx2(planes: &Planes, window: Window, rgb: &mut [u8]) {
+        planes.convert(window, rgb);
     }
     if is_x86_feature_detected!("avx2") {
         #[expect(unsafe_code, reason = "code compiled for a processor feature is called after a check for that feature")]
         // SAFETY: the processor has AVX2, as checked on the line above.
         unsafe {
-            with_avx2(planes, rgb);
+            with_avx2(planes, window, rgb);
         }
         return;
     }
-    planes.convert(rgb);
+    planes.convert(window, rgb);
 }
 
 #[cfg(not(target_arch = "x86_64"))]
-fn convert(planes: &Planes, rgb: &mut [u8]) {
-    planes.convert(rgb);
+fn convert(planes: &Planes, window: Window, rgb: &mut [u8]) {
+    planes.convert(window, rgb);
 }

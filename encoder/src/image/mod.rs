@@ -11,6 +11,8 @@
 //! | file | subject |
 //! |---|---|
 //! | `jpeg.rs`, `png.rs`, `webp.rs` | one decoder each: header, limits, pixels as Pillow's `convert("RGB")` gives them |
+//! | `libjpeg.rs` | the edge to libjpeg's C |
+//! | `jpeg_idct.rs` | a JPEG's blocks of coefficients to samples, for AVX2 |
 //! | `jpeg_planes.rs` | a JPEG's colour planes to RGB, as libjpeg does it |
 //! | `resample.rs`, `resample_avx2.rs` | Pillow's 8-bit resampling arithmetic, evaluated for a window of the resized picture |
 //! | `geometry.rs` | which size to resize to and which window to cut, as torchvision and open_clip do |
@@ -22,7 +24,10 @@
 mod config;
 mod geometry;
 mod jpeg;
+#[cfg(target_arch = "x86_64")]
+mod jpeg_idct;
 mod jpeg_planes;
+mod libjpeg;
 mod png;
 mod preprocess;
 mod resample;
@@ -124,13 +129,41 @@ impl Rgb {
 /// # Errors
 /// [`ImageError`]. A picture cut short is refused, as Pillow refuses it.
 pub fn decode(bytes: &[u8], limits: &ImageLimits) -> Result<Rgb, ImageError> {
-    limits.check_bytes(bytes.len())?;
-    match bytes {
-        [0xFF, 0xD8, 0xFF, ..] => jpeg::decode(bytes, limits),
-        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => png::decode(bytes, limits),
-        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::decode(bytes, limits),
-        _ => Err(unknown_format(bytes)),
+    let whole = |height, width| (Window { top: 0, left: 0, height, width }, ());
+    decode_part(bytes, limits, whole).map(|(part, ())| part.pixels)
+}
+
+/// Some of a picture's pixels.
+struct Part {
+    pixels: Rgb,
+    /// Row of the picture that they start with.
+    top: usize,
+    /// Column of the picture that they start with.
+    left: usize,
+}
+
+impl Part {
+    fn whole(pixels: Rgb) -> Self {
+        Self { pixels, top: 0, left: 0 }
     }
+}
+
+/// As [`decode`], but of at least the window that `choose` names for a picture of so many rows and columns, where that is less work. The
+/// window lies in the picture and is not empty. What else `choose` gives is handed on.
+fn decode_part<T>(
+    bytes: &[u8],
+    limits: &ImageLimits,
+    choose: impl FnOnce(usize, usize) -> (Window, T),
+) -> Result<(Part, T), ImageError> {
+    limits.check_bytes(bytes.len())?;
+    let picture = match bytes {
+        [0xFF, 0xD8, 0xFF, ..] => return jpeg::decode(bytes, limits, choose),
+        [0x89, b'P', b'N', b'G', b'\r', b'\n', 0x1A, b'\n', ..] => png::decode(bytes, limits)?,
+        [b'R', b'I', b'F', b'F', _, _, _, _, b'W', b'E', b'B', b'P', ..] => webp::decode(bytes, limits)?,
+        _ => return Err(unknown_format(bytes)),
+    };
+    let (_, chosen) = choose(picture.height(), picture.width());
+    Ok((Part::whole(picture), chosen))
 }
 
 /// Bytes shown of something that is no picture: enough to recognise GIF, BMP, TIFF, HTML.

@@ -1,8 +1,9 @@
 //! The whole path from bytes to [`Pixels`] as one value, made from a model folder's own file.
 
 use super::{
-    Filter, Geometry, ImageLimits, Rgb, decode,
-    resample::{Axis, resize_window},
+    Filter, Geometry, ImageLimits, Part, Rgb, decode_part,
+    geometry::Placed,
+    resample::{Axis, Resize},
 };
 use crate::{ImageError, Pixels};
 
@@ -67,7 +68,7 @@ impl Preprocess {
     /// Decodes, resizes, cuts and normalises one picture.
     ///
     /// # Errors
-    /// [`ImageError`], from [`decode`]; the steps after it cannot fail.
+    /// [`ImageError`], from [`decode`](super::decode); the steps after it cannot fail.
     pub fn apply(&self, bytes: &[u8]) -> Result<Pixels, ImageError> {
         let crop = self.crop_u8(bytes)?;
         Ok(Pixels { values: self.levels.normalise(crop.values()), height: crop.height(), width: crop.width() })
@@ -76,34 +77,71 @@ impl Preprocess {
     /// [`Preprocess::apply`] up to the point before normalisation: what the tower sees, as levels. For comparison with the reference.
     ///
     /// # Errors
-    /// [`ImageError`], from [`decode`].
+    /// [`ImageError`], from [`decode`](super::decode).
     pub fn crop_u8(&self, bytes: &[u8]) -> Result<Rgb, ImageError> {
-        Ok(self.crop(&decode(bytes, &self.limits)?))
+        let plan = |rows, columns| {
+            let plan = Plan::new(self, rows, columns);
+            (plan.resize.reads(), plan)
+        };
+        let (part, plan) = decode_part(bytes, &self.limits, plan)?;
+        Ok(plan.run(&part))
     }
 
     /// As [`Preprocess::apply`], but of the part that `choose` names for a picture of so many rows and columns: it is cut out and
     /// resized to the output whatever its shape, as torchvision's `resized_crop` does. A window that leaves the picture is cut to it.
     ///
     /// # Errors
-    /// [`ImageError`], from [`decode`].
+    /// [`ImageError`], from [`decode`](super::decode).
     pub fn apply_window(&self, bytes: &[u8], choose: impl FnOnce(usize, usize) -> Window) -> Result<Pixels, ImageError> {
-        let picture = decode(bytes, &self.limits)?;
-        let part = cut(&picture, choose(picture.height(), picture.width()));
+        let inside = |rows, columns| {
+            let window = choose(rows, columns).inside(rows, columns);
+            (window, window)
+        };
+        let (part, window) = decode_part(bytes, &self.limits, inside)?;
+        let part = Part::whole(cut(&part, window));
         let (height, width) = self.geometry.output();
         let axis = |from, to| Axis { from, to, start: 0, len: to };
-        let levels = resize_window(&part, self.filter, axis(part.width(), width), axis(part.height(), height));
+        let levels = Resize::new(self.filter, axis(window.width, width), axis(window.height, height)).run(&part);
         Ok(Pixels { values: self.levels.normalise(&levels), height, width })
     }
 
     /// Resizes and cuts a decoded picture.
     #[must_use]
     pub fn crop(&self, picture: &Rgb) -> Rgb {
-        let (rows, columns) = self.geometry.place(picture.height(), picture.width());
-        let window = resize_window(picture, self.filter, columns.axis, rows.axis);
+        Plan::new(self, picture.height(), picture.width()).run(&Part::whole(picture.clone()))
+    }
+}
+
+impl Window {
+    /// What of it lies in a picture, at least one pixel.
+    fn inside(self, rows: usize, columns: usize) -> Self {
+        let (top, left) = (self.top.min(rows - 1), self.left.min(columns - 1));
+        Self { top, left, height: self.height.clamp(1, rows - top), width: self.width.clamp(1, columns - left) }
+    }
+}
+
+/// What becomes of a picture of a certain size.
+struct Plan {
+    rows: Placed,
+    columns: Placed,
+    resize: Resize,
+    fill: u8,
+}
+
+impl Plan {
+    fn new(preprocess: &Preprocess, rows: usize, columns: usize) -> Self {
+        let (rows, columns) = preprocess.geometry.place(rows, columns);
+        let resize = Resize::new(preprocess.filter, columns.axis, rows.axis);
+        Self { rows, columns, resize, fill: preprocess.geometry.fill() }
+    }
+
+    fn run(self, part: &Part) -> Rgb {
+        let Self { rows, columns, resize, fill } = self;
+        let window = resize.run(part);
         let values = if (rows.axis.len, columns.axis.len) == (rows.out, columns.out) {
             window
         } else {
-            let mut bordered = vec![self.geometry.fill(); rows.out * columns.out * 3];
+            let mut bordered = vec![fill; rows.out * columns.out * 3];
             let inner = window.chunks_exact(columns.axis.len * 3);
             for (row, output) in inner.zip(bordered.chunks_exact_mut(columns.out * 3).skip(rows.before)) {
                 output[columns.before * 3..][..row.len()].copy_from_slice(row);
@@ -114,15 +152,12 @@ impl Preprocess {
     }
 }
 
-/// The window's pixels, at least one of them.
-fn cut(picture: &Rgb, window: Window) -> Rgb {
-    let top = window.top.min(picture.height() - 1);
-    let left = window.left.min(picture.width() - 1);
-    let height = window.height.clamp(1, picture.height() - top);
-    let width = window.width.clamp(1, picture.width() - left);
-    let rows = picture.values().chunks_exact(picture.width() * 3).skip(top).take(height);
-    let values = rows.flat_map(|row| &row[left * 3..(left + width) * 3]).copied().collect();
-    Rgb::new(values, width, height).expect("the window lies inside the picture and is not empty")
+/// The window's pixels, from a part that holds them.
+fn cut(part: &Part, window: Window) -> Rgb {
+    let (picture, left) = (&part.pixels, window.left - part.left);
+    let rows = picture.values().chunks_exact(picture.width() * 3).skip(window.top - part.top).take(window.height);
+    let values = rows.flat_map(|row| &row[left * 3..(left + window.width) * 3]).copied().collect();
+    Rgb::new(values, window.width, window.height).expect("the window lies inside the picture and is not empty")
 }
 
 /// What each of the 256 levels becomes, per channel: tabulated, so that the order of operations is the reference's and costs nothing.

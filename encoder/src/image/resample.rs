@@ -10,7 +10,7 @@
 //! The inner loops use wrapping arithmetic because the release profile checks overflow, which would keep them scalar; see
 //! [`clip`] for why nothing wraps.
 
-use super::Rgb;
+use super::{Part, Rgb, Window};
 
 /// How neighbouring pixels are weighed; Pillow's names and numbers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,16 +94,38 @@ pub(super) struct Axis {
     pub(super) len: usize,
 }
 
-/// The window of the picture resized to `columns.to` x `rows.to`: `rows.len * columns.len` pixels of three bytes.
-pub(super) fn resize_window(picture: &Rgb, filter: Filter, columns: Axis, rows: Axis) -> Vec<u8> {
-    if filter == Filter::Nearest {
-        return nearest(picture, columns, rows);
+/// A resize of which only a window is wanted: which pixels each of the window's reads.
+pub(super) struct Resize {
+    columns: Taps,
+    rows: Taps,
+    filter: Filter,
+}
+
+impl Resize {
+    /// Of a picture of `columns.from` x `rows.from` to `columns.to` x `rows.to`, whatever it shows.
+    pub(super) fn new(filter: Filter, columns: Axis, rows: Axis) -> Self {
+        Self { columns: Taps::new(filter, columns), rows: Taps::new(filter, rows), filter }
     }
-    let (columns, rows) = (Taps::new(filter, columns), Taps::new(filter, rows));
-    let (first, end) = rows.reads();
-    let row_bytes = picture.width() * CHANNELS;
-    let read = picture.values().get(first * row_bytes..end * row_bytes).expect("taps stay inside the picture");
-    run_passes(&Passes { read, row_bytes, columns, rows, first_row: first })
+
+    /// The part of the picture that is read.
+    pub(super) fn reads(&self) -> Window {
+        let ((top, bottom), (left, right)) = (self.rows.reads(), self.columns.reads());
+        Window { top, left, height: bottom - top, width: right - left }
+    }
+
+    /// The wanted window, `rows.len * columns.len` pixels of three bytes, from a part of the picture that holds [`Resize::reads`].
+    pub(super) fn run(mut self, part: &Part) -> Vec<u8> {
+        self.columns.start_from(part.left);
+        self.rows.start_from(part.top);
+        let picture = &part.pixels;
+        if self.filter == Filter::Nearest {
+            return nearest(picture, &self.columns, &self.rows);
+        }
+        let (first, end) = self.rows.reads();
+        let row_bytes = picture.width() * CHANNELS;
+        let read = picture.values().get(first * row_bytes..end * row_bytes).expect("the part holds what is read");
+        run_passes(&Passes { read, row_bytes, columns: self.columns, rows: self.rows, first_row: first })
+    }
 }
 
 /// All that the two passes work on.
@@ -166,8 +188,12 @@ pub(super) struct Taps {
 
 impl Taps {
     fn new(filter: Filter, axis: Axis) -> Self {
+        if filter == Filter::Nearest {
+            return Self::single(nearest_inputs(axis));
+        }
+        // An axis that keeps its size is not resampled.
         if axis.from == axis.to {
-            return Self::copy(axis);
+            return Self::single((axis.start..axis.start + axis.len).collect());
         }
         let scale = axis.from as f64 / axis.to as f64;
         let stretch = scale.max(1.0);
@@ -196,10 +222,17 @@ impl Taps {
         taps
     }
 
-    /// An axis that keeps its size is not resampled.
-    fn copy(axis: Axis) -> Self {
-        let first = (axis.start..axis.start + axis.len).collect();
-        Self { first, weights: vec![ONE; axis.len], counts: vec![1; axis.len], stride: 1 }
+    /// Each output is one input.
+    fn single(first: Vec<usize>) -> Self {
+        let outputs = first.len();
+        Self { first, weights: vec![ONE; outputs], counts: vec![1; outputs], stride: 1 }
+    }
+
+    /// Counts inputs from `start` on.
+    fn start_from(&mut self, start: usize) {
+        for first in &mut self.first {
+            *first -= start;
+        }
     }
 
     pub(super) fn outputs(&self) -> usize {
@@ -304,12 +337,11 @@ fn write_clipped(levels: &mut [u8], sums: &[i32; BLOCK]) {
     }
 }
 
-fn nearest(picture: &Rgb, columns: Axis, rows: Axis) -> Vec<u8> {
-    let (columns, rows) = (nearest_inputs(columns), nearest_inputs(rows));
-    let mut window = Vec::with_capacity(columns.len() * rows.len() * CHANNELS);
-    for row in rows {
+fn nearest(picture: &Rgb, columns: &Taps, rows: &Taps) -> Vec<u8> {
+    let mut window = Vec::with_capacity(columns.outputs() * rows.outputs() * CHANNELS);
+    for row in &rows.first {
         let start = row * picture.width();
-        for &column in &columns {
+        for column in &columns.first {
             let at = (start + column) * CHANNELS;
             window.extend_from_slice(&picture.values()[at..at + CHANNELS]);
         }

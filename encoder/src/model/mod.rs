@@ -12,6 +12,9 @@
 //! | `files` | opening and reading inside the folder, and never outside it |
 //! | `wire`, `scan` | protobuf, and what an ONNX file may say |
 //! | `prune` | the part of a graph that leads to one output |
+//! | `node` | attributes and names of a graph's nodes |
+//! | `pick` | the end of the last layer for the picked token only |
+//! | `quantize` | matrices in 8 bits, made while loading |
 //! | `bind` | names, types and shapes of inputs and outputs, by what the graph declares |
 //! | `config` | what `config.json` adds: similarity, padding |
 //! | `folder` | all of it together: [`Folder`] |
@@ -26,7 +29,10 @@ mod config;
 mod files;
 mod folder;
 mod layout;
+mod node;
+mod pick;
 mod prune;
+mod quantize;
 pub mod scan;
 pub mod wire;
 
@@ -34,9 +40,10 @@ use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Folder, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
+pub use folder::{Arithmetic, Folder, LastLayer, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
 pub(crate) use folder::{LoadedModel, LoadedTensor};
 pub use layout::{Dtype, Layout, UnknownDtype};
+pub use pick::NotPicked;
 pub use scan::{ScanError, scan};
 pub use wire::WireError;
 
@@ -218,6 +225,12 @@ pub enum ModelError {
         path: PathBuf,
         /// The parser's word.
         reason: String,
+    },
+    /// Nothing to multiply in 8 bits.
+    #[error("{}: no layer has a float32 matrix of its own, so there is nothing to multiply in 8 bits; leave --int8 out", path.display())]
+    NoMatrices {
+        /// The model file.
+        path: PathBuf,
     },
     /// Neither folder of a pair, or both, has the tower it was given for.
     #[error("{}: this folder has no {tower} tower", path.display())]

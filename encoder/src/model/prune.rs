@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 use std::collections::{HashMap, HashSet};
 
+use super::pick::{NotPicked, pick_first};
 use super::scan::{ExternalRange, Initializer, Port, Scanned};
 use super::wire;
 
@@ -26,6 +27,8 @@ pub(crate) struct Cut<'s, 'a> {
     nodes: Vec<bool>,
     needed: HashSet<&'a str>,
     output: String,
+    /// The kept nodes, written anew.
+    rewritten: Option<Vec<Vec<u8>>>,
 }
 
 impl<'s, 'a> Cut<'s, 'a> {
@@ -52,7 +55,16 @@ impl<'s, 'a> Cut<'s, 'a> {
         }
         // The empty name stands for an optional input that is left out.
         needed.remove("");
-        Some(Self { scanned, nodes, needed, output: output.to_owned() })
+        Some(Self { scanned, nodes, needed, output: output.to_owned(), rewritten: None })
+    }
+
+    /// Moves the end of the last layer behind the pick of one token ([`super::pick`]).
+    ///
+    /// # Errors
+    /// [`NotPicked`]; nothing changed then.
+    pub(crate) fn pick_first(&mut self) -> Result<(), NotPicked> {
+        self.rewritten = Some(pick_first(self.scanned, &self.nodes, &self.output)?);
+        Ok(())
     }
 
     fn keeps(&self, name: &str) -> bool {
@@ -91,7 +103,8 @@ impl<'s, 'a> Cut<'s, 'a> {
     }
 
     fn is_whole(&self) -> bool {
-        self.nodes.iter().all(|&keep| keep)
+        self.rewritten.is_none()
+            && self.nodes.iter().all(|&keep| keep)
             && self.scanned.outputs.len() == 1
             && self.stored().all(|name| self.keeps(name))
             && self.scanned.inputs.iter().all(|i| self.keeps(&i.port.name))
@@ -115,8 +128,11 @@ impl<'s, 'a> Cut<'s, 'a> {
     fn write_graph(&self, inline: &HashMap<&str, &[u8]>) -> Vec<u8> {
         let mut graph = Vec::new();
         let kept = self.scanned.nodes.iter().zip(&self.nodes).filter(|(_, keep)| **keep);
-        let nodes = kept.map(|(node, _)| node.raw);
-        for raw in nodes.chain(self.scanned.graph_fields.iter().copied()) {
+        let nodes: Vec<&[u8]> = match &self.rewritten {
+            Some(nodes) => nodes.iter().map(Vec::as_slice).collect(),
+            None => kept.map(|(node, _)| node.raw).collect(),
+        };
+        for raw in nodes.into_iter().chain(self.scanned.graph_fields.iter().copied()) {
             graph.extend_from_slice(raw);
         }
         for tensor in self.kept_initializers() {
