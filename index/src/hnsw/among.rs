@@ -52,6 +52,11 @@ impl Allowed {
         Self { set, positions, count, seeds }
     }
 
+    /// All of them, ascending.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = u32> + '_ {
+        self.set.iter().map(|node| node as u32)
+    }
+
     fn contains(&self, node: u32) -> bool {
         self.set.contains(node as usize)
     }
