@@ -17,6 +17,7 @@
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
+//! | `index/growth.rs` | the same against hnswlib from 100,000 to a million rows; one segment and eight |
 
 mod clip_like;
 mod demo;
@@ -47,6 +48,8 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// The index beside hnswlib as it grows from 100,000 to a million rows, and in eight segments.
+    Growth,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
     /// Training steps against PyTorch: time and memory.
@@ -64,7 +67,7 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
-    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
@@ -94,16 +97,17 @@ fn main() -> Result<()> {
         return train::child(&args.cache, case);
     }
     if let Some(dir) = &args.scale_child {
-        return scale::in_child(dir);
+        return scale::beyond::in_child(dir);
     }
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
+        Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
-        Name::Scale => scale::run(&args.cache, args.quick)?,
+        Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {
         results::write(

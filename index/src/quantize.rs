@@ -11,9 +11,16 @@ pub(crate) fn quantize_row(values: &[f32], row: &mut [u8]) -> f32 {
     let scale = if largest > 0.0 { largest / 63.0 } else { 1.0 };
     row.fill(ZERO);
     for (place, v) in row.iter_mut().zip(values) {
-        *place = (i32::from(ZERO) + nearest((v / scale).clamp(-63.0, 63.0))) as u8;
+        *place = (i32::from(ZERO) + rounded((v / scale).clamp(-63.0, 63.0))) as u8;
     }
     scale
+}
+
+/// As `f32::round`, halves away from zero, of a small value and without a call: rows are derived anew when a file is mended, to the bit.
+fn rounded(value: f32) -> i32 {
+    let whole = value as i32;
+    let rest = value - whole as f32;
+    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
 }
 
 /// The largest absolute value; sixteen running ones, so that the compiler can use vectors.
@@ -58,4 +65,11 @@ pub(crate) fn nearest(value: f32) -> i32 {
     /// `1.5 * 2^23`: beside it only whole numbers fit.
     const WHOLE: f32 = 12_582_912.0;
     (value + WHOLE - WHOLE) as i32
+}
+
+/// The values of a 7-bit row as f32; `out` is as long as a padded f16 row, which is no longer than a padded 7-bit row. Quantizing them
+/// again, rounded to f16, gives the same bytes and the same scale (`largest |value|` is an f16 value, `tests/pool/precision.rs`), so that a
+/// row that is copied from segment to segment stays what it is.
+pub(crate) fn widen_row(row: &[u8], scale: f32, out: &mut [f32]) {
+    out.iter_mut().zip(row).for_each(|(value, &byte)| *value = (f32::from(byte) - f32::from(ZERO)) * scale);
 }

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod filling;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -170,12 +172,18 @@ impl PairStore for Faulty {
     fn spec(&self) -> &Spec {
         self.store.spec()
     }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.store.precision()
+    }
     fn max_k(&self) -> usize {
         self.store.max_k()
     }
     fn status(&self) -> StoreStatus {
         self.wait();
         self.store.status()
+    }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.store.fields()
     }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         self.store.search(queries, cancel)

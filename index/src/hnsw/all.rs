@@ -32,7 +32,7 @@ pub(crate) fn search_all(
     let scorer = RowScorer::trusting(graph, rows, query, Z_ALL);
     scratch.start(plan.ef, []);
     match allowed {
-        Some(allowed) => among(&scorer, allowed.count, || allowed.nodes(), plan, scratch),
+        Some(allowed) => among(&scorer, allowed.count, || allowed.nodes().iter().map(|node| node as u32), plan, scratch),
         None => among(&scorer, graph.nodes, || 0..graph.nodes as u32, plan, scratch),
     }
 }

@@ -11,13 +11,12 @@
 //! unlike anything in the segment. The promise is kept by the lower end of a 95 % confidence interval of the sample's mean recall,
 //! so that a lucky sample does not narrow a beam.
 
-use half::f16;
 use rayon::prelude::*;
 
 use super::{
-    files::VectorsFile,
     hits::{Beam, PreparedQuery, rerank},
     scan::nearest,
+    vectors::VectorsFile,
 };
 use crate::{
     Cancel, Side, StoreError,
@@ -59,7 +58,7 @@ pub(super) struct Calibration<'a> {
 /// One query and what counts as found.
 struct Probe {
     query: PreparedQuery,
-    /// Position of the f16 row that is the query itself, and its node.
+    /// Place of the row that is the query itself, and its node.
     own: Option<(u64, u32)>,
     /// Score of the last of the true hits: whatever scores as much is as good.
     bar: f32,
@@ -101,8 +100,8 @@ impl Calibration<'_> {
     fn probes(&self, from: &VectorsFile, same: bool) -> Result<Vec<Probe>, StoreError> {
         let count = from.nodes().min(QUERIES);
         let nodes = (0..count).map(|i| (i * from.nodes() / count) as u32);
-        let places = nodes.map(|node| Ok((from.position(node)? as u64, node))).collect::<Result<Vec<_>, StoreError>>()?;
-        let queries: Vec<PreparedQuery> = places.iter().map(|place| self.query(from.f16_row(place.0 as usize))).collect();
+        let places = nodes.map(|node| Ok((from.place(node)? as u64, node))).collect::<Result<Vec<_>, StoreError>>()?;
+        let queries: Vec<PreparedQuery> = places.iter().map(|place| self.query(&from.values(place.0 as usize))).collect();
         let mut probes = Vec::with_capacity(count);
         let step = Limits::STANDARD.exact_queries;
         for (queries, places) in queries.chunks(step).zip(places.chunks(step)) {
@@ -118,10 +117,9 @@ impl Calibration<'_> {
         Ok(probes)
     }
 
-    fn query(&self, row: &[f16]) -> PreparedQuery {
-        let values: Vec<f32> = row[..self.vectors.dim()].iter().map(|v| v.to_f32()).collect();
+    fn query(&self, values: &[f32]) -> PreparedQuery {
         let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        let unit = values.into_iter().map(|v| v / length).collect();
+        let unit = values.iter().map(|v| v / length).collect();
         PreparedQuery::new(unit, self.vectors.dim(), K + 1, Beam::Width(0))
     }
 

@@ -63,7 +63,7 @@ pub(crate) fn search_segments(
 impl Segment {
     /// Vectors of a side that a search may find.
     fn findable(&self, side: Side, selected: Option<&Selected>) -> Result<usize, StoreError> {
-        let all = || self.vectors(side).map_or(0, super::files::VectorsFile::nodes);
+        let all = || self.vectors(side).map_or(0, super::vectors::VectorsFile::nodes);
         Ok(self.allowed(side, selected)?.map_or_else(all, |allowed| allowed.count))
     }
 }
