@@ -22,6 +22,7 @@ use rayon::prelude::*;
 use serde_json::{Value, json};
 
 mod extra;
+pub(crate) mod growth;
 
 use crate::{
     clip_like::{DIM, World},
@@ -108,9 +109,14 @@ struct Data {
 
 impl Data {
     fn make(folder: &Path, n: usize, asked: usize) -> Result<Self> {
+        Ok(Self { texts: World::new(SEED).texts(n, 4), ..Self::without_texts(folder, n, asked)? })
+    }
+
+    /// For pools of pictures alone.
+    fn without_texts(folder: &Path, n: usize, asked: usize) -> Result<Self> {
         std::fs::create_dir_all(folder)?;
         let world = World::new(SEED);
-        let (base, texts) = (world.images(n, 1), world.texts(n, 4));
+        let base = world.images(n, 1);
         let queries = [("image", world.images(asked, 2)), ("text", world.texts(asked, 3))].map(|(name, vectors)| {
             let truth = vectors.par_chunks_exact(DIM).map(|query| exact(&base, query)).collect();
             Queries { name, vectors, truth }
@@ -121,7 +127,7 @@ impl Data {
             values.iter().try_for_each(|v| file.write_all(&v.to_le_bytes()))?;
             file.flush()?;
         }
-        Ok(Self { folder: folder.to_owned(), base, texts, queries })
+        Ok(Self { folder: folder.to_owned(), base, texts: Vec::new(), queries })
     }
 }
 

@@ -19,6 +19,7 @@
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `ingest.rs` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
+//! | `index/growth.rs` | the same against hnswlib from 100,000 to a million rows; one segment and eight |
 
 mod clip_like;
 mod demo;
@@ -53,6 +54,8 @@ enum Name {
     Index,
     /// Filling a pool: pictures and captions a second against open_clip, decoding against its transform.
     Ingest,
+    /// The index beside hnswlib as it grows from 100,000 to a million rows, and in eight segments.
+    Growth,
     /// Exact search of many queries: against the machine's matrix product.
     Exact,
     /// Evaluation against NumPy, captions against transformers.
@@ -109,6 +112,7 @@ fn main() -> Result<()> {
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
+        Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,

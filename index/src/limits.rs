@@ -30,7 +30,8 @@ pub struct Limits {
     pub manifest_bytes: u64,
     /// Rows of one segment. 2^31 - 2: node ids are 31 bits wide, one bit marks a node as expanded during a search.
     pub segment_rows: u64,
-    /// Queries answered per pass of an exact search. 64: bounds memory to threads x 64 x 2k candidates of 12 bytes.
+    /// Queries answered per pass of an exact search. 96: bounds memory to threads x 96 x 2k candidates of 16 bytes, fits the second
+    /// cache at 512 values, and is a multiple of the kernel's six.
     pub exact_queries: usize,
     /// Base of the node budget of one graph search; see [`Limits::node_budget`]. 20,000.
     pub budget_base: usize,
@@ -66,7 +67,7 @@ impl Limits {
         model_bytes: 1_024,
         manifest_bytes: 64 << 20,
         segment_rows: (1 << 31) - 2,
-        exact_queries: 64,
+        exact_queries: 96,
         budget_base: 20_000,
         budget_per_ef: 200,
         filter_depth: 16,

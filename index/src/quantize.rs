@@ -3,19 +3,33 @@
 //! A stored byte is `64 + round(value / scale)` with `scale = max|value| / 63`, so 1 to 127: unsigned, for the byte
 //! multiply of AVX2 and VNNI, and 7 bits, so that its pair sums cannot saturate. A query uses all of -127..=127.
 
-use half::f16;
-
 use crate::format::vectors::{ZERO, q8_stride};
 
-/// Writes the 7-bit row of `values` into `row` and returns its scale.
-pub(crate) fn quantize_row(values: &[f16], dim: usize, row: &mut Vec<u8>) -> f32 {
-    let values = &values[..dim];
-    let largest = values.iter().fold(0f32, |m, v| m.max(v.to_f32().abs()));
+/// Writes the 7-bit row of `values` (widened) into `row`, which has its padded length, and returns its scale.
+pub(crate) fn quantize_row(values: &[f32], row: &mut [u8]) -> f32 {
+    let largest = largest(values);
     let scale = if largest > 0.0 { largest / 63.0 } else { 1.0 };
-    row.clear();
-    row.extend(values.iter().map(|v| (f32::from(ZERO) + (v.to_f32() / scale).round().clamp(-63.0, 63.0)) as u8));
-    row.resize(q8_stride(dim), ZERO);
+    row.fill(ZERO);
+    for (place, v) in row.iter_mut().zip(values) {
+        *place = (i32::from(ZERO) + rounded((v / scale).clamp(-63.0, 63.0))) as u8;
+    }
     scale
+}
+
+/// As `f32::round`, halves away from zero, of a small value and without a call: rows are derived anew when a file is mended, to the bit.
+fn rounded(value: f32) -> i32 {
+    let whole = value as i32;
+    let rest = value - whole as f32;
+    whole + i32::from(rest >= 0.5) - i32::from(rest <= -0.5)
+}
+
+/// The largest absolute value; sixteen running ones, so that the compiler can use vectors.
+fn largest(values: &[f32]) -> f32 {
+    let mut largest = [0f32; 16];
+    for values in values.chunks(16) {
+        largest.iter_mut().zip(values).for_each(|(m, v)| *m = if v.abs() > *m { v.abs() } else { *m });
+    }
+    largest.into_iter().fold(0f32, f32::max)
 }
 
 /// A query ready for the 7-bit kernel: comparing scores of one query needs no query scale.
@@ -31,11 +45,7 @@ pub(crate) struct QuantizedQuery {
 
 impl QuantizedQuery {
     pub(crate) fn new(query: &[f32], dim: usize) -> Self {
-        let mut largest = [0f32; 16];
-        for values in query.chunks(16) {
-            largest.iter_mut().zip(values).for_each(|(m, v)| *m = if v.abs() > *m { v.abs() } else { *m });
-        }
-        let largest = largest.into_iter().fold(0f32, f32::max);
+        let largest = largest(query);
         let scale = if largest > 0.0 { 127.0 / largest } else { 0.0 };
         let mut values: Vec<i8> = query.iter().take(dim).map(|v| nearest(v * scale) as i8).collect();
         values.resize(q8_stride(dim), 0);

@@ -23,7 +23,10 @@ use crate::{
 /// Standard errors that an estimate is trusted within. 1.5, on 100,000 CLIP-like vectors and a beam of 24: of 386 rows met, 147 are
 /// compared for a picture query; at 2 it is 170 for 0.0008 more recall@10, at 1 it is 126 for 0.002 less (text queries: 0.0004 and
 /// 0.009).
-const Z: f32 = 1.5;
+pub(crate) const Z: f32 = 1.5;
+/// The same where every sketch is looked at and no links are followed: a row that is passed over is lost. 4: one in 30,000 rows that
+/// score just what the beam asks for, and the best score more than that.
+pub(crate) const Z_ALL: f32 = 4.0;
 /// What one step of a line's two numbers is worth. Both are within -2 and 2: rows have unit length.
 const NUMBER: f32 = 2.0 / 32_768.0;
 /// What the signs of a normal variable leave of its variance, as a standard deviation: sqrt(1 - 2 / pi).
@@ -124,8 +127,8 @@ pub(crate) struct SketchQuery<'a> {
 }
 
 impl<'a> SketchQuery<'a> {
-    /// `query` as the 7-bit kernel takes it.
-    pub(crate) fn new(view: SketchView<'a>, query: &[i8]) -> Self {
+    /// `query` as the 7-bit kernel takes it; estimates are trusted within `errors` standard errors.
+    pub(crate) fn new(view: SketchView<'a>, query: &[i8], errors: f32) -> Self {
         let (dim, bits) = (view.layout.dim(), view.layout.bits());
         let mut rest: Vec<f32> = query[..dim].iter().map(|&v| f32::from(v)).collect();
         let base = dot(&rest, view.centre);
@@ -137,7 +140,7 @@ impl<'a> SketchQuery<'a> {
         let (planes, sum) = planes(&rest[..bits], 1.0 / step, view.layout.stride() / 8);
         let error = SIGN_ERROR * (bits as f32 / dim as f32).sqrt() * length;
         let bits = BitQuery { planes, base, share: share * NUMBER, weight: 2.0 * step * NUMBER, offset: 0.0 };
-        Self { view, bits: BitQuery { offset: (Z * error - step * sum as f32) * NUMBER, ..bits } }
+        Self { view, bits: BitQuery { offset: (errors * error - step * sum as f32) * NUMBER, ..bits } }
     }
 
     /// Leaves out the nodes whose bound is not above `floor`.

@@ -42,6 +42,11 @@ impl TopK {
         }
     }
 
+    /// A score below this is not among the best; minus infinity as long as that is not known.
+    pub(crate) fn floor(&self) -> f32 {
+        self.floor.map_or(f32::NEG_INFINITY, |floor| floor.score)
+    }
+
     fn thin(&mut self) {
         if self.kept.len() > self.k {
             self.kept.select_nth_unstable_by(self.k - 1, order);

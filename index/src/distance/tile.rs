@@ -64,27 +64,28 @@ pub(super) fn avx2(_proof: Cpu, rows: &[f32], queries: &[f32], (width, out): (us
 }
 
 /// Covers all rows and queries by blocks of `R x Q`, and what is left by rows and queries alone. `block(row, query, (whole rows,
-/// whole queries))` computes one.
+/// whole queries))` computes one. The few queries of a block stay in the nearest cache while all rows pass by them: of the two they are
+/// the more, and what passes comes from the second cache.
 fn blocks<const R: usize, const Q: usize>(
     (rows, queries): (usize, usize),
     out: &mut [f32],
     block: &impl Fn(usize, usize, (bool, bool)) -> Block<R, Q>,
 ) {
-    let mut row = 0;
-    while row < rows {
-        let many_rows = row + R <= rows;
-        let height = if many_rows { R } else { 1 };
-        let mut query = 0;
-        while query < queries {
-            let many_queries = query + Q <= queries;
-            let breadth = if many_queries { Q } else { 1 };
+    let mut query = 0;
+    while query < queries {
+        let many_queries = query + Q <= queries;
+        let breadth = if many_queries { Q } else { 1 };
+        let mut row = 0;
+        while row < rows {
+            let many_rows = row + R <= rows;
+            let height = if many_rows { R } else { 1 };
             let scores = block(row, query, (many_rows, many_queries));
             for (i, line) in scores.iter().enumerate().take(height) {
                 out[(row + i) * queries + query..][..breadth].copy_from_slice(&line[..breadth]);
             }
-            query += breadth;
+            row += height;
         }
-        row += height;
+        query += breadth;
     }
 }
 
@@ -120,13 +121,35 @@ unsafe fn block512<const R: usize, const Q: usize>(tile: Tile) -> Block<R, Q> {
         at += 16;
     }
     let mut out = [[0.0; Q]; R];
-    for (line, sums) in out.iter_mut().zip(&sums) {
-        for (score, &sum) in line.iter_mut().zip(sums) {
-            let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
-            *score = fold(_mm512_castps512_ps256(sum), high);
-        }
+    let (eights, rest) = sums.as_flattened().as_chunks::<8>();
+    let (eight_scores, rest_scores) = out.as_flattened_mut().as_chunks_mut::<8>();
+    for (scores, sums) in eight_scores.iter_mut().zip(eights) {
+        *scores = fold_eight(sums);
+    }
+    for (score, &sum) in rest_scores.iter_mut().zip(rest) {
+        let high = _mm256_castpd_ps(_mm512_extractf64x4_pd::<1>(_mm512_castps_pd(sum)));
+        *score = fold(_mm512_castps512_ps256(sum), high);
     }
     out
+}
+
+/// As [`fold`], eight at once: the halves to be added of two registers lie in one, so that an addition serves both. A third of
+/// the instructions.
+#[target_feature(enable = "avx512f")]
+fn fold_eight(sums: &[__m512; 8]) -> [f32; 8] {
+    // Value i and value i + 8, of two sums; then i and i + 4, of four; i and i + 2, of eight; i and i + 1.
+    let eights = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0b01_00_01_00>(a, b), _mm512_shuffle_f32x4::<0b11_10_11_10>(a, b));
+    let fours = |a, b| _mm512_add_ps(_mm512_shuffle_f32x4::<0b10_00_10_00>(a, b), _mm512_shuffle_f32x4::<0b11_01_11_01>(a, b));
+    let first = _mm512_castps_pd(fours(eights(sums[0], sums[1]), eights(sums[2], sums[3])));
+    let second = _mm512_castps_pd(fours(eights(sums[4], sums[5]), eights(sums[6], sums[7])));
+    let twos =
+        _mm512_add_ps(_mm512_castpd_ps(_mm512_unpacklo_pd(first, second)), _mm512_castpd_ps(_mm512_unpackhi_pd(first, second)));
+    let ones = _mm512_add_ps(twos, _mm512_movehdup_ps(twos));
+    // Lane by lane: a sum of the first four, nothing of use, one of the second four, nothing of use.
+    let mut lanes = [0f32; 16];
+    // SAFETY: sixteen values are written into an array of sixteen.
+    unsafe { _mm512_storeu_ps(lanes.as_mut_ptr(), ones) };
+    std::array::from_fn(|i| lanes[i % 4 * 4 + i / 4 * 2])
 }
 
 /// # Safety

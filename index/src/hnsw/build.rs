@@ -24,7 +24,7 @@ use crate::{
         vectors::ZERO,
     },
     quantize::QuantizedQuery,
-    sketch::{SketchQuery, Sketches, splitmix},
+    sketch::{SketchQuery, Sketches, Z, splitmix},
 };
 
 /// Vectors inserted between two looks at the cancel flag.
@@ -133,8 +133,15 @@ impl<'a> RowQuery<'a> {
         let facts = of.facts[node as usize];
         // Bytes are 1 to 127, so the difference fits; padding becomes zero.
         let values: Vec<i8> = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
-        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &values));
+        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &values, Z));
         Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum, unit: facts.scale }, sketch, facts }
+    }
+
+    /// Asks for a list of links ahead of its use: two lines at most widths.
+    pub(super) fn ask_for<T>(&self, links: &[T]) {
+        for place in links.iter().step_by(64 / size_of::<u32>()) {
+            self.of.rows.cpu.prefetch_value(place);
+        }
     }
 
     pub(super) fn distance(&self, other: u32) -> f32 {

@@ -183,7 +183,8 @@ impl<'a> Growing<'a> {
     /// What a beam over one level finds, nearest first.
     fn near(&self, own: &RowQuery<'_>, start: u32, level: usize, scratch: &mut Scratch) -> Vec<Near> {
         scratch.start(self.ef, [own.node]);
-        scratch.explore(own, [start].into_iter(), |node| self.links(level, node));
+        let ask = |node| own.ask_for(self.layers[level].places(self.slot(level, node)));
+        scratch.explore(own, [start].into_iter(), (|node| self.links(level, node), ask), usize::MAX);
         scratch.beam.scored().map(|(score, other)| (-score, other)).collect()
     }
 
@@ -199,8 +200,8 @@ impl<'a> Growing<'a> {
             free.store(node, Ordering::Relaxed);
             return;
         }
-        let own = RowQuery::new(self.distance, host);
-        let mut near: Vec<Near> = linked.into_iter().chain([node]).map(|other| (own.distance(other), other)).collect();
+        let others = linked.into_iter().chain([node]);
+        let mut near: Vec<Near> = others.map(|other| (self.distance.between(host, other), other)).collect();
         near.sort_unstable_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         layer.write(slot, &prune(self.distance, &mut near, layer.width, ALPHA));
     }

@@ -12,7 +12,9 @@
 //! | `view` | adjacency and 7-bit rows as slices, from a map or from memory |
 //! | `beam`, `visited`, `walk`, `search` | greedy descent and beam search |
 //! | `among` | the same over the nodes that may be found |
+//! | `all` | every node that may be found, by its sketch |
 
+mod all;
 mod among;
 mod audit;
 mod beam;
@@ -27,6 +29,7 @@ mod view;
 mod visited;
 mod walk;
 
+pub(crate) use all::search_all;
 pub(crate) use among::{Allowed, search_among};
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;

@@ -16,6 +16,8 @@ pub(crate) struct SearchPlan<'a> {
     pub(crate) ef: usize,
     /// Most nodes to compare.
     pub(crate) budget: usize,
+    /// A node that is not walked through and not found.
+    pub(crate) without: Option<u32>,
     pub(crate) cancel: &'a Cancel,
 }
 
@@ -57,7 +59,7 @@ impl<'a> Search<'a> {
         self.part = match self.part {
             Part::Descend => {
                 let start = descend(self.graph, &self.scorer)?;
-                scratch.start(self.plan.ef, [start]);
+                scratch.start(self.plan.ef, [start].into_iter().chain(self.plan.without));
                 scratch.beam.insert(self.scorer.score(start), start);
                 Part::Gather
             }

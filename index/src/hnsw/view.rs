@@ -5,7 +5,7 @@ use crate::{
     distance::Cpu,
     format::{graph::NONE, vectors::ZERO},
     quantize::QuantizedQuery,
-    sketch::{SketchQuery, SketchView},
+    sketch::{SketchQuery, SketchView, Z},
 };
 
 /// A value that points nowhere, met during a search.
@@ -142,7 +142,12 @@ pub(crate) struct RowScorer<'a> {
 
 impl<'a> RowScorer<'a> {
     pub(crate) fn new(graph: &GraphView<'a>, rows: &RowsView<'a>, query: &'a QuantizedQuery) -> Self {
-        let sketch = graph.sketches.map(|view| SketchQuery::new(view, &query.values));
+        Self::trusting(graph, rows, query, Z)
+    }
+
+    /// As [`RowScorer::new`], with sketches trusted within `errors` standard errors.
+    pub(crate) fn trusting(graph: &GraphView<'a>, rows: &RowsView<'a>, query: &'a QuantizedQuery, errors: f32) -> Self {
+        let sketch = graph.sketches.map(|view| SketchQuery::new(view, &query.values, errors));
         Self { rows: *rows, query, sketch }
     }
 

@@ -16,8 +16,12 @@ pub(crate) struct Visited {
     shift: u32,
 }
 
-/// Places to begin with, as a power of two. 2,048: a beam of 24 sees about 700 nodes.
+/// Places to begin with, as a power of two, at least. 2,048: a beam of 24 sees about 700 nodes.
 const PLACES: u32 = 11;
+/// Places for each slot of a wider beam, so that the table seldom grows during a search.
+const PLACES_PER_SLOT: usize = 40;
+/// Most places to begin with, as a power of two. 65,536: 256 KiB, which takes some microseconds to clear.
+const MOST_PLACES: u32 = 16;
 
 /// The place of a node that was forgotten: others may lie behind it. No node has this number.
 const GONE: u32 = NONE - 1;
@@ -25,9 +29,9 @@ const GONE: u32 = NONE - 1;
 const SPREAD: u32 = 0x9E37_79B1;
 
 impl Visited {
-    /// Forgets everything.
-    pub(crate) fn start(&mut self) {
-        self.resize(PLACES);
+    /// Forgets everything; a beam of `ef` follows.
+    pub(crate) fn start(&mut self, ef: usize) {
+        self.resize(ef.saturating_mul(PLACES_PER_SLOT).next_power_of_two().ilog2().clamp(PLACES, MOST_PLACES));
     }
 
     /// Marks a node; true when it was new.
@@ -98,7 +102,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Ready for a beam of `ef`; `seen` are not to be found.
     pub(crate) fn start(&mut self, ef: usize, seen: impl IntoIterator<Item = u32>) {
-        self.visited.start();
+        self.visited.start(ef);
         self.beam.start(ef);
         seen.into_iter().for_each(|node| {
             self.visited.insert(node);

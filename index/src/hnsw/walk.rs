@@ -50,6 +50,12 @@ impl Scratch {
         Ok(())
     }
 
+    /// Takes nodes of which none comes twice.
+    pub(super) fn take_block(&mut self, scorer: &impl Scorer, nodes: impl Iterator<Item = u32>) {
+        self.fresh.clear();
+        self.fresh.extend(nodes.inspect(|&node| scorer.prefetch_sketch(node)));
+    }
+
     /// Leaves out what cannot enter the beam.
     pub(crate) fn sift(&mut self, scorer: &impl Scorer) {
         let floor = self.beam.floor();
@@ -65,19 +71,25 @@ impl Scratch {
         compare_each(scorer, fresh, |score, node| beam.insert(score, node));
     }
 
-    /// Follows links from `start` until nothing nearer is left: a builder's search. The memory was started.
+    /// Follows links from `start` until nothing nearer is left or `most` lists were read: a builder's search. The memory was started;
+    /// `ask` asks for a node's links.
     pub(super) fn explore<I: Iterator<Item = u32>>(
         &mut self,
         scorer: &impl Scorer,
         start: impl Iterator<Item = u32>,
-        links: impl Fn(u32) -> I,
+        (links, ask): (impl Fn(u32) -> I, impl Fn(u32)),
+        most: usize,
     ) {
         let Ok(()) = self.gather(scorer, start.map(Ok::<u32, Infallible>));
-        loop {
+        for _ in 0..most {
+            // Most often the next one to expand, unless what is compared now is nearer.
+            self.beam.peek().into_iter().for_each(&ask);
             self.sift(scorer);
             self.compare(scorer);
             let Some(node) = self.beam.expand() else { return };
             let Ok(()) = self.gather(scorer, links(node).map(Ok::<u32, Infallible>));
         }
+        self.sift(scorer);
+        self.compare(scorer);
     }
 }

@@ -19,8 +19,8 @@ use crate::{
     hnsw::ScratchPool,
     limits::Limits,
     map::Access,
-    segment::{Beam, PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact},
-    topk::{self, Scored},
+    segment::{Beam, PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact, search_segments},
+    topk::Scored,
 };
 
 /// How much of a pool is read before it answers.
@@ -285,18 +285,9 @@ impl Pool {
     fn search_graph(&self, group: &[Placed], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let Some(Placed { side, selection, .. }) = group.first() else { return Ok(Vec::new()) };
         let queries: Vec<&PreparedQuery> = group.iter().map(|placed| &placed.query).collect();
-        let mut found: Vec<SegmentAnswer> = queries.iter().map(|_| SegmentAnswer::default()).collect();
-        for (place, segment) in self.segments.iter().enumerate() {
-            let selected = selection.as_ref().map(|selection| &selection.segments[place]);
-            let answers = segment.search((*side, selected), &queries, &self.scratch, (self.cpu, cancel))?;
-            for (all, one) in found.iter_mut().zip(answers) {
-                all.degraded |= one.degraded;
-                all.hits.extend(one.hits);
-            }
-        }
-        let answer = |(query, SegmentAnswer { mut hits, mut degraded }): (&&PreparedQuery, SegmentAnswer)| {
-            hits.sort_unstable_by(topk::order);
-            hits.truncate(query.k);
+        let searched = (*side, selection.as_deref());
+        let found = search_segments(&self.segments, searched, &queries, &self.scratch, (self.cpu, cancel))?;
+        let answer = |(query, SegmentAnswer { hits, mut degraded, .. }): (&&PreparedQuery, SegmentAnswer)| {
             if degraded {
                 let selected = selection.as_ref().map(|selection| selection.count(&self.segments, *side));
                 degraded = (hits.len() as u64) < selected.unwrap_or(Ok(self.side_rows(*side)))?.min(query.k as u64);

@@ -6,7 +6,8 @@
 //! ```
 //!
 //! Queries are vectors of the segment itself, spread evenly over it: its pictures as picture queries, its captions as text queries.
-//! One that is searched among its own kind is not counted as its own answer. What they cannot show is how queries fare that are
+//! One that is searched among its own kind is not counted as its own answer, and not walked through: its links lead to just what it asks
+//! for, which no stranger has. What they cannot show is how queries fare that are
 //! unlike anything in the segment. The promise is kept by the lower end of a 95 % confidence interval of the sample's mean recall,
 //! so that a lucky sample does not narrow a beam.
 
@@ -57,8 +58,8 @@ pub(super) struct Calibration<'a> {
 /// One query and what counts as found.
 struct Probe {
     query: PreparedQuery,
-    /// Place of the row that is the query itself.
-    own: Option<u64>,
+    /// Place of the row that is the query itself, and its node.
+    own: Option<(u64, u32)>,
     /// Score of the last of the true hits: whatever scores as much is as good.
     bar: f32,
     /// How many true hits there are.
@@ -98,15 +99,16 @@ impl Calibration<'_> {
 
     fn probes(&self, from: &VectorsFile, same: bool) -> Result<Vec<Probe>, StoreError> {
         let count = from.nodes().min(QUERIES);
-        let positions: Vec<usize> = (0..count).map(|i| i * from.nodes() / count).collect();
-        let queries: Vec<PreparedQuery> = positions.iter().map(|&position| self.query(&from.values(position))).collect();
+        let nodes = (0..count).map(|i| (i * from.nodes() / count) as u32);
+        let places = nodes.map(|node| Ok((from.place(node)? as u64, node))).collect::<Result<Vec<_>, StoreError>>()?;
+        let queries: Vec<PreparedQuery> = places.iter().map(|place| self.query(&from.values(place.0 as usize))).collect();
         let mut probes = Vec::with_capacity(count);
         let step = Limits::STANDARD.exact_queries;
-        for (queries, positions) in queries.chunks(step).zip(positions.chunks(step)) {
+        for (queries, places) in queries.chunks(step).zip(places.chunks(step)) {
             let truth = nearest(self.vectors, queries, (Cpu::detect(), self.cancel))?;
-            for ((query, &position), mut hits) in queries.iter().zip(positions).zip(truth) {
-                let own = same.then_some(position as u64);
-                hits.retain(|hit| Some(hit.row) != own);
+            for ((query, &place), mut hits) in queries.iter().zip(places).zip(truth) {
+                let own = same.then_some(place);
+                hits.retain(|hit| own.is_none_or(|own| hit.row != own.0));
                 hits.truncate(K);
                 let bar = hits.last().map_or(f32::INFINITY, |hit| hit.score);
                 probes.push(Probe { query: query.clone(), own, bar, hits: hits.len() });
@@ -126,15 +128,17 @@ impl Calibration<'_> {
         let scratch = ScratchPool::default();
         let cpu = Cpu::detect();
         let rows = self.vectors.view(cpu);
-        let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel: self.cancel };
+        let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), without: None, cancel: self.cancel };
         let one = |probe: &Probe| {
             scratch.with(|scratch| {
+                let plan = SearchPlan { without: probe.own.map(|own| own.1), ..plan };
                 let outcome = search(&self.graph, &rows, &probe.query.quantized, plan, scratch).map_err(broken)?;
                 if outcome == Outcome::Cancelled {
                     return Err(StoreError::Cancelled);
                 }
                 let found = rerank(self.vectors, &probe.query, cpu, (&*scratch, &|position| Ok(position as u64)))?;
-                let counts = found.iter().filter(|hit| Some(hit.row) != probe.own && hit.score >= probe.bar).count();
+                let counts =
+                    found.iter().filter(|hit| probe.own.is_none_or(|own| hit.row != own.0) && hit.score >= probe.bar).count();
                 Ok(counts.min(probe.hits) as f64 / probe.hits.max(1) as f64)
             })
         };

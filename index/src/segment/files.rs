@@ -264,6 +264,11 @@ impl GraphFile {
         self.layout.facts
     }
 
+    /// Whether there is one bit per value of every row.
+    pub(super) fn has_sketches(&self) -> bool {
+        self.sketches.is_some()
+    }
+
     /// What each effort means here; empty where it was not measured.
     pub(super) fn efforts(&self) -> &EffortTable {
         &self.efforts

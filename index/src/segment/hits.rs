@@ -1,6 +1,8 @@
-//! Hits of one segment: by its graph, or by comparing every row where that costs less or the graph gives too few.
+//! Hits of one segment: by its graph, or by sketches or every row where that costs less (`cost`) or the graph gives too few.
 
 use super::{
+    cost::{Terrain, Way},
+    many::trusted,
     reader::{Segment, SideFiles},
     scan::finite,
     select::Selected,
@@ -10,7 +12,7 @@ use crate::{
     Cancel, Effort, Side, StoreError,
     distance::Cpu,
     format::{effort::EffortTable, vectors::f16_stride},
-    hnsw::{Allowed, Fault, Outcome, Scratch, ScratchPool, SearchPlan, search_among, search_many},
+    hnsw::{Allowed, Fault, Outcome, Scratch, ScratchPool, SearchPlan, search_all, search_among, search_many},
     limits::Limits,
     quantize::QuantizedQuery,
     topk::{Scored, TopK},
@@ -30,12 +32,12 @@ pub(crate) struct PreparedQuery {
 pub(crate) enum Beam {
     /// As wide as this effort needs on each graph for queries of this modality.
     Promise(Effort, Option<Side>),
-    /// This wide on every graph.
+    /// This wide on a pool's only graph; of several each takes its share.
     Width(usize),
 }
 
 impl Beam {
-    /// Width on one graph for the best `k`; 0 to compare every row.
+    /// Width on one graph for the best `k`; 0 where its beams do not keep the promise.
     fn on(self, efforts: &EffortTable, k: usize) -> usize {
         let least = match self {
             Self::Width(width) => return width.max(k),
@@ -75,6 +77,8 @@ impl PreparedQuery {
 pub(crate) struct SegmentAnswer {
     pub(crate) hits: Vec<Scored>,
     pub(crate) degraded: bool,
+    /// Whether the beam was narrowed to the segment's share of the hits.
+    pub(crate) narrow: bool,
 }
 
 /// Standard errors of a score of a 7-bit row and a rounded query within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
@@ -85,6 +89,7 @@ struct Attempt<'a> {
     place: usize,
     query: &'a PreparedQuery,
     ef: usize,
+    narrow: bool,
 }
 
 /// A vector that a beam found.
@@ -115,34 +120,57 @@ impl From<StoreError> for Ended {
 }
 
 impl Segment {
-    /// Hits of every query among the selected rows (without a selection: the living ones), on this thread.
+    /// Hits of every query among the selected rows (without a selection: the living ones), on this thread. `share` is the part of the
+    /// rows searched that this segment holds: its beams are as wide as that part of the hits needs.
     pub(crate) fn search(
         &self,
         (side, selected): (Side, Option<&Selected>),
-        queries: &[&PreparedQuery],
+        (queries, share): (&[&PreparedQuery], f64),
         scratch: &ScratchPool,
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<Vec<SegmentAnswer>, StoreError> {
         let mut answers: Vec<Option<SegmentAnswer>> = queries.iter().map(|_| None).collect();
         let Some(files) = self.side(side) else { return Ok(answers.into_iter().map(Option::unwrap_or_default).collect()) };
         let allowed = self.allowed(side, selected)?;
-        let nodes = files.vectors.nodes();
-        let attempts = queries.iter().enumerate().map(|(place, query)| Attempt {
-            place,
-            query,
-            ef: width(nodes, allowed, files.graph.efforts(), query),
-        });
-        let pays = |attempt: &Attempt<'_>| attempt.ef > 0 && graph_is_cheaper(allowed, nodes, attempt.ef);
-        let attempts: Vec<Attempt<'_>> = attempts.filter(pays).collect();
-        self.search_graph(files, allowed, &attempts, (scratch, &mut answers), (cpu, cancel)).map_err(|ended| match ended {
+        let (mut by_graph, mut by_sketches) = (Vec::new(), Vec::new());
+        for (place, query) in queries.iter().enumerate() {
+            let (way, narrow) = way(files, allowed, query, share);
+            match way {
+                Way::Graph(ef) => by_graph.push(Attempt { place, query, ef, narrow }),
+                Way::Sketches(ef) => by_sketches.push(Attempt { place, query, ef, narrow: false }),
+                Way::Rows => {}
+            }
+        }
+        self.search_graph(files, allowed, &by_graph, (scratch, &mut answers), (cpu, cancel)).map_err(|ended| match ended {
             Ended::Fault(fault) => files.graph.fault(fault),
             Ended::Error(error) => error,
         })?;
+        self.search_sketches(files, allowed, &by_sketches, (scratch, &mut answers), (cpu, cancel))?;
         let scanned = |(query, answer): (&&PreparedQuery, Option<SegmentAnswer>)| match answer {
             Some(answer) => Ok(answer),
             None => self.scan(side, allowed, query, (cpu, cancel)),
         };
         queries.iter().zip(answers).map(scanned).collect()
+    }
+
+    /// Fills in the answers of those that look at every sketch.
+    fn search_sketches(
+        &self,
+        SideFiles { vectors, graph }: &SideFiles,
+        allowed: Option<&Allowed>,
+        attempts: &[Attempt<'_>],
+        (scratch, answers): (&ScratchPool, &mut [Option<SegmentAnswer>]),
+        (cpu, cancel): (Cpu, &Cancel),
+    ) -> Result<(), StoreError> {
+        let (view, rows) = (graph.view(cpu), vectors.view(cpu));
+        attempts.iter().try_for_each(|attempt| {
+            scratch.with(|scratch| {
+                let plan = SearchPlan { ef: attempt.ef, budget: usize::MAX, without: None, cancel };
+                let outcome = search_all(&view, &rows, &attempt.query.quantized, (plan, allowed), scratch);
+                answers[attempt.place] = self.found((vectors, allowed), attempt, cpu, (outcome, scratch))?;
+                Ok(())
+            })
+        })
     }
 
     /// Fills in the answers that the graph gives.
@@ -155,7 +183,7 @@ impl Segment {
         (cpu, cancel): (Cpu, &Cancel),
     ) -> Result<(), Ended> {
         let (view, rows) = (graph.view(cpu), vectors.view(cpu));
-        let plan = |ef| SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), cancel };
+        let plan = |ef| SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), without: None, cancel };
         let mut found = |attempt: &Attempt<'_>, outcome, scratch: &Scratch| {
             answers[attempt.place] = self.found((vectors, allowed), attempt, cpu, (outcome, scratch))?;
             Ok(())
@@ -177,7 +205,7 @@ impl Segment {
     fn found(
         &self,
         (vectors, allowed): (&VectorsFile, Option<&Allowed>),
-        &Attempt { query, ef, .. }: &Attempt<'_>,
+        &Attempt { query, ef, narrow, .. }: &Attempt<'_>,
         cpu: Cpu,
         (outcome, scratch): (Outcome, &Scratch),
     ) -> Result<Option<SegmentAnswer>, StoreError> {
@@ -188,7 +216,7 @@ impl Segment {
             Outcome::Done | Outcome::Budget => {}
         }
         let best = rerank(vectors, query, cpu, (scratch, &|place| self.row_of(vectors, place)))?;
-        Ok(Some(SegmentAnswer { degraded: best.len() < query.k.min(there), hits: best }))
+        Ok(Some(SegmentAnswer { degraded: best.len() < query.k.min(ef).min(there), hits: best, narrow }))
     }
 }
 
@@ -236,30 +264,30 @@ fn score_again(
     Ok(())
 }
 
-/// Whether so many nodes may not be found that a search is one of the allowed nodes around the others: a tenth or more.
-fn is_sparse(nodes: usize, allowed: Option<&Allowed>) -> bool {
-    allowed.is_some_and(|allowed| allowed.count < nodes / 10 * 9)
+/// The way to a query's hits, and whether its beam is narrower than for all of them.
+fn way(SideFiles { vectors, graph }: &SideFiles, allowed: Option<&Allowed>, query: &PreparedQuery, share: f64) -> (Way, bool) {
+    let nodes = vectors.nodes();
+    // Who names a width means the graph's beam.
+    let sketched = graph.has_sketches() && !matches!(query.beam, Beam::Width(_));
+    let terrain = Terrain { nodes, allowed: allowed.map_or(nodes, |allowed| allowed.count), sketched };
+    let whole = width(terrain, graph.efforts(), query);
+    if whole == 0 {
+        return (terrain.way(0, query.k), false);
+    }
+    let hits = trusted(query.k, share);
+    let narrow = (whole * hits).div_ceil(query.k).max(hits).max(LEAST_BEAM.min(whole));
+    (terrain.way(narrow, query.k), narrow < whole)
 }
 
-/// Beam width for the allowed nodes. Where many may not be found, what may can lie away from the query, whatever tower that came from: then
-/// twice the width of a query that does not say. With twice the width for pictures recall@10 fell to 0.93 for filters that
+/// Narrowest beam of a segment that holds a share of the hits. 12: the descent ends beside the best node, not always on it.
+const LEAST_BEAM: usize = 12;
+
+/// Beam width for the nodes that may be found. Where many may not be found, what may can lie away from the query, whatever tower that came from:
+/// then twice the width of a query that does not say. With twice the width for pictures recall@10 fell to 0.93 for filters that
 /// select the quarter or fifth of the pairs on the far side (`tests/pool/filter.rs`, `benches -- filters`).
-fn width(nodes: usize, allowed: Option<&Allowed>, efforts: &EffortTable, query: &PreparedQuery) -> usize {
-    match (is_sparse(nodes, allowed), query.beam) {
+fn width(terrain: Terrain, efforts: &EffortTable, query: &PreparedQuery) -> usize {
+    match (terrain.is_sparse(), query.beam) {
         (true, Beam::Promise(effort, _)) => Beam::Promise(effort, None).on(efforts, query.k).saturating_mul(2),
         (_, beam) => beam.on(efforts, query.k),
-    }
-}
-
-/// Rows that are compared one by one rather than searched among others that may not be found. 2,000: they take about as long as
-/// the narrowest useful beam that walks around the others, whose recall is lowest when so few are strewn over a large graph.
-const FEW: usize = 2_000;
-
-/// Whether a beam of `ef` over the graph is expected to cost less than comparing every allowed row, which at about 0.1 us a row is what
-/// a beam of `ef` costs for four rows a slot when all may be found, and for twelve when it walks around others (`benches -- filters`).
-fn graph_is_cheaper(allowed: Option<&Allowed>, nodes: usize, ef: usize) -> bool {
-    match allowed {
-        Some(allowed) if is_sparse(nodes, Some(allowed)) => allowed.count > FEW.max(ef.saturating_mul(12)),
-        _ => allowed.map_or(nodes, |allowed| allowed.count) > ef.saturating_mul(4),
     }
 }

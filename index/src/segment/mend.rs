@@ -25,7 +25,7 @@ use crate::{
         bytes::Damage,
         header::{ALIGN, FileId, FileKind, HEADER_BYTES, Header, RESIDUE, Section, checksum},
         manifest::{FileEntry, SegmentEntry},
-        vectors::{F16, NODES, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
+        vectors::{F16, NODES, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride, q8_stride},
     },
     map::Map,
     quantize::quantize_row,
@@ -203,12 +203,15 @@ impl Damaged<'_> {
         row: &mut Vec<u8>,
     ) -> Result<(), StoreError> {
         let Some(cut) = self.cut() else { return Err(self.lost(Q8, "the 7-bit rows differs")) };
+        let mut wide = vec![0f32; cut.width];
+        row.resize(q8_stride(self.dim), 0);
         for node in 0..self.nodes as u32 {
             let position = sources.order.as_ref().map_or(Some(node), |order| order.get(node as usize).copied());
             let Some(position) = position.filter(|position| (*position as usize) < self.nodes) else {
                 return Err(self.lost(ORDER, "the order differs"));
             };
-            scale(quantize_row(cut.row(position), self.dim, row));
+            cut.cpu.widen(cut.row(position), &mut wide);
+            scale(quantize_row(&wide[..self.dim], row));
             put(row)?;
         }
         Ok(())

@@ -5,7 +5,8 @@
 //! | `files` | each file kind, mapped, its header checked, its sections as typed slices |
 //! | `vectors` | the vectors of one side, mapped: what is searched, and what scores are computed from |
 //! | `reader` | records of one segment |
-//! | `hits`, `scan` | hits: by the graph of one segment; by comparing every row, of several |
+//! | `many` | hits of several segments, each asked for its share |
+//! | `hits`, `cost`, `scan` | hits of one: by its graph, by sketches, or by comparing every row; which of them; exact hits of several |
 //! | `select` | which rows, and which nodes, a filtered search may find |
 //! | `calibrate` | which beam width keeps each effort's promise on a new graph |
 //! | `writer` | pairs in, files out |
@@ -17,9 +18,11 @@
 mod calibrate;
 mod check;
 mod copy;
+mod cost;
 mod dead;
 mod files;
 mod hits;
+mod many;
 mod mend;
 mod order;
 mod reader;
@@ -32,6 +35,7 @@ pub(crate) use check::check_file;
 pub(crate) use copy::Source;
 pub(crate) use dead::RowsBySegment;
 pub(crate) use hits::{Beam, PreparedQuery, SegmentAnswer};
+pub(crate) use many::search_segments;
 pub(crate) use mend::mend_vectors;
 pub(crate) use reader::Segment;
 pub(crate) use scan::exact;

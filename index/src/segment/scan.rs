@@ -6,7 +6,10 @@
 //!
 //! Memory: a tile and a list of at most 2k rows for each query and thread, whatever the pool's size.
 
-use std::ops::Range;
+use std::{
+    ops::Range,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use rayon::prelude::*;
 
@@ -39,7 +42,7 @@ impl Segment {
             self.scan_range(side, &asked, (range, allowed), (cpu, cancel, &mut best))?;
         }
         let hits = best.tops.pop().map(TopK::into_sorted).unwrap_or_default();
-        Ok(SegmentAnswer { hits, degraded: false })
+        Ok(SegmentAnswer { hits, ..SegmentAnswer::default() })
     }
 
     /// Compares a run of nodes with every query.
@@ -70,16 +73,12 @@ pub(super) fn nearest(
 ) -> Result<Vec<Vec<Scored>>, StoreError> {
     let asked = Asked::new(queries);
     let ranges: Vec<Range<usize>> = ranges(vectors.nodes()).collect();
-    let parts = ranges.par_iter().map(|range| {
+    shared_out(ranges.len(), queries, |unit, best| {
         if cancel.is_cancelled() {
             return Err(StoreError::Cancelled);
         }
-        let mut best = Best::new(queries);
-        best.scan(vectors, &range.clone().collect::<Vec<_>>(), &asked, (cpu, &|node| Ok(node as u64)))?;
-        Ok(best)
-    });
-    let best = parts.try_reduce(|| Best::new(queries), |a, b| Ok(a.merge(b)))?;
-    Ok(best.tops.into_iter().map(TopK::into_sorted).collect())
+        best.scan(vectors, &ranges[unit].clone().collect::<Vec<_>>(), &asked, (cpu, &|node| Ok(node as u64)))
+    })
 }
 
 /// Queries of one pass, also one behind the other as the tile kernel takes them.
@@ -97,6 +96,9 @@ impl<'a> Asked<'a> {
 /// The best rows of one thread so far, and its working memory.
 struct Best {
     tops: Vec<TopK>,
+    /// What a score must not be below to be among the best of its query; side by side, so that a row's scores are looked at
+    /// together.
+    floors: Vec<f32>,
     /// Widened rows of a tile.
     rows: Vec<f32>,
     /// Scores of a tile, all queries of a row together.
@@ -105,7 +107,8 @@ struct Best {
 
 impl Best {
     fn new(queries: &[PreparedQuery]) -> Self {
-        Self { tops: queries.iter().map(|query| TopK::new(query.k)).collect(), rows: Vec::new(), scores: Vec::new() }
+        let tops = queries.iter().map(|query| TopK::new(query.k)).collect();
+        Self { tops, floors: vec![f32::NEG_INFINITY; queries.len()], rows: Vec::new(), scores: Vec::new() }
     }
 
     /// Compares nodes with every query; `row` is what a node counts as.
@@ -119,9 +122,13 @@ impl Best {
         for tile in nodes.chunks(TILE) {
             self.compare(vectors, tile, asked, cpu);
             for (&node, scores) in tile.iter().zip(self.scores.chunks_exact(asked.queries.len())) {
+                if all_below(scores, &self.floors) {
+                    continue;
+                }
                 let row = row(node)?;
-                for (&score, top) in scores.iter().zip(&mut self.tops) {
+                for ((&score, top), floor) in scores.iter().zip(&mut self.tops).zip(&mut self.floors) {
                     top.push(finite(score, vectors, node)?, row);
+                    *floor = top.floor();
                 }
             }
         }
@@ -154,7 +161,13 @@ impl Best {
     }
 }
 
-/// Rows widened together: with 512 values 64 KiB, a part of the second cache beside the 128 KiB of 64 queries.
+/// Whether every score is a number below its floor. Without an early end, so that the compiler uses vectors: most rows are among the
+/// best of no query, and asking each list took a third of the time of the product.
+fn all_below(scores: &[f32], floors: &[f32]) -> bool {
+    scores.iter().zip(floors).fold(true, |all, (&score, &floor)| all & (score.max(-1.0) < floor) & (score >= f32::MIN))
+}
+
+/// Rows widened together: with 512 values 64 KiB, a part of the second cache beside the 192 KiB of the queries of a pass.
 const TILE: usize = 32;
 
 /// Below this many queries reading the rows costs more than comparing them, and they are not widened first.
@@ -163,8 +176,9 @@ const FEW: usize = 4;
 /// Rows asked for ahead of the one that is compared.
 const AHEAD: usize = 2;
 
-/// Nodes compared between two looks at the cancel flag, and the unit of work of a thread: 4 MiB of 512-d rows.
-const RANGE: usize = 4_096;
+/// Nodes compared between two looks at the cancel flag, and the unit of work of a thread: 1 MiB of 512-d rows, half a millisecond of a
+/// full pass, so that threads end together.
+const RANGE: usize = 1_024;
 
 fn ranges(nodes: usize) -> impl Iterator<Item = Range<usize>> {
     (0..nodes).step_by(RANGE).map(move |start| start..nodes.min(start + RANGE))
@@ -192,16 +206,31 @@ pub(crate) fn exact(
         units.extend(ranges(nodes(segment)).map(|range| (segment, range, allowed)));
     }
     let asked = Asked::new(queries);
-    let empty = || Best::new(queries);
-    // One run of units per two threads' worth: bounds how many candidate lists exist at once.
-    let run = units.len().div_ceil(rayon::current_num_threads() * 2).max(1);
-    let parts = units.par_chunks(run).map(|run| {
-        let mut best = empty();
-        for (segment, range, allowed) in run {
-            segment.scan_range(side, &asked, (range.clone(), *allowed), (cpu, cancel, &mut best))?;
+    shared_out(units.len(), queries, |unit, best| {
+        let (segment, range, allowed) = &units[unit];
+        segment.scan_range(side, &asked, (range.clone(), *allowed), (cpu, cancel, best))
+    })
+}
+
+/// Gives out units of work to all threads, one after the other, and joins what the threads found: as many lists as threads exist.
+fn shared_out(
+    units: usize,
+    queries: &[PreparedQuery],
+    work: impl Fn(usize, &mut Best) -> Result<(), StoreError> + Sync,
+) -> Result<Vec<Vec<Scored>>, StoreError> {
+    let next = AtomicUsize::new(0);
+    let one_thread = |_| {
+        let mut best = Best::new(queries);
+        loop {
+            let unit = next.fetch_add(1, Ordering::Relaxed);
+            if unit >= units {
+                return Ok::<_, StoreError>(best);
+            }
+            work(unit, &mut best)?;
         }
-        Ok::<_, StoreError>(best)
-    });
-    let best = parts.try_reduce(empty, |a, b| Ok(a.merge(b)))?;
+    };
+    let threads = rayon::current_num_threads().min(units).max(1);
+    let parts = (0..threads).into_par_iter().with_max_len(1).map(one_thread);
+    let best = parts.try_reduce(|| Best::new(queries), |a, b| Ok(a.merge(b)))?;
     Ok(best.tops.into_iter().map(TopK::into_sorted).collect())
 }

@@ -19,5 +19,6 @@ mod old;
 mod power;
 mod precision;
 mod readers;
+mod segments;
 mod stream;
 mod support;
