@@ -16,9 +16,11 @@
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
 //! | `filter.rs` | the filter language as the OpenAPI document shows it |
-//! | `search.rs` | `POST /v1/search` |
+//! | `search/` | `POST /v1/search`: what is asked, pages of it, the answer |
 //! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
+//! | `manifest.rs` | `POST /v1/manifest`: chosen pairs as a file |
 //! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
+//! | `jobs/` | `POST /v1/pools/{pool}/ingest`, `/v1/jobs`: pools are filled while they are served |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
@@ -39,7 +41,9 @@ mod error;
 mod filter;
 mod finish;
 mod health;
+mod jobs;
 mod limits;
+mod manifest;
 mod metrics;
 mod page;
 mod pools;
@@ -51,6 +55,7 @@ mod tls;
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};
+pub use jobs::{Filling, JobOptions, JobsError, OpenWriter};
 pub use limits::Limits;
 pub use refresh::Refresh;
 pub use routes::openapi;

@@ -266,7 +266,7 @@ pub(crate) fn image_path(pool: &str, row: RowId) -> String {
     format!("/v1/pools/{pool}/pairs/{}/image", row.0)
 }
 
-fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
+pub(crate) fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
     let malformed = |_| ApiError::new(StatusCode::BAD_REQUEST, "path_malformed", "the path is not UTF-8; escape it as URLs do");
     path.map(|Path(parts)| parts).map_err(malformed)
 }

@@ -107,6 +107,12 @@ impl PairStore for MemoryStore {
         }
     }
 
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        let mut schema = Schema::default();
+        self.visible().for_each(|(_, pair)| pair.each_value(&mut |column, value| schema.observe(column, value)));
+        Ok(schema.names())
+    }
+
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         queries.iter().map(|q| self.search_one(q, cancel)).collect()
     }

@@ -290,6 +290,12 @@ pub trait PairStore: Send + Sync {
     /// Counts and generation.
     fn status(&self) -> StoreStatus;
 
+    /// Names of the metadata columns that pairs have, in order.
+    ///
+    /// # Errors
+    /// Damage met on the way.
+    fn fields(&self) -> Result<Vec<String>, StoreError>;
+
     /// Answers every query, in order. Scores are cosine; ties by row.
     ///
     /// # Errors

@@ -2,15 +2,23 @@
 
 import array
 import base64
+import json
+import os
+import pathlib
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 from urllib.parse import quote
 
 from . import queries as asked
 from .anchors import MEDIA_TYPE, Anchors, Reader
+from .jobs import Job, JobFailed
 from .prefetch import AnchorIterator
 from .transport import Transport
+
+#: The media type of an upload.
+PARQUET = "application/vnd.apache.parquet"
 
 
 @dataclass(frozen=True)
@@ -42,7 +50,8 @@ class Client:
 
     def search(self, query=None, *, k=10, pool=None, include=("caption",), **options):
         """The hits of one query, best first. `query` is words, picture bytes, a picture's path, a vector or a dict
-        (`{"id": 7}`, `{"key": "..."}`); `options` are the other fields of `POST /v1/search`."""
+        (`{"id": 7}`, `{"key": "..."}`, `{"blend": [{"text": "a boat"}, {"id": 7, "weight": -0.5}]}`); `options` are the other fields of
+        `POST /v1/search`, such as `near_duplicate=0.95`, `columns=["url"]`, `filter={...}`."""
         body = asked.one(query) if query is not None else {}
         return self._search({**body, **options}, k, pool, include)[0]
 
@@ -50,9 +59,26 @@ class Client:
         """The hits of each query, in one request."""
         return self._search({"queries": [asked.one(q) for q in queries], **options}, k, pool, include)
 
+    def pages(self, query, *, k=1000, page=100, pool=None, include=("caption",), **options):
+        """The hits of one query, page after page: pieces of the one list of `k` hits, asked for as they are taken. A pool that goes on to
+        another generation in between is a `ServerError` with the code `generation_gone`."""
+        body = {**asked.one(query), **options, "k": k, "page": page, "include": list(include)}
+        body = self._of_pool(body, pool)
+        while True:
+            answer = self._json("POST", "/v1/search", body)
+            yield [_hit(h) for h in answer["results"][0]["hits"]]
+            if answer.get("next") is None:
+                return
+            body["cursor"] = answer["next"]
+
     def _search(self, body, k, pool, include):
         body = self._of_pool({**body, "k": k, "include": list(include)}, pool)
         return [[_hit(h) for h in result["hits"]] for result in self._json("POST", "/v1/search", body)["results"]]
+
+    def manifest(self, pairs, *, pool=None, generation=None):
+        """The bytes of a manifest file of these pairs: row numbers, keys, `Hit`s, or dicts with `id` or `key`, `query` and `score`."""
+        body = {"pairs": [asked.pair(p) for p in pairs], **({} if generation is None else {"generation": generation})}
+        return self._transport.send("POST", "/v1/manifest", json=self._of_pool(body, pool)).content
 
     def anchors(self, queries, *, policy=None, sample=None, include=(), pool=None):
         """The anchors of a batch of queries, whole. `policy` is what `anchorite anchors --print-policy` prints, or a part of it; `sample` is
@@ -96,6 +122,53 @@ class Client:
         model = model or self.pool or self.models()[0]["id"]
         body = {"model": model, "input": inputs, "modality": modality, "encoding_format": "base64"}
         return [_floats(one["embedding"]) for one in self._json("POST", "/v1/embeddings", body)["data"]]
+
+    def ingest(self, sources=None, *, upload=None, pool=None, wait=True, progress=None, poll=0.5, **options):
+        """Fills a pool and returns the `Job`. `sources` is a path below the server's folder of sources, or several; `upload` is a parquet
+        file to send instead, as a path or bytes. `options` are the other fields of `POST /v1/pools/{pool}/ingest`.
+
+        With `wait` it returns when the pool answers with the rows; a job that ends otherwise raises `JobFailed`. `progress` is called with
+        the `Job` every `poll` seconds while it waits."""
+        if (sources is None) == (upload is None):
+            raise ValueError("give either sources or upload")
+        path = f"/v1/pools/{pool or self.pool or self.pools()[0]['name']}/ingest"
+        if upload is None:
+            sources = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+            body = {"sources": [os.fspath(source) for source in sources], **options}
+            job = Job.of(self._transport.send("POST", path, json=body).json())
+        else:
+            job = Job.of(self._upload(path, upload, options))
+        return self.wait_for(job.id, progress=progress, poll=poll) if wait else job
+
+    def _upload(self, path, upload, options):
+        data = upload if isinstance(upload, (bytes, bytearray)) else pathlib.Path(upload)
+        params = {"options": json.dumps(options)} if options else None
+        return self._transport.send("POST", path, headers={"Content-Type": PARQUET}, params=params, data=data).json()
+
+    def wait_for(self, id, *, progress=None, poll=0.5):
+        """The job when it is done; `JobFailed` when it ended otherwise."""
+        while True:
+            job = self.job(id)
+            if progress is not None:
+                progress(job)
+            if job.over:
+                break
+            time.sleep(poll)
+        if job.state != "done":
+            raise JobFailed(job)
+        return job
+
+    def job(self, id):
+        """A job as it is now."""
+        return Job.of(self._json("GET", f"/v1/jobs/{quote(id, safe='')}"))
+
+    def jobs(self):
+        """The server's jobs, newest first."""
+        return [Job.of(job) for job in self._json("GET", "/v1/jobs")["jobs"]]
+
+    def cancel(self, id):
+        """Asks a job to end; what it has by then is kept."""
+        return Job.of(self._json("DELETE", f"/v1/jobs/{quote(id, safe='')}"))
 
     def models(self):
         """The models that embed."""

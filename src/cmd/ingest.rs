@@ -3,6 +3,7 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anchorite::{
@@ -30,6 +31,9 @@ use crate::{
 
 /// Rows that a dry run prepares.
 const CHECKED_ROWS: usize = 8;
+
+/// What the fingerprint of a pool begins with whose vectors came ready made.
+pub(crate) const VECTORS_FROM: &str = "vectors:";
 
 /// What builds a segment's graph.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
@@ -294,7 +298,7 @@ impl Args {
         let name = self.vectors_from.as_deref().context("name what made the vectors with --vectors-from")?;
         let found = plan(IngestJob { sources: &self.sources, vectors: Vectors::Ready { dim: None }, options }, 1)?;
         let dim = found.dim.context("the first source has no vector in its first rows")?;
-        Ok(Spec { encoder: format!("vectors:{name}"), dim })
+        Ok(Spec { encoder: format!("{VECTORS_FROM}{name}"), dim })
     }
 }
 
@@ -343,7 +347,9 @@ impl<'a> Filling<'a> {
     pub(crate) fn ingest(&mut self, sources: &[PathBuf]) -> Result<IngestReport, IngestFailure> {
         let shown = Shown::new("ingest");
         let mut progress = |at: &ProgressUpdate| {
-            let remark = format!("{:.1} rows/s, {} rejected", at.rows_per_second, at.rejected);
+            let left = at.remaining.map_or_else(String::new, |left| format!(", {} left", duration(left)));
+            let slowest = at.bottleneck.map_or_else(String::new, |stage| format!(", most time in {}", stage.name()));
+            let remark = format!("{:.1} rows/s, {} rejected{left}{slowest}", at.rows_per_second, at.rejected);
             shown.at(at.rows_done, at.rows_total.unwrap_or(0), &remark);
         };
         let job = IngestJob { sources, vectors: self.vectors, options: self.options };
@@ -438,14 +444,19 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
     Ok(Exit::Done)
 }
 
-/// How long and how big, for people.
-fn estimated(estimate: &Estimate) -> String {
-    let (hours, minutes, seconds) = (estimate.seconds as u64 / 3_600, estimate.seconds as u64 / 60 % 60, estimate.seconds % 60.0);
-    let time = match (hours, minutes) {
+/// A time for people.
+fn duration(time: Duration) -> String {
+    let (hours, minutes, seconds) = (time.as_secs() / 3_600, time.as_secs() / 60 % 60, time.as_secs_f64() % 60.0);
+    match (hours, minutes) {
         (0, 0) => format!("{seconds:.1} s"),
         (0, _) => format!("{minutes} min {seconds:.0} s"),
         _ => format!("{hours} h {minutes} min"),
-    };
+    }
+}
+
+/// How long and how big, for people.
+fn estimated(estimate: &Estimate) -> String {
+    let time = duration(Duration::from_secs_f64(estimate.seconds));
     format!(
         "by {} rows at {:.1} rows/s: about {time} to encode and {} of pool, the neighbour graphs not counted; {} of them would go in",
         estimate.sampled_rows,

@@ -10,15 +10,17 @@ use std::{
 
 use anchorite::{
     anchors::Retriever,
-    api::{App, Keys, Options, Refresh, Server, Tls},
+    api::{App, Filling, JobOptions, Keys, OpenWriter, Options, Refresh, Server, Tls},
+    encoder::Encode,
     index::{
         PairStore,
         format::header::FileKind,
-        pool::{Access, Memory, OpenOptions, Pool},
+        pool::{Access, Memory, OpenOptions, Pool, PoolWriter, WriterOptions},
     },
 };
 use anyhow::{Context, Result, bail};
 
+use super::ingest::{VECTORS_FROM, rejects_beside};
 use crate::{
     exit::Exit,
     interrupt::signalled,
@@ -49,6 +51,12 @@ pub(crate) struct Args {
     /// pools beyond memory; or must not, but reads what every search needs at once (searched). Default: as the pools fit.
     #[arg(long, env = "ANCHORITE_ACCESS", value_enum, default_value_t)]
     access: Reading,
+    /// Take jobs that fill the pools (`POST /v1/pools/NAME/ingest`), and keep them in this folder: records, uploads. Made when missing.
+    #[arg(long, env = "ANCHORITE_JOBS", value_name = "DIR")]
+    jobs: Option<PathBuf>,
+    /// The folder below which jobs may name sources; links in it are not followed. Without it, jobs bring their rows along.
+    #[arg(long, env = "ANCHORITE_INGEST_ROOT", value_name = "DIR", requires = "jobs")]
+    ingest_root: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -111,12 +119,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut served: Vec<(String, Retriever)> = Vec::new();
     let mut encoder = None;
     let options = args.access.options(&args.pools)?;
+    let mut fillings = Vec::new();
     for (name, dir) in &args.pools {
         let pool = Pool::open(dir, &options).with_context(|| format!("open the pool {}", dir.display()))?;
         let encoder = match (&encoder, args.model.model.is_some()) {
             (Some(open), true) => Arc::clone(open),
             _ => Arc::clone(encoder.insert(args.model.open_for(&pool)?)),
         };
+        fillings.push(filling(name, dir, &pool, &*encoder));
         served.push((name.clone(), open::retriever(encoder, pool)?));
     }
     if tls.is_none() && !args.listen.ip().is_loopback() {
@@ -125,6 +135,10 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let mut app = App::new(served, Options { keys, ..Options::default() })?;
     for (name, dir) in &args.pools {
         app = app.refreshing(name, newer(dir.clone(), options))?;
+    }
+    if let Some(folder) = &args.jobs {
+        let options = JobOptions { folder: folder.clone(), sources: args.ingest_root.clone() };
+        app = app.filling(&options, fillings)?;
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     listen(app, args.listen, tls, |address| line(&format!("listening on {scheme}://{address}/")))
@@ -142,6 +156,17 @@ impl Args {
 fn read_keys(path: &Path) -> Result<Keys> {
     let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
     Keys::parse(&text).with_context(|| format!("read {}", path.display()))
+}
+
+/// How jobs fill a pool: as `anchorite ingest` does.
+fn filling(name: &str, dir: &Path, pool: &Pool, encoder: &dyn Encode) -> Filling {
+    let (spec, model, folder) = (pool.spec().clone(), encoder.name().to_owned(), dir.to_owned());
+    let model = if spec.encoder.starts_with(VECTORS_FROM) { String::new() } else { model };
+    let open: OpenWriter = Box::new(move |on_build| {
+        let options = WriterOptions { model: model.clone(), on_build: Some(on_build), ..WriterOptions::default() };
+        Ok(Box::new(PoolWriter::open(&folder, &spec, &options)?))
+    });
+    Filling { pool: name.to_owned(), open, rejects: rejects_beside(dir) }
 }
 
 /// Without keys, only this machine may ask.

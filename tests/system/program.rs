@@ -230,6 +230,14 @@ impl Server {
         reply.json()["results"][0]["hits"].as_array().unwrap().clone()
     }
 
+    /// Ends it where it is.
+    pub(crate) fn kill(self) {
+        self.running.signal(Signal::KILL);
+        let mut running = self.running;
+        // Its pipes close when it is gone.
+        (running.stdout.rest(), running.stderr.rest());
+    }
+
     /// Asks it to stop and waits for the end.
     #[track_caller]
     pub(crate) fn stop(self) -> Ended {

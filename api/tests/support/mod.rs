@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod filling;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -179,6 +181,9 @@ impl PairStore for Faulty {
     fn status(&self) -> StoreStatus {
         self.wait();
         self.store.status()
+    }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.store.fields()
     }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         self.store.search(queries, cancel)

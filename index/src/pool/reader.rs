@@ -356,6 +356,10 @@ impl PairStore for Pool {
         }
     }
 
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        Ok(self.schema(&Cancel::default())?.names())
+    }
+
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
         let placed = self.placed(queries, cancel)?;

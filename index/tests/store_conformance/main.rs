@@ -36,6 +36,9 @@ impl PairStore for Borrowed<'_> {
     fn status(&self) -> anchorite_index::StoreStatus {
         self.0.status()
     }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.0.fields()
+    }
     fn search(&self, q: &[Query], c: &Cancel) -> Result<Vec<anchorite_index::Answer>, StoreError> {
         self.0.search(q, c)
     }
