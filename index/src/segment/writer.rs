@@ -26,7 +26,7 @@ use crate::{
     },
     hnsw::{BuildJob, Built, Plan, build},
     map::Map,
-    quantize::quantize_row,
+    quantize::{quantize_row, unit_scale},
 };
 
 /// A segment that still takes pairs.
@@ -194,11 +194,11 @@ fn seal_vectors(disk: &Disk, side: SideWriter, shape: Shape) -> Result<FileEntry
     // Sealing is not cancelled: it takes a small part of the time of the graph, and a sealed segment can be gone on with.
     let order = near_together(&cut, &Cancel::default())?;
     if shape.precision != Precision::SevenBit {
-        put_derived(&mut file, &cut, (&rows, &order), shape.dim)?;
+        put_derived(&mut file, &cut, (&rows, &order), shape)?;
         return file.finish(VectorsLayout::numbers(rows.len(), shape.dim));
     }
     let mut kept = disk.create(file.id())?;
-    put_derived(&mut kept, &cut, (&rows, &order), shape.dim)?;
+    put_derived(&mut kept, &cut, (&rows, &order), shape)?;
     let mut nodes = vec![0u32; order.len()];
     order.iter().zip(0..).for_each(|(&position, node)| nodes[position as usize] = node);
     kept.begin(NODES)?;
@@ -209,17 +209,19 @@ fn seal_vectors(disk: &Disk, side: SideWriter, shape: Shape) -> Result<FileEntry
     Ok(entry)
 }
 
-/// Everything behind the f16 rows, which determine all of it but the row numbers.
-pub(super) fn put_derived(
+/// Everything behind the f16 rows, which determine all of it but the row numbers. Rows that are kept without f16 rows are made of unit length:
+/// they are what is scored.
+fn put_derived(
     file: &mut SectionWriter,
     cut: &Rows<'_>,
     (rows, order): (&[u32], &[u32]),
-    dim: usize,
+    shape: Shape,
 ) -> Result<(), StoreError> {
     let (mut row, mut scales) = (Vec::new(), Vec::with_capacity(rows.len()));
     file.begin(Q8)?;
     for &position in order {
-        scales.push(quantize_row(cut.row(position), dim, &mut row));
+        let scale = quantize_row(cut.row(position), shape.dim, &mut row);
+        scales.push(if shape.precision == Precision::SevenBit { unit_scale(&row) } else { scale });
         file.put(&row)?;
     }
     for (tag, bytes) in
