@@ -67,9 +67,16 @@ pub(crate) fn nearest(value: f32) -> i32 {
     (value + WHOLE - WHOLE) as i32
 }
 
+/// The scale that gives a 7-bit row unit length; 1 for a row of zeros.
+pub(crate) fn unit_scale(row: &[u8]) -> f32 {
+    // At most 63^2 * 16,384 values: exact.
+    let squares: u32 = row.iter().map(|&byte| u32::from(byte.abs_diff(ZERO)).pow(2)).sum();
+    if squares == 0 { 1.0 } else { (1.0 / f64::from(squares).sqrt()) as f32 }
+}
+
 /// The values of a 7-bit row as f32; `out` is as long as a padded f16 row, which is no longer than a padded 7-bit row. Quantizing them
-/// again, rounded to f16, gives the same bytes and the same scale (`largest |value|` is an f16 value, `tests/pool/precision.rs`), so that a
-/// row that is copied from segment to segment stays what it is.
+/// again, rounded to f16, gives the same bytes (the largest is 63 steps, and rounding moves none by more than a tenth of a step), and so the same
+/// [`unit_scale`]: a row that is copied from segment to segment stays what it is (`tests/pool/precision.rs`).
 pub(crate) fn widen_row(row: &[u8], scale: f32, out: &mut [f32]) {
     out.iter_mut().zip(row).for_each(|(value, &byte)| *value = (f32::from(byte) - f32::from(ZERO)) * scale);
 }

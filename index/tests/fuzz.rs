@@ -114,6 +114,7 @@ fn survives(kind: &str, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
     survives_all(kind, &seeds(kind), mend, read);
 }
 
+#[expect(clippy::print_stdout, reason = "how much was read is what a long run reports")]
 fn survives_all(kind: &str, seeds: &[(String, Vec<u8>)], mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
     let mut rounds = Rounds::begin(1);
     while let Some(round) = rounds.next() {
@@ -306,6 +307,7 @@ fn whole_files_of_a_7_bit_pool_behind_good_checksums() {
     whole_files(Precision::SevenBit);
 }
 
+#[expect(clippy::print_stdout, reason = "how much was read is what a long run reports")]
 fn whole_files(precision: Precision) {
     let dir = tempfile::tempdir().unwrap();
     small_pool(dir.path(), precision);

@@ -24,10 +24,12 @@ fn on_small_disk(disk: &Path, script: &str) -> Ended {
     command.args(["--mount", "--map-root-user", "sh", "-euc"]);
     command.arg(format!("mount -t tmpfs -o size={DISK} none {}; {script}", text(disk)));
     let settings = program();
-    settings.get_envs().for_each(|(name, value)| match value {
-        Some(value) => drop(command.env(name, value)),
-        None => drop(command.env_remove(name)),
-    });
+    for (name, value) in settings.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     finish(&mut command)
 }

@@ -1,12 +1,16 @@
 //! Promise: what is done to a pool as a whole does what it says, says what it did, and can be undone or refused.
 
-use std::{fs, path::Path};
+use std::{
+    fs,
+    path::Path,
+    process::{Command, Stdio},
+};
 
 use serde_json::{Value as Json, json};
 
 use crate::{
     datasets::{vectors, words, write},
-    program::{Ended, run, text},
+    program::{Ended, program, run, text},
 };
 
 const DIM: usize = 16;
@@ -190,4 +194,62 @@ fn a_pool_is_read_into_memory() {
     let pool = pools.filled("pool", &[(0, 50)], "row");
     let warmed = run(&["pool", "warm", &pool, "--json"]).with(0).json();
     assert!(warmed["files"] == 3 && warmed["bytes"].as_u64().unwrap() > 10_000, "{warmed}");
+    let part = run(&["pool", "warm", &pool, "--most", "5000", "--json"]).with(0).json();
+    assert_eq!(part["bytes"], 5_000, "no more than was asked for");
+}
+
+#[test]
+fn a_pool_of_7_bit_vectors_says_so_wherever_its_scores_are_shown() {
+    let pools = Pools::new();
+    let whole = pools.filled("whole", &[(0, 300)], "row");
+    let (small, made) = (pools.path("small"), pools.path("made"));
+    let file = pools.path("whole-0.parquet");
+    let ingest_small =
+        |precision: &str, pool: &str| run(&[ingest_args(&file, pool).as_slice(), &["--precision", precision]].concat());
+    ingest_small("7-bit", &small).with(0);
+    run(&["pool", "merge", &made, &whole, "--precision", "7-bit"]).with(0);
+    let bytes = |pool: &str| info(pool)["files"]["vectors"]["bytes"].as_u64().unwrap();
+    for pool in [&small, &made] {
+        assert_eq!((&info(pool)["precision"], rows(pool)), (&json!("7-bit"), 300));
+        assert!(bytes(pool) < bytes(&whole));
+        let asked = run(&["search", "--pool", pool, "--key", "k-7", "-k", "3", "--effort", "exact", "--json"]).with(0);
+        assert!(asked.stderr.contains("7-bit vectors"), "{}", asked.stderr);
+        assert_eq!(asked.json()[0]["key"], "k-7");
+        assert!(run(&["pool", "info", pool]).with(0).stdout.contains("vectors     7-bit"));
+        run(&["pool", "verify", pool]).with(0);
+    }
+    let plain = run(&["search", "--pool", &whole, "--key", "k-7", "-k", "3", "--json"]).with(0);
+    assert!(info(&whole)["precision"] == "f16" && !plain.stderr.contains("7-bit"));
+    // A pool keeps to what it is, and rounded vectors do not pass for others.
+    ingest_small("f16", &small).with(1).says(&["7-bit", "f16"]);
+    ingest_small("7-bit", &whole).with(1).says(&["7-bit", "f16"]);
+    run(&["pool", "merge", &whole, &small]).with(1).says(&["does not come back"]);
+    run(&["pool", "merge", &small, &whole]).with(0);
+}
+
+#[test]
+fn a_snapshot_goes_through_a_pipe_and_a_file() {
+    let pools = Pools::new();
+    let pool = pools.filled("pool", &[(0, 30), (30, 50)], "row");
+    let (tar, piped, filed) = (pools.path("kept.tar"), pools.path("piped"), pools.path("filed"));
+    let copied = run(&["pool", "snapshot", &pool, &tar, "--json"]).with(0).json();
+    assert_eq!(copied["generation"], info(&pool)["generation"]);
+    run(&["pool", "snapshot", &pool, &tar]).with(1).says(&["there already"]);
+    run(&["pool", "restore", &tar, &filed]).with(0);
+    let out = fs::File::create(pools.path("stdout.tar")).unwrap();
+    assert!(program().args(["pool", "snapshot", &pool, "-"]).stdout(out).status().unwrap().success());
+    assert_eq!(fs::read(pools.path("stdout.tar")).unwrap(), fs::read(&tar).unwrap());
+    let from = fs::File::open(&tar).unwrap();
+    assert!(program().args(["pool", "restore", "-", &piped]).stdin(from).stdout(Stdio::null()).status().unwrap().success());
+    for restored in [&filed, &piped] {
+        assert_eq!(rows(restored), 50);
+        run(&["pool", "verify", restored]).with(0);
+    }
+    // The common tool agrees about what it is.
+    let listed = Command::new("tar").args(["tf", &tar]).output().unwrap();
+    assert!(String::from_utf8(listed.stdout).unwrap().starts_with("manifest-"));
+    let cut = fs::read(&tar).unwrap();
+    fs::write(pools.path("cut.tar"), &cut[..cut.len() / 2]).unwrap();
+    run(&["pool", "restore", &pools.path("cut.tar"), &pools.path("none")]).with(1).says(&["no whole snapshot"]);
+    run(&["pool", "restore", &pools.path("stdout.tar"), &filed]).with(1).says(&["empty folder"]);
 }

@@ -131,7 +131,6 @@ impl Model {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "tests")]
 mod tests {
     use super::*;
 
@@ -143,8 +142,9 @@ mod tests {
         (found / measured - 1.0).abs()
     }
 
-    /// Largest relative errors that the model states for the sizes it was fitted to: bytes, building, a query.
-    const STATED: [f64; 3] = [0.01, 0.15, 0.15];
+    /// Largest relative errors that the model states for the sizes it was fitted to: bytes, building, a query. A query's time goes in steps: the
+    /// beam that keeps effort normal's promise was 16, 24 and 96 wide on the three graphs.
+    const STATED: [f64; 3] = [0.01, 0.05, 0.28];
 
     #[test]
     fn the_model_gives_the_measured_points_within_the_stated_errors() {
@@ -173,7 +173,8 @@ mod tests {
             off(model.build.at(largest.rows), largest.build_cpu_seconds),
             off(model.query.at(largest.rows), largest.query_cpu_seconds),
         ];
-        assert!(errors[0] < 0.01 && errors[1] < 0.35 && errors[2] < 0.35, "{errors:?}");
+        // Of a query little more is known than its order of magnitude: see STATED.
+        assert!(errors[0] < 0.01 && errors[1] < 0.15 && errors[2] < 0.6, "{errors:?}");
     }
 
     #[test]

@@ -27,7 +27,7 @@ use crate::{
     },
     hnsw::{BuildJob, Built, Plan, build},
     map::Map,
-    quantize::quantize_row,
+    quantize::{quantize_row, unit_scale},
 };
 
 /// A segment that still takes pairs.
@@ -195,11 +195,11 @@ fn seal_vectors(disk: &Disk, side: SideWriter, shape: Shape) -> Result<FileEntry
     // Sealing is not cancelled: it takes a small part of the time of the graph, and a sealed segment can be gone on with.
     let order = near_together(&cut, &Cancel::default())?;
     if shape.precision != Precision::SevenBit {
-        put_derived(&mut file, &cut, (&rows, &order), shape.dim)?;
+        put_derived(&mut file, &cut, (&rows, &order), shape)?;
         return file.finish(VectorsLayout::numbers(rows.len(), shape.dim));
     }
     let mut kept = disk.create(file.id())?;
-    put_derived(&mut kept, &cut, (&rows, &order), shape.dim)?;
+    put_derived(&mut kept, &cut, (&rows, &order), shape)?;
     let mut nodes = vec![0u32; order.len()];
     order.iter().zip(0..).for_each(|(&position, node)| nodes[position as usize] = node);
     kept.begin(NODES)?;
@@ -210,17 +210,18 @@ fn seal_vectors(disk: &Disk, side: SideWriter, shape: Shape) -> Result<FileEntry
     Ok(entry)
 }
 
-/// Everything behind the f16 rows, which determine all of it but the row numbers.
-pub(super) fn put_derived(
+/// Everything behind the f16 rows, which determine all of it but the row numbers. Rows that are kept without f16 rows are made of unit length:
+/// they are what is scored.
+fn put_derived(
     file: &mut SectionWriter,
     cut: &Rows<'_>,
     (rows, order): (&[u32], &[u32]),
-    dim: usize,
+    shape: Shape,
 ) -> Result<(), StoreError> {
     let mut scales = vec![0f32; rows.len()];
     file.begin(Q8)?;
     for (block, scales) in order.chunks(BLOCK).zip(scales.chunks_mut(BLOCK)) {
-        file.put(&quantize(block, cut, dim, scales))?;
+        file.put(&quantize(block, cut, shape, scales))?;
     }
     for (tag, bytes) in
         [(SCALES, bytemuck::cast_slice(&scales)), (ROWS, bytemuck::cast_slice(rows)), (ORDER, bytemuck::cast_slice(order))]
@@ -235,15 +236,16 @@ pub(super) fn put_derived(
 const BLOCK: usize = 4_096;
 
 /// The 7-bit rows of `positions`, one behind the other.
-fn quantize(positions: &[u32], cut: &Rows<'_>, dim: usize, scales: &mut [f32]) -> Vec<u8> {
-    let stride = q8_stride(dim);
+fn quantize(positions: &[u32], cut: &Rows<'_>, shape: Shape, scales: &mut [f32]) -> Vec<u8> {
+    let stride = q8_stride(shape.dim);
     let mut block = vec![0; positions.len() * stride];
     let places = block.par_chunks_exact_mut(stride).zip(scales).zip(positions);
     places.for_each_init(
         || vec![0f32; cut.width],
         |wide, ((row, scale), &position)| {
             cut.cpu.widen(cut.row(position), wide);
-            *scale = quantize_row(&wide[..dim], row);
+            let step = quantize_row(&wide[..shape.dim], row);
+            *scale = if shape.precision == Precision::SevenBit { unit_scale(row) } else { step };
         },
     );
     block

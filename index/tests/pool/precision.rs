@@ -187,7 +187,9 @@ fn a_7_bit_vectors_file_has_these_bytes() {
     let row = |values: [u8; 2]| [&values[..], &[64; 62]].concat();
     // 0.6 / (0.8 / 63) is 47.25; 0.8 in half precision is 0.7998.
     assert_eq!(section(2), [row([64 + 47, 1]), row([64, 127])].concat());
-    let scales: Vec<u8> = [0.799_804_7f32 / 63.0, 1.0 / 63.0].iter().flat_map(|s| s.to_le_bytes()).collect();
+    // Rows are of unit length.
+    let scales: Vec<u8> =
+        [(1.0 / f64::from(47 * 47 + 63 * 63).sqrt()) as f32, 1.0 / 63.0].iter().flat_map(|s| s.to_le_bytes()).collect();
     assert_eq!(section(3), scales);
     let numbers: Vec<u8> = [0u32, 1].iter().flat_map(|n| n.to_le_bytes()).collect();
     assert_eq!([section(4), section(5), section(6)], [numbers.as_slice(); 3]);

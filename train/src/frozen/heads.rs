@@ -170,9 +170,12 @@ impl Frozen {
             },
             log_scale: log_scale(weights),
             bias: self.towers.bias,
-            head,
         };
-        Ok(Trainer::new(towers, plan, sizes, &self.engine, &Limits::default())?)
+        let mut trainer = Trainer::new(towers, plan, sizes, &self.engine, &Limits::default())?;
+        if let Some(head) = head {
+            trainer.set_head(&head)?;
+        }
+        Ok(trainer)
     }
 
     /// The heads' weights out of a trainer's state; what was not trained is as in `before`.
@@ -228,7 +231,7 @@ impl Frozen {
         };
         let (vision, text) = (full(0, &self.towers.vision)?, full(1, &self.towers.text)?);
         let logit_scale = f64::from(log_scale(weights)).exp();
-        let job = ExportJob { source: &self.source, vision, text, logit_scale, f16: false, card };
+        let job = ExportJob { source: &self.source, vision, text, logit_scale, logit_bias: None, head: None, f16: false, card };
         let live = live(&self.encoder(weights)?, pictures, texts)?;
         let difference = std::cell::Cell::new(0.0);
         let check = |folder: &Path| {
