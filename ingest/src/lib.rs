@@ -20,7 +20,7 @@
 //! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
 //! | `journal.rs`, `resume.rs` | how far each shard is; what earlier runs did, committed with the rows |
 //! | `plan.rs` | what a run would do: [`plan`] |
-//! | `filter.rs` | rows that the caller does not want |
+//! | `filter.rs`, `near.rs` | rows that the caller does not want; near duplicates |
 //! | `reject.rs`, `reject_list.rs` | rows refused: reasons and their list |
 //! | `report.rs` | what was done, and how far it is |
 //! | `limits.rs`, `error.rs` | bounds; why a run ends early |
@@ -40,6 +40,7 @@ mod error;
 mod filter;
 mod journal;
 mod limits;
+mod near;
 mod pipeline;
 mod plan;
 mod prepare;
@@ -62,6 +63,7 @@ pub use reject::{Reject, code};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, Stage, StageSeconds};
 pub use row::{Row, RowResult};
 pub use rows::Rows;
+pub use source::hub::{Fetched, HubSource};
 pub use source::{
     Reach, VectorMode,
     columns::{

@@ -32,6 +32,7 @@ use crate::{
     ColumnOptions, Earlier, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reach,
     Reject, Row, RowResult, SourceError, VectorMode,
     journal::Journal,
+    near::NearRows,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reader::{Begun, Read, read_all},
     reject::{code, is_filter},
@@ -281,6 +282,7 @@ struct Desk<'a> {
     next_to_admit: u64,
     next_to_write: u64,
     waiting: BTreeMap<u64, DecidedChunk>,
+    near: Option<NearRows>,
     expected: Expected,
 }
 
@@ -330,6 +332,7 @@ impl<'a> Desk<'a> {
             next_to_admit: 0,
             next_to_write: 0,
             waiting: BTreeMap::new(),
+            near: NearRows::of(&job.options.filters),
             expected: Expected::default(),
         }
     }
@@ -533,7 +536,8 @@ impl<'a> Desk<'a> {
         Ok(())
     }
 
-    fn write(&mut self, shard: usize, decisions: Vec<Decision>) -> Result<(), IngestError> {
+    fn write(&mut self, shard: usize, mut decisions: Vec<Decision>) -> Result<(), IngestError> {
+        self.leave_out_near(&mut decisions)?;
         let counted = self.journal.count(shard, &decisions);
         let mut accepted = Vec::new();
         for (at, decision) in decisions.into_iter().enumerate() {
@@ -552,11 +556,20 @@ impl<'a> Desk<'a> {
         self.append(accepted)?;
         let options = self.job.options;
         let due = self.uncommitted >= options.commit_rows.max(1) || self.committed_at.elapsed() >= options.commit_every;
+        let due = due || self.near.as_ref().is_some_and(|near| near.uncommitted() >= options.limits.near_rows.max(1));
         if due && self.uncommitted > 0 {
             self.commit()?;
         }
         self.tell();
         self.give_up_on_a_broken_encoder()
+    }
+
+    fn leave_out_near(&mut self, decisions: &mut [Decision]) -> Result<(), IngestError> {
+        let Some(near) = &mut self.near else { return Ok(()) };
+        let start = Instant::now();
+        near.sift(decisions, self.sink.searchable())?;
+        self.report.stages.writing += start.elapsed().as_secs_f64();
+        Ok(())
     }
 
     fn append(&mut self, accepted: Vec<Accepted>) -> Result<(), IngestError> {
@@ -619,6 +632,9 @@ impl<'a> Desk<'a> {
         };
         self.report.stages.writing += start.elapsed().as_secs_f64();
         self.report.generation = Some(generation);
+        if let Some(near) = &mut self.near {
+            near.committed();
+        }
         (self.uncommitted, self.committed_at) = (0, Instant::now());
         listed.map(|_| ()).map_err(|e| rejects_error(self.job.options, e))
     }
