@@ -19,11 +19,26 @@ pub enum Input {
     Key(Key),
 }
 
+/// A further input of a question.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Part {
+    /// What to look for, or not to.
+    pub input: Input,
+    /// Its share, as [`Ask::weight`].
+    pub weight: f32,
+    /// As [`Ask::from`].
+    pub from: Option<Side>,
+}
+
 /// One question.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Ask {
     /// What to look for.
     pub input: Input,
+    /// The share of `input`: any finite number, below zero for "not like this". Default 1.
+    pub weight: f32,
+    /// Further inputs. The question's vector is the sum of all inputs' unit vectors times their weights. Default: none.
+    pub and: Vec<Part>,
     /// Which vectors are searched. Default: the pictures'.
     pub side: Side,
     /// How many hits, at least 1. Default 10.
@@ -35,6 +50,9 @@ pub struct Ask {
     /// Which stored vector of a [`Input::Row`] or [`Input::Key`] is the question. Default: the picture's, or the caption's
     /// where the pair has no picture vector.
     pub from: Option<Side>,
+    /// A hit this near (cosine of the searched vectors) to a better hit, or made from the same content, is left out, and further ones are
+    /// fetched in its place. Default: none is.
+    pub near_duplicate: Option<f32>,
     /// Which pairs may be found. Default: all. Questions that share it have it evaluated once.
     pub filter: Option<Arc<Filter>>,
 }
@@ -43,7 +61,18 @@ impl Ask {
     /// A question with the defaults.
     #[must_use]
     pub fn new(input: Input) -> Self {
-        Self { input, side: Side::Image, k: 10, effort: Effort::Normal, threshold: None, from: None, filter: None }
+        Self {
+            input,
+            weight: 1.0,
+            and: Vec::new(),
+            side: Side::Image,
+            k: 10,
+            effort: Effort::Normal,
+            threshold: None,
+            from: None,
+            near_duplicate: None,
+            filter: None,
+        }
     }
 }
 
@@ -56,8 +85,10 @@ pub struct Found {
     pub degraded: bool,
     /// The `k` that was asked for.
     pub requested: usize,
-    /// Hits the threshold removed.
+    /// Of the hits asked for, those that are missing since what was found instead scores below the threshold.
     pub below_threshold: usize,
+    /// Hits left out as near duplicates of better ones.
+    pub near_duplicates: usize,
 }
 
 /// Where the time of one call went. Stages that did not run took no time.

@@ -503,23 +503,11 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Numbers for captions that several anchors have, by item, in the order in which they were taken.
+    /// Numbers for captions that several anchors have, by item.
     fn caption_groups(&self, selection: &Selection) -> HashMap<usize, u32> {
-        let mut members: HashMap<String, Vec<usize>> = HashMap::new();
-        for chosen in &selection.chosen {
-            if let Some(caption) = &self.facts[chosen.item].caption {
-                members.entry(spaced(caption)).or_default().push(chosen.item);
-            }
-        }
-        let mut groups = HashMap::new();
-        let mut next = 0;
-        for chosen in &selection.chosen {
-            let Some(caption) = &self.facts[chosen.item].caption else { continue };
-            let Some(group) = members.remove(&spaced(caption)).filter(|items| items.len() > 1) else { continue };
-            groups.extend(group.into_iter().map(|item| (item, next)));
-            next += 1;
-        }
-        groups
+        let items: Vec<usize> = selection.chosen.iter().map(|chosen| chosen.item).collect();
+        let captions: Vec<Option<&str>> = items.iter().map(|&item| self.facts[item].caption.as_deref()).collect();
+        items.into_iter().zip(numbered_captions(&captions)).filter_map(|(item, group)| Some((item, group?))).collect()
     }
 
     /// By caption, so that no caption is on both sides.
@@ -528,4 +516,21 @@ impl<'a> Work<'a> {
         let name = caption.unwrap_or_else(|| self.facts[item].key.to_string());
         (lot(policy.seed, b"validation", &name) as f64) < policy.validation * 2_f64.powi(64)
     }
+}
+
+/// A number for each caption that is there more than once, in the order of first appearance; white space does not tell captions apart.
+pub(crate) fn numbered_captions(captions: &[Option<&str>]) -> Vec<Option<u32>> {
+    let mut members: HashMap<String, Vec<usize>> = HashMap::new();
+    for (place, caption) in captions.iter().enumerate() {
+        if let Some(caption) = caption {
+            members.entry(spaced(caption)).or_default().push(place);
+        }
+    }
+    let mut shared: Vec<Vec<usize>> = members.into_values().filter(|places| places.len() > 1).collect();
+    shared.sort_unstable();
+    let mut groups = vec![None; captions.len()];
+    for (number, places) in (0_u32..).zip(shared) {
+        places.into_iter().for_each(|place| groups[place] = Some(number));
+    }
+    groups
 }

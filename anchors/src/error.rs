@@ -41,6 +41,18 @@ pub enum AskError {
     /// NaN or infinity.
     #[error("the threshold is not a finite number; give a cosine between -1 and 1, or leave it out")]
     Threshold,
+    /// No cosine.
+    #[error("near_duplicate is {value}; give a cosine between -1 and 1 (0.95 is usual), or leave it out")]
+    NearDuplicate {
+        /// As asked.
+        value: f32,
+    },
+    /// NaN or infinity.
+    #[error("a weight is not a finite number; give 1 for \"like this\", -1 for \"not like this\", or a share of it")]
+    Weight,
+    /// Inputs whose weighted sum is about zero.
+    #[error("the inputs cancel each other out, so that nothing is left to look for; change their weights, or leave one out")]
+    Cancelling,
     /// No such row.
     #[error("there is no row {row}; this pool's rows are 0 to {last}", row = row.0, last = rows.saturating_sub(1))]
     NoRow {
@@ -77,6 +89,9 @@ impl AskError {
             Self::Embedding(_) => "embedding_values",
             Self::K { .. } => "k_out_of_range",
             Self::Threshold => "threshold_not_finite",
+            Self::NearDuplicate { .. } => "near_duplicate_out_of_range",
+            Self::Weight => "weight_not_finite",
+            Self::Cancelling => "inputs_cancel",
             Self::NoRow { .. } | Self::NoKey { .. } => "pair_not_found",
             Self::NoVector { .. } => "pair_without_vector",
         }

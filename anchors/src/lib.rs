@@ -10,6 +10,8 @@
 //! | --- | --- |
 //! | `ask.rs` | the question and the answer: [`Ask`], [`Input`], [`Found`], [`Anchor`] |
 //! | `retriever.rs` | [`Retriever`]: an encoder joined to the pool that belongs to it |
+//! | `blend.rs` | several inputs as one question, some of them "not like this" |
+//! | `distinct.rs`, `near.rs` | the search, without near duplicates where that is asked for |
 //! | `error.rs` | why a question is refused, each with a stable code |
 //! | `recall.rs` | recall@k of known pairs |
 //! | `policy.rs`, `templates.rs` | [`Policy`]: which pairs become anchors, as data |
@@ -21,6 +23,7 @@
 //! | `select.rs`, `cutoffs.rs`, `diversity.rs` | hits to anchors: a pure function |
 //! | `reason.rs` | why a hit is no anchor: [`Reason`] |
 //! | `manifest.rs` | the choice as a parquet file, and checking it later |
+//! | `chosen.rs` | pairs chosen by hand, as a manifest |
 //! | `hits.rs` | a manifest's hits read back, for people |
 //! | `limits.rs` | [`Limits`] |
 //!
@@ -29,8 +32,11 @@
 //! What holds: a [`Retriever`] exists only where the encoder's fingerprint and dimension are the pool's.
 
 mod ask;
+mod blend;
+mod chosen;
 mod curate;
 mod cutoffs;
+mod distinct;
 mod diversity;
 mod draw;
 mod error;
@@ -39,6 +45,7 @@ mod gather;
 mod hits;
 mod limits;
 pub mod manifest;
+mod near;
 pub mod policy;
 mod protect;
 mod questions;
@@ -50,7 +57,8 @@ mod sample;
 pub mod select;
 mod templates;
 
-pub use ask::{Anchor, Answers, Ask, Found, Input, Times};
+pub use ask::{Anchor, Answers, Ask, Found, Input, Part, Times};
+pub use chosen::{Choice, ChoiceError, choose};
 pub use curate::{Surroundings, curate, curate_sample};
 pub use error::{AskError, CurateError, PolicyError, RetrieveError};
 pub use hits::{ManifestHit, hits};

@@ -37,6 +37,8 @@ pub const HEADER_KEY: &str = "anchorite.manifest";
 pub const FORMAT: u32 = 1;
 /// Rows of one record batch while writing and reading.
 const BATCH: usize = 8_192;
+/// What [`Header::search`] and the direction column say of pairs that were chosen by hand.
+pub const CHOSEN: &str = "chosen";
 /// The split of anchors that are set aside.
 const VALIDATION: &str = "validation";
 /// Bytes of a header that are parsed: ten times what 100,000 matches take.
@@ -57,7 +59,7 @@ pub struct Header {
     pub queries: QueriesRef,
     /// SHA-256 over the bytes of all protected pictures, in order.
     pub protected: String,
-    /// Whether every row was compared: `exact` or `approximate`.
+    /// Whether every row was compared: `exact` or `approximate`; [`CHOSEN`] where no search decided.
     pub search: String,
     /// SHA-256 over the anchors' content hashes, in file order: two manifests of one choice agree in it.
     pub anchors: String,
@@ -174,7 +176,15 @@ pub fn write(path: &Path, header: &Header, questions: &Questions, curated: &Cura
     written
 }
 
-fn write_to(file: File, header: &Header, questions: &Questions, curated: &Curated) -> Result<File, ManifestError> {
+/// The file's bytes.
+///
+/// # Errors
+/// [`ManifestError::Write`].
+pub fn to_bytes(header: &Header, questions: &Questions, curated: &Curated) -> Result<Vec<u8>, ManifestError> {
+    write_to(Vec::new(), header, questions, curated)
+}
+
+fn write_to<W: io::Write + Send>(to: W, header: &Header, questions: &Questions, curated: &Curated) -> Result<W, ManifestError> {
     let refused = |e: ParquetError| ManifestError::Write { reason: e.to_string() };
     let json = serde_json::to_string(header).map_err(|e| ManifestError::Write { reason: e.to_string() })?;
     let properties = WriterProperties::builder()
@@ -182,10 +192,10 @@ fn write_to(file: File, header: &Header, questions: &Questions, curated: &Curate
         .set_compression(Compression::ZSTD(ZstdLevel::default()))
         .set_key_value_metadata(Some(vec![KeyValue::new(HEADER_KEY.to_owned(), json)]))
         .build();
-    let direction = direction(&header.policy);
+    let direction = if header.search == CHOSEN { CHOSEN.to_owned() } else { direction(&header.policy) };
     let table =
         |entries: &[Entry]| columns(entries, questions, &direction).map_err(|e| ManifestError::Write { reason: e.to_string() });
-    let mut writer = ArrowWriter::try_new(file, table(&[])?.schema(), Some(properties)).map_err(refused)?;
+    let mut writer = ArrowWriter::try_new(to, table(&[])?.schema(), Some(properties)).map_err(refused)?;
     for part in curated.entries.chunks(BATCH) {
         writer.write(&table(part)?).map_err(refused)?;
     }

@@ -6,9 +6,12 @@
 use std::{fmt, ops::Range, sync::Arc, time::Instant};
 
 use anchorite_encoder::{Embedding, Encode, EncodeError};
-use anchorite_index::{Answer, Cancel, Key, PairStore, Parts, Query, Record, RowId, Side, StoreError};
+use anchorite_index::{Cancel, Key, PairStore, Parts, Query, Record, RowId, Side, StoreError};
 
-use crate::{Anchor, Answers, Ask, AskError, Found, Input, Limits, RetrieveError, Times};
+use crate::{
+    Anchor, Answers, Ask, AskError, Found, Input, Limits, RetrieveError, Times,
+    blend::{Piece, blended, modality, pieces},
+};
 
 /// Answers [`Ask`]s. Shared among threads; clones share the encoder and the pool.
 #[derive(Clone)]
@@ -88,23 +91,28 @@ impl Retriever {
     pub fn find(&self, asks: &[Ask], cancel: &Cancel) -> Result<Answers, RetrieveError> {
         self.check(asks)?;
         let mut times = Times::default();
-        let mut vectors: Vec<Option<Vec<f32>>> = vec![None; asks.len()];
-        self.encode_texts(asks, &mut vectors, &mut times, cancel)?;
-        self.encode_pictures(asks, &mut vectors, &mut times, cancel)?;
-        self.look_up(asks, &mut vectors, &mut times)?;
+        let pieces = pieces(asks);
+        let mut vectors: Vec<Option<Vec<f32>>> = vec![None; pieces.len()];
+        let asked = Asked { pieces: &pieces, asks: asks.len() };
+        self.encode_texts(asked, &mut vectors, &mut times, cancel)?;
+        self.encode_pictures(asked, &mut vectors, &mut times, cancel)?;
+        self.look_up(asked, &mut vectors, &mut times)?;
         let started = Instant::now();
-        let query = |(ask, vector): (&Ask, Option<Vec<f32>>)| Query {
+        let filled = |vector: Option<Vec<f32>>| vector.expect("each kind of input was filled above, or the call had failed");
+        let vectors = blended(&pieces, vectors.into_iter().map(filled).collect(), asks.len());
+        let vectors = vectors.map_err(|(ask, source)| RetrieveError::Ask { ask, asks: asks.len(), source })?;
+        let query = |(ask, vector): (&Ask, Vec<f32>)| Query {
             side: ask.side,
-            vector: vector.expect("each kind of input was filled above, or the call had failed"),
+            vector,
             k: ask.k,
             effort: ask.effort,
             asked: modality(ask),
             filter: ask.filter.clone(),
         };
         let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
-        let answers = if queries.is_empty() { Vec::new() } else { self.store.search(&queries, cancel)? };
+        let found = self.search(asks, queries, cancel)?;
         times.search = started.elapsed();
-        Ok(Answers { found: asks.iter().zip(answers).map(|(ask, answer)| cut(ask, answer)).collect(), times })
+        Ok(Answers { found, times })
     }
 
     /// The first `limit` hits with their records. A row that is no longer there is left out; ranks keep their numbers.
@@ -147,7 +155,18 @@ impl Retriever {
         if ask.threshold.is_some_and(|t| !t.is_finite()) {
             return Err(AskError::Threshold);
         }
-        match &ask.input {
+        if let Some(value) = ask.near_duplicate.filter(|value| !(-1.0..=1.0).contains(value)) {
+            return Err(AskError::NearDuplicate { value });
+        }
+        if !ask.weight.is_finite() || ask.and.iter().any(|part| !part.weight.is_finite()) {
+            return Err(AskError::Weight);
+        }
+        self.check_input(&ask.input)?;
+        ask.and.iter().try_for_each(|part| self.check_input(&part.input))
+    }
+
+    fn check_input(&self, input: &Input) -> Result<(), AskError> {
+        match input {
             Input::Text(text) if text.trim().is_empty() => Err(AskError::EmptyText),
             Input::Embedding(values) => self.check_embedding(values),
             _ => Ok(()),
@@ -164,23 +183,19 @@ impl Retriever {
 
     fn encode_texts(
         &self,
-        asks: &[Ask],
+        asked: Asked<'_>,
         vectors: &mut [Option<Vec<f32>>],
         times: &mut Times,
         cancel: &Cancel,
     ) -> Result<(), RetrieveError> {
-        let texts = positions(asks, |input| if let Input::Text(text) = input { Some(text) } else { None });
+        let texts = asked.each(|input| if let Input::Text(text) = input { Some(text) } else { None });
         for batch in texts.chunks(self.limits.encode_batch.max(1)) {
             alive(cancel)?;
             let started = Instant::now();
             let mut prepared = Vec::with_capacity(batch.len());
-            for (ask, text) in batch {
+            for (piece, text) in batch {
                 let tokens = self.encoder.prepare_text(text);
-                prepared.push(tokens.map_err(|e| RetrieveError::Ask {
-                    ask: *ask,
-                    asks: asks.len(),
-                    source: AskError::Text(e),
-                })?);
+                prepared.push(tokens.map_err(|e| asked.wrong(*piece, AskError::Text(e)))?);
             }
             let encoding = Instant::now();
             times.prepare_texts += encoding - started;
@@ -192,23 +207,19 @@ impl Retriever {
 
     fn encode_pictures(
         &self,
-        asks: &[Ask],
+        asked: Asked<'_>,
         vectors: &mut [Option<Vec<f32>>],
         times: &mut Times,
         cancel: &Cancel,
     ) -> Result<(), RetrieveError> {
-        let pictures = positions(asks, |input| if let Input::Picture(bytes) = input { Some(bytes) } else { None });
+        let pictures = asked.each(|input| if let Input::Picture(bytes) = input { Some(bytes) } else { None });
         for batch in pictures.chunks(self.limits.encode_batch.max(1)) {
             let started = Instant::now();
             let mut prepared = Vec::with_capacity(batch.len());
-            for (ask, bytes) in batch {
+            for (piece, bytes) in batch {
                 alive(cancel)?;
                 let pixels = self.encoder.prepare_image(bytes);
-                prepared.push(pixels.map_err(|e| RetrieveError::Ask {
-                    ask: *ask,
-                    asks: asks.len(),
-                    source: AskError::Picture(e),
-                })?);
+                prepared.push(pixels.map_err(|e| asked.wrong(*piece, AskError::Picture(e)))?);
             }
             let encoding = Instant::now();
             times.prepare_pictures += encoding - started;
@@ -218,38 +229,37 @@ impl Retriever {
         Ok(())
     }
 
-    /// Fills the questions that bring or name a vector.
-    fn look_up(&self, asks: &[Ask], vectors: &mut [Option<Vec<f32>>], times: &mut Times) -> Result<(), RetrieveError> {
+    /// Fills the inputs that bring or name a vector.
+    fn look_up(&self, asked: Asked<'_>, vectors: &mut [Option<Vec<f32>>], times: &mut Times) -> Result<(), RetrieveError> {
         let started = Instant::now();
-        for (i, values) in positions(asks, |input| if let Input::Embedding(values) = input { Some(values) } else { None }) {
+        for (i, values) in asked.each(|input| if let Input::Embedding(values) = input { Some(values) } else { None }) {
             vectors[i] = Some(values.clone());
         }
-        let named = |ask, source| RetrieveError::Ask { ask, asks: asks.len(), source };
-        let rows = self.named_rows(asks)?;
+        let rows = self.named_rows(asked)?;
         let numbers: Vec<RowId> = rows.iter().map(|(_, row)| *row).collect();
         if numbers.is_empty() {
             return Ok(());
         }
         let records = self.store.get(&numbers, Parts { vectors: true, picture: false })?;
         for ((i, row), record) in rows.into_iter().zip(records) {
-            vectors[i] = Some(self.stored_vector(row, record, asks[i].from).map_err(|e| named(i, e))?);
+            vectors[i] = Some(self.stored_vector(row, record, asked.pieces[i].from).map_err(|e| asked.wrong(i, e))?);
         }
         times.look_up += started.elapsed();
         Ok(())
     }
 
-    /// Position and row of every question by row or key.
-    fn named_rows(&self, asks: &[Ask]) -> Result<Vec<(usize, RowId)>, RetrieveError> {
-        let mut rows = positions(asks, |input| if let Input::Row(row) = input { Some(row) } else { None })
+    /// Position and row of every input that is a row or a key.
+    fn named_rows(&self, asked: Asked<'_>) -> Result<Vec<(usize, RowId)>, RetrieveError> {
+        let mut rows = asked
+            .each(|input| if let Input::Row(row) = input { Some(row) } else { None })
             .into_iter()
             .map(|(i, row)| (i, *row))
             .collect::<Vec<_>>();
-        let keyed = positions(asks, |input| if let Input::Key(key) = input { Some(key) } else { None });
+        let keyed = asked.each(|input| if let Input::Key(key) = input { Some(key) } else { None });
         let keys: Vec<Key> = keyed.iter().map(|(_, key)| (*key).clone()).collect();
         let found = if keys.is_empty() { Vec::new() } else { self.store.find(&keys)? };
-        for ((ask, key), row) in keyed.into_iter().zip(found) {
-            let missing = || AskError::NoKey { key: key.clone() };
-            rows.push((ask, row.ok_or_else(|| RetrieveError::Ask { ask, asks: asks.len(), source: missing() })?));
+        for ((piece, key), row) in keyed.into_iter().zip(found) {
+            rows.push((piece, row.ok_or_else(|| asked.wrong(piece, AskError::NoKey { key: key.clone() }))?));
         }
         Ok(rows)
     }
@@ -265,19 +275,23 @@ impl Retriever {
     }
 }
 
-/// Which tower the question's vector comes from, where that is known.
-fn modality(ask: &Ask) -> Option<Side> {
-    match ask.input {
-        Input::Text(_) => Some(Side::Text),
-        Input::Picture(_) => Some(Side::Image),
-        Input::Row(_) | Input::Key(_) => ask.from,
-        Input::Embedding(_) => None,
-    }
+/// The inputs of one call's questions.
+#[derive(Clone, Copy)]
+struct Asked<'a> {
+    pieces: &'a [Piece<'a>],
+    asks: usize,
 }
 
-/// The questions of one kind, each with its position.
-fn positions<'a, T: ?Sized>(asks: &'a [Ask], pick: impl Fn(&'a Input) -> Option<&'a T>) -> Vec<(usize, &'a T)> {
-    asks.iter().enumerate().filter_map(|(i, ask)| pick(&ask.input).map(|part| (i, part))).collect()
+impl<'a> Asked<'a> {
+    /// The inputs of one kind, each with its position.
+    fn each<T: ?Sized>(self, pick: impl Fn(&'a Input) -> Option<&'a T>) -> Vec<(usize, &'a T)> {
+        self.pieces.iter().enumerate().filter_map(|(i, piece)| pick(piece.input).map(|part| (i, part))).collect()
+    }
+
+    /// Names the question that the input at this position belongs to.
+    fn wrong(self, piece: usize, source: AskError) -> RetrieveError {
+        RetrieveError::Ask { ask: self.pieces[piece].ask, asks: self.asks, source }
+    }
 }
 
 fn place<T: ?Sized>(
@@ -296,16 +310,6 @@ fn place<T: ?Sized>(
     Ok(())
 }
 
-fn alive(cancel: &Cancel) -> Result<(), StoreError> {
+pub(crate) fn alive(cancel: &Cancel) -> Result<(), StoreError> {
     if cancel.is_cancelled() { Err(StoreError::Cancelled) } else { Ok(()) }
-}
-
-/// Drops what scores below the threshold; hits come best first, so that is a tail.
-fn cut(ask: &Ask, answer: Answer) -> Found {
-    let mut hits = answer.hits;
-    let before = hits.len();
-    if let Some(threshold) = ask.threshold {
-        hits.retain(|h| h.score >= threshold);
-    }
-    Found { below_threshold: before - hits.len(), hits, degraded: answer.degraded, requested: ask.k }
 }

@@ -19,6 +19,7 @@ use rayon::prelude::*;
 use crate::{
     cutoffs::Cutoffs,
     diversity,
+    near::Split,
     policy::Select,
     reason::{End, Reason},
 };
@@ -133,34 +134,6 @@ const PARALLEL_FROM: usize = 4_096;
 struct Vectored {
     item: usize,
     tail: f32,
-}
-
-/// A vector whose first quarter mostly says that another is not near: the rest adds at most the product of both lengths.
-struct Split<'a> {
-    values: &'a [f32],
-    /// Length of all but the first quarter.
-    tail: f32,
-}
-
-impl<'a> Split<'a> {
-    /// What rounding may add to a bound.
-    const SLACK: f32 = 1e-4;
-
-    fn new(values: &'a [f32]) -> Self {
-        let rest = &values[values.len() / 4..];
-        Self { values, tail: diversity::dot(rest, rest).sqrt() }
-    }
-
-    /// The cosine, if it is not below the limit.
-    fn at_least(&self, other: &Self, limit: f32) -> Option<f32> {
-        let quarter = (self.values.len() / 4).min(other.values.len());
-        let start = diversity::dot(&self.values[..quarter], &other.values[..quarter]);
-        if start + self.tail * other.tail + Self::SLACK < limit {
-            return None;
-        }
-        let cosine = diversity::dot(self.values, other.values);
-        (cosine >= limit).then_some(cosine)
-    }
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -328,7 +301,7 @@ impl<'a> Run<'a> {
         self.taken_by.insert(item, asker);
         self.contents.insert(self.items[item].content, item);
         if let Some(values) = self.items[item].vector.as_deref() {
-            self.vectored.push(Vectored { item, tail: Split::new(values).tail });
+            self.vectored.push(Vectored { item, tail: Split::new(values).tail() });
         }
         if let Some(class) = self.askers[asker].class {
             *self.class_counts.entry(class).or_insert(0) += 1;
@@ -340,7 +313,7 @@ impl<'a> Run<'a> {
         let limit = self.rules.near_duplicate?;
         let vector = Split::new(self.items[item].vector.as_deref()?);
         let near = |chosen: &Vectored| {
-            let other = Split { values: self.items[chosen.item].vector.as_deref()?, tail: chosen.tail };
+            let other = Split::with_tail(self.items[chosen.item].vector.as_deref()?, chosen.tail);
             vector.at_least(&other, limit).map(|cosine| (chosen.item, cosine))
         };
         let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };

@@ -16,8 +16,9 @@
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
 //! | `error.rs` | the one place where an error becomes a status |
 //! | `filter.rs` | the filter language as the OpenAPI document shows it |
-//! | `search.rs` | `POST /v1/search` |
+//! | `search/` | `POST /v1/search`: what is asked, pages of it, the answer |
 //! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
+//! | `manifest.rs` | `POST /v1/manifest`: chosen pairs as a file |
 //! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
 //! | `jobs/` | `POST /v1/pools/{pool}/ingest`, `/v1/jobs`: pools are filled while they are served |
 //! | `pools.rs` | pools, pairs and stored pictures |
@@ -42,6 +43,7 @@ mod finish;
 mod health;
 mod jobs;
 mod limits;
+mod manifest;
 mod metrics;
 mod page;
 mod pools;

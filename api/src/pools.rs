@@ -47,6 +47,8 @@ pub(crate) struct PoolInfo {
     generation: u64,
     /// Values of an embedding.
     dim: usize,
+    /// What is kept of them, and scores are computed from: `f32`, `f16`, or `7-bit`.
+    precision: String,
     /// The model's name.
     model: String,
     /// Its fingerprint: equal fingerprints give comparable vectors.
@@ -66,6 +68,7 @@ impl PoolInfo {
             text_rows: status.text_rows,
             generation: status.generation,
             dim: store.spec().dim,
+            precision: store.precision().to_string(),
             model: encoder.name().to_owned(),
             fingerprint: encoder.fingerprint().to_owned(),
             max_k: store.max_k().min(app.limits().max_k),

@@ -11,8 +11,9 @@ use std::{
 
 use anchorite_anchors::Retriever;
 use anchorite_index::{PairStore, StoreError};
+use axum::http::StatusCode;
 
-use crate::app::App;
+use crate::{app::App, error::ApiError};
 
 /// Opens the newest generation; none when it is still the one given. The server calls it now and then, so that "none" should be cheap.
 pub type Refresh = Box<dyn Fn(u64) -> Result<Option<Arc<dyn PairStore>>, StoreError> + Send + Sync>;
@@ -28,6 +29,18 @@ pub(crate) struct Pool {
 pub(crate) struct Snapshot {
     pub(crate) name: String,
     pub(crate) retriever: Retriever,
+}
+
+impl Snapshot {
+    /// Refuses what was asked of another generation: its row numbers may name other pairs here.
+    pub(crate) fn still_at(&self, generation: u64) -> Result<(), ApiError> {
+        let now = self.retriever.store().status().generation;
+        if now == generation {
+            return Ok(());
+        }
+        let message = format!("this was asked of generation {generation}, and the pool is at {now} now; search again");
+        Err(ApiError::new(StatusCode::GONE, "generation_gone", message))
+    }
 }
 
 impl fmt::Debug for Pool {

@@ -23,7 +23,7 @@ use crate::{
     clip_retrieval, embeddings,
     error::{ApiError, ErrorBody, LegacyErrorBody},
     filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf, FilterValue},
-    finish, health, jobs, page, pools, search,
+    finish, health, jobs, manifest, page, pools, search,
 };
 
 #[derive(OpenApi)]
@@ -47,6 +47,7 @@ fn read() -> Routes {
     Routes::new()
         .routes(routes!(search::search))
         .routes(routes!(anchors::anchors))
+        .routes(routes!(manifest::manifest))
         .routes(routes!(embeddings::embeddings))
         .routes(routes!(embeddings::models))
         .routes(routes!(pools::list))

@@ -47,7 +47,7 @@ fn drive_with(python: &Python, which: &str, server: &TestServer, file: &Path) ->
 fn the_unmodified_clients_get_correct_answers() {
     let Some(python) = clients() else { return };
     let server = start(Limits::default());
-    assert_eq!(drive(&python, "anchorite", &server), "search embed anchors iterate laziness refusals");
+    assert_eq!(drive(&python, "anchorite", &server), "search choose embed anchors iterate laziness refusals");
     assert_eq!(drive(&python, "openai", &server), "openai");
     let ground = Ground::default();
     let parquet = ground.folder.path().join("sent.parquet");

@@ -275,6 +275,14 @@ const KNN: &str = r#"{"text": "apple", "modality": "image", "num_images": 2}"#;
 const EMBED: &str = r#"{"model": "fruit", "input": "apple"}"#;
 const ANCHORS: &str = r#"{"queries": [{"text": "apple"}], "policy": {"directions": [{"from": "text", "to": "text"}]}}"#;
 
+const MANIFEST: &str = r#"{"pairs": [{"id": 0}]}"#;
+
+/// What a cursor of `{"id": 0, "page": 1}` says of its request.
+fn cursor_digest(server: &TestServer) -> String {
+    let answer = server.search(&json!({"id": 0, "page": 1})).ok();
+    answer["next"].as_str().and_then(|cursor| cursor.rsplit('-').next()).expect("a cursor").to_owned()
+}
+
 fn ordinary_statuses(seen: &mut Seen) {
     let server = start(Limits::default());
     readiness(&server);
@@ -300,8 +308,12 @@ fn ordinary_statuses(seen: &mut Seen) {
         seen.reload(&server, pool);
     }
     seen.get_again(&server, IMAGE, "/v1/pools/fruit/pairs/0/image");
-    for body in [r#"{"text": "apple"}"#, "{", r#"{"id": 99}"#, r#"{"k": 0}"#] {
+    let gone = format!(r#"{{"id": 0, "page": 1, "cursor": "9-1-{}"}}"#, cursor_digest(&server));
+    for body in [r#"{"text": "apple"}"#, "{", r#"{"id": 99}"#, r#"{"k": 0}"#, &gone] {
         seen.post(&server, "/v1/search", body);
+    }
+    for body in [MANIFEST, "{", r#"{"pairs": [{"id": 99}]}"#, "{}", r#"{"pairs": [{"id": 0}], "generation": 9}"#] {
+        seen.post(&server, "/v1/manifest", body);
     }
     for body in [ANCHORS, "{", r#"{"queries": [{"id": 99}]}"#, "{}"] {
         seen.post(&server, "/v1/anchors", body);
@@ -324,6 +336,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
         ("/v1/embeddings", EMBED),
         ("/knn-service", KNN),
         ("/metadata", r#"{"ids": [0]}"#),
+        ("/v1/manifest", MANIFEST),
     ];
     let small = start(Limits { search_body_bytes: 5, anchors_body_bytes: 5, small_body_bytes: 5, ..Limits::default() });
     let slow = start(Limits { body_timeout: Duration::from_millis(100), ..Limits::default() });
@@ -349,8 +362,10 @@ fn statuses_of_trouble(seen: &mut Seen) {
         seen.get(&damaged, route, path);
         seen.get(&stuck, route, path);
     }
-    seen.post(&damaged, "/metadata", posts[4].1);
-    seen.post(&stuck, "/metadata", posts[4].1);
+    for (route, body) in &posts[4..] {
+        seen.post(&damaged, route, body);
+        seen.post(&stuck, route, body);
+    }
     drop(unstick);
     let (encoder, hand) = Tricky::new();
     let late = start_with(&encoder, Limits { deadline: Duration::from_millis(100), ..Limits::default() });

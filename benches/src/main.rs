@@ -64,7 +64,7 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
-    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
@@ -94,7 +94,7 @@ fn main() -> Result<()> {
         return train::child(&args.cache, case);
     }
     if let Some(dir) = &args.scale_child {
-        return scale::in_child(dir);
+        return scale::beyond::in_child(dir);
     }
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
@@ -103,7 +103,7 @@ fn main() -> Result<()> {
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
-        Name::Scale => scale::run(&args.cache, args.quick)?,
+        Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {
         results::write(

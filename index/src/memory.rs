@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, RowSet,
-    Side, Spec, StoreError, StoreStatus, Upserted,
+    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Precision, Query, Record,
+    RowId, RowSet, Side, Spec, StoreError, StoreStatus, Upserted,
     filter::{Plan, Schema},
 };
 
@@ -88,6 +88,10 @@ impl PairStore for MemoryStore {
         &self.spec
     }
 
+    fn precision(&self) -> Precision {
+        Precision::Single
+    }
+
     fn max_k(&self) -> usize {
         Self::MAX_K
     }
@@ -101,6 +105,12 @@ impl PairStore for MemoryStore {
             text_rows: count(Side::Text),
             generation: self.generation,
         }
+    }
+
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        let mut schema = Schema::default();
+        self.visible().for_each(|(_, pair)| pair.each_value(&mut |column, value| schema.observe(column, value)));
+        Ok(schema.names())
     }
 
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {

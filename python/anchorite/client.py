@@ -50,7 +50,8 @@ class Client:
 
     def search(self, query=None, *, k=10, pool=None, include=("caption",), **options):
         """The hits of one query, best first. `query` is words, picture bytes, a picture's path, a vector or a dict
-        (`{"id": 7}`, `{"key": "..."}`); `options` are the other fields of `POST /v1/search`."""
+        (`{"id": 7}`, `{"key": "..."}`, `{"blend": [{"text": "a boat"}, {"id": 7, "weight": -0.5}]}`); `options` are the other fields of
+        `POST /v1/search`, such as `near_duplicate=0.95`, `columns=["url"]`, `filter={...}`."""
         body = asked.one(query) if query is not None else {}
         return self._search({**body, **options}, k, pool, include)[0]
 
@@ -58,9 +59,26 @@ class Client:
         """The hits of each query, in one request."""
         return self._search({"queries": [asked.one(q) for q in queries], **options}, k, pool, include)
 
+    def pages(self, query, *, k=1000, page=100, pool=None, include=("caption",), **options):
+        """The hits of one query, page after page: pieces of the one list of `k` hits, asked for as they are taken. A pool that goes on to
+        another generation in between is a `ServerError` with the code `generation_gone`."""
+        body = {**asked.one(query), **options, "k": k, "page": page, "include": list(include)}
+        body = self._of_pool(body, pool)
+        while True:
+            answer = self._json("POST", "/v1/search", body)
+            yield [_hit(h) for h in answer["results"][0]["hits"]]
+            if answer.get("next") is None:
+                return
+            body["cursor"] = answer["next"]
+
     def _search(self, body, k, pool, include):
         body = self._of_pool({**body, "k": k, "include": list(include)}, pool)
         return [[_hit(h) for h in result["hits"]] for result in self._json("POST", "/v1/search", body)["results"]]
+
+    def manifest(self, pairs, *, pool=None, generation=None):
+        """The bytes of a manifest file of these pairs: row numbers, keys, `Hit`s, or dicts with `id` or `key`, `query` and `score`."""
+        body = {"pairs": [asked.pair(p) for p in pairs], **({} if generation is None else {"generation": generation})}
+        return self._transport.send("POST", "/v1/manifest", json=self._of_pool(body, pool)).content
 
     def anchors(self, queries, *, policy=None, sample=None, include=(), pool=None):
         """The anchors of a batch of queries, whole. `policy` is what `anchorite anchors --print-policy` prints, or a part of it; `sample` is

@@ -5,7 +5,8 @@ import os
 
 
 def one(query):
-    """A query as a dict: words, picture bytes, a picture's path, a vector, or a dict whose `image` may be bytes or a path."""
+    """A query as a dict: words, picture bytes, a picture's path, a vector, or a dict whose `image` may be bytes or a path,
+    also those of its `blend`."""
     if isinstance(query, str):
         return {"text": query}
     if isinstance(query, (bytes, bytearray, memoryview, os.PathLike)):
@@ -16,8 +17,21 @@ def one(query):
             query["image"] = picture(query["image"])
         if query.get("embedding") is not None:
             query["embedding"] = vector(query["embedding"])
+        if query.get("blend") is not None:
+            query["blend"] = [one(part) for part in query["blend"]]
         return query
     return {"embedding": vector(query)}
+
+
+def pair(chosen):
+    """A pair of a manifest as a dict: a row number, a key, a hit, or a dict."""
+    if isinstance(chosen, dict):
+        return chosen
+    if isinstance(chosen, str):
+        return {"key": chosen}
+    if isinstance(chosen, int):
+        return {"id": chosen}
+    return {"id": chosen.id, "score": chosen.score}
 
 
 def picture(source):

@@ -9,7 +9,7 @@ use std::{
 use anchorite::{
     encoder::{Encode, Encoder, hub::HubOptions},
     index::{
-        BuildParams, Builder, Cancel, Spec,
+        BuildParams, Builder, Cancel, Precision, Spec,
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
@@ -54,6 +54,25 @@ impl From<GraphBuilder> for Builder {
     }
 }
 
+/// What a pool keeps of every vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KeptVectors {
+    /// Half precision beside the 7-bit rows that are searched: scores are those of half precision.
+    F16,
+    /// The 7-bit rows alone: a third of the bytes of vectors, and all scores are theirs, those of exact searches too.
+    #[value(name = "7-bit")]
+    SevenBit,
+}
+
+impl From<KeptVectors> for Precision {
+    fn from(kept: KeptVectors) -> Self {
+        match kept {
+            KeptVectors::F16 => Self::Half,
+            KeptVectors::SevenBit => Self::SevenBit,
+        }
+    }
+}
+
 /// What becomes of changed rows.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 enum Changed {
@@ -74,6 +93,8 @@ pub(crate) struct Target<'a> {
     pub(crate) builder: Builder,
     /// Whether commits join small segments.
     pub(crate) merge: bool,
+    /// What is kept of every vector; `None` for what the pool keeps.
+    pub(crate) precision: Option<Precision>,
 }
 
 /// What to ingest, and where to.
@@ -157,6 +178,9 @@ pub(crate) struct Args {
     /// What builds the graph: hnsw-rs, or own, which takes a third of the time for nearly the same recall.
     #[arg(long, env = "ANCHORITE_BUILDER", value_enum, default_value_t)]
     builder: GraphBuilder,
+    /// What a new pool keeps of every vector; one that is there keeps to what it was made with. Default: f16.
+    #[arg(long, env = "ANCHORITE_PRECISION", value_enum)]
+    precision: Option<KeptVectors>,
     /// Leave segments as commits make them: faster now, slower to search until `anchorite pool compact`.
     #[arg(long, env = "ANCHORITE_NO_MERGE", value_parser = FalseyValueParser::new())]
     no_merge: bool,
@@ -264,7 +288,13 @@ impl Args {
     }
 
     fn target<'a>(&'a self, spec: &'a Spec) -> Target<'a> {
-        Target { dir: &self.pool, spec, builder: self.builder.into(), merge: !self.no_merge }
+        Target {
+            dir: &self.pool,
+            spec,
+            builder: self.builder.into(),
+            merge: !self.no_merge,
+            precision: self.precision.map(Into::into),
+        }
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
@@ -314,7 +344,7 @@ pub(crate) struct Filling<'a> {
 impl<'a> Filling<'a> {
     /// Opens the pool; from now on Ctrl-C is a wish to end well. Call once.
     pub(crate) fn open(target: &Target<'_>, vectors: Vectors<'a>, options: &'a IngestOptions) -> Result<Self> {
-        let Target { dir, spec, builder, merge } = *target;
+        let Target { dir, spec, builder, merge, precision } = *target;
         let cancel = interrupt::on_signal()?;
         let building = Arc::new(Shown::new("index"));
         let built = Arc::clone(&building);
@@ -325,7 +355,7 @@ impl<'a> Filling<'a> {
             Vectors::Encode(encoder) => encoder.name().to_owned(),
             Vectors::Ready { .. } => String::new(),
         };
-        let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
+        let writer_options = WriterOptions { build, model, precision, on_build: Some(on_build), ..WriterOptions::default() };
         let writer_options = if merge { writer_options } else { WriterOptions { merge: None, ..writer_options } };
         let writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
         Ok(Self { writer, vectors, options, building, cancel })

@@ -22,6 +22,23 @@ def search(client, picture):
     assert [hits[0].id for hits in client.search_many([{"id": 2}, {"key": "pair-4"}], k=1)] == [2, 4]
 
 
+def choose(client, picture):
+    import io
+
+    import pyarrow.parquet
+
+    like, unlike = {"image": picture}, {"id": 2, "weight": -0.5}
+    assert [h.id for h in client.search({"blend": [like, {"image": picture.read_bytes()}]}, k=2)] == [0, 3]
+    blended = client.search({"blend": [like, unlike]}, k=8)
+    assert blended[0].id == 0 and blended[-1].id == 2, blended
+    distinct = client.search(picture, k=8, near_duplicate=0.95, columns=["rank"])
+    assert 0 in [h.id for h in distinct] and 3 not in [h.id for h in distinct] and distinct[0].fields == {"rank": 0}
+    pages = list(client.pages(picture, k=7, page=3))
+    assert [len(page) for page in pages] == [3, 3, 1] and [h.id for p in pages for h in p] == [h.id for h in client.search(picture, k=7)]
+    table = pyarrow.parquet.read_table(io.BytesIO(client.manifest([blended[0], "pair-4", {"id": 5, "query": "sun"}], generation=1)))
+    assert sorted(table["key"].to_pylist()) == ["pair-0", "pair-4", "pair-5"] and all(table["kept"].to_pylist())
+
+
 def embed(client, picture):
     import numpy
 
@@ -175,7 +192,7 @@ def main(which, url, picture):
 
     client = Client(url, retries=200 if which == "busy" else 2)
     special = {"busy": [busy], "ingest": [ingest]}
-    checks = special.get(which) or [search, embed, anchors, iterate, laziness, refusals]
+    checks = special.get(which) or [search, choose, embed, anchors, iterate, laziness, refusals]
     for check in checks:
         check(client, picture)
         print(check.__name__)

@@ -1,7 +1,7 @@
 //! Runs the program: to its end, or in the background with its output read line by line.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -99,6 +99,13 @@ impl Running {
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
+    }
+
+    /// Writes a line to its standard input, which must be a pipe.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, line: &str) {
+        let pipe = self.child.stdin.as_mut().expect("standard input is a pipe");
+        writeln!(pipe, "{line}").expect("it reads its standard input");
     }
 
     /// The first line of standard output that holds `part`.

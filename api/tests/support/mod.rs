@@ -172,12 +172,18 @@ impl PairStore for Faulty {
     fn spec(&self) -> &Spec {
         self.store.spec()
     }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.store.precision()
+    }
     fn max_k(&self) -> usize {
         self.store.max_k()
     }
     fn status(&self) -> StoreStatus {
         self.wait();
         self.store.status()
+    }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.store.fields()
     }
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         self.store.search(queries, cancel)

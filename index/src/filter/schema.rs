@@ -56,6 +56,11 @@ impl Schema {
         self
     }
 
+    /// The fields by name.
+    pub(crate) fn names(&self) -> Vec<String> {
+        self.fields.keys().cloned().collect()
+    }
+
     /// Refuses a filter that names a field no pair has, or compares one with a kind of value that it never holds.
     ///
     /// # Errors

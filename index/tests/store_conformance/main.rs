@@ -27,11 +27,17 @@ impl PairStore for Borrowed<'_> {
     fn spec(&self) -> &Spec {
         self.0.spec()
     }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.0.precision()
+    }
     fn max_k(&self) -> usize {
         self.0.max_k()
     }
     fn status(&self) -> anchorite_index::StoreStatus {
         self.0.status()
+    }
+    fn fields(&self) -> Result<Vec<String>, StoreError> {
+        self.0.fields()
     }
     fn search(&self, q: &[Query], c: &Cancel) -> Result<Vec<anchorite_index::Answer>, StoreError> {
         self.0.search(q, c)
