@@ -17,7 +17,7 @@
 //! | `rows.rs` | rows of sources without a pool: [`Rows`] |
 //! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
 //! | `reader.rs` | the thread that reads |
-//! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
+//! | `pipeline/` | threads, queues, order, commits, cancellation: [`ingest`] |
 //! | `journal.rs`, `resume.rs` | how far each shard is; what earlier runs did, committed with the rows |
 //! | `plan.rs` | what a run would do: [`plan`] |
 //! | `filter.rs`, `near.rs` | rows that the caller does not want; near duplicates |

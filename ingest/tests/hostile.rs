@@ -69,7 +69,9 @@ fn child() {
     let options = IngestOptions { workers: std::num::NonZeroUsize::new(1), ..Default::default() };
     let run = run_with(&[PathBuf::from(file)], Vectors::Encode(&Decoding(encoder())), &options);
     let became = match &run.result {
-        Ok(report) => format!("accepted {} {}", report.accepted, report.rejected_by_reason.keys().cloned().collect::<Vec<_>>().join(" ")),
+        Ok(report) => {
+            format!("accepted {} {}", report.accepted, report.rejected_by_reason.keys().cloned().collect::<Vec<_>>().join(" "))
+        }
         Err(_) => format!("error {}", run.error().replace('\n', " ")),
     };
     println!("\ncost: {} {} {became}", peak_mib(), start.elapsed().as_millis());
@@ -85,7 +87,8 @@ fn peak_mib() -> u64 {
 /// What became of a file, as its child says, after what it cost was held to the goal.
 #[track_caller]
 fn became(file: &Path, name: &str) -> String {
-    let output = Command::new(env::current_exe().unwrap()).args(["--exact", "child", "--nocapture"]).env(FILE, file).output().unwrap();
+    let output =
+        Command::new(env::current_exe().unwrap()).args(["--exact", "child", "--nocapture"]).env(FILE, file).output().unwrap();
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let line = said.lines().find_map(|line| line.strip_prefix("cost: "));
     let line = line.unwrap_or_else(|| panic!("{name}: the child died: {said}\n{}", String::from_utf8_lossy(&output.stderr)));

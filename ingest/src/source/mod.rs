@@ -11,7 +11,7 @@
 //! | `columns.rs` | which column is what |
 //! | `parquet.rs` | rows of a parquet file |
 //! | `values.rs` | arrow arrays to plain values |
-//! | `tar.rs` | samples of a WebDataset tar |
+//! | `tar/` | samples of a WebDataset tar |
 //! | `pictures.rs`, `table.rs` | loose pictures with their captions beside them, or in a table |
 //! | `json.rs`, `sidecar.rs` | JSON metadata; img2dataset's files beside its shards |
 //! | `clip_retrieval.rs`, `npy.rs` | ready-made vectors with their metadata |
