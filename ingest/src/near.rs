@@ -114,8 +114,8 @@ fn dot(a: &[f32], b: &[f32]) -> f32 {
     let (whole, rest) = (a.as_chunks::<8>(), b.as_chunks::<8>());
     let mut sums = [0.0_f32; 8];
     for (x, y) in whole.0.iter().zip(rest.0) {
-        for lane in 0..8 {
-            sums[lane] += x[lane] * y[lane];
+        for ((sum, x), y) in sums.iter_mut().zip(x).zip(y) {
+            *sum += x * y;
         }
     }
     let tail: f32 = whole.1.iter().zip(rest.1).map(|(x, y)| x * y).sum();

@@ -107,7 +107,7 @@ pub struct IngestOptions {
     pub on_change: OnChange,
     /// Sources that earlier runs have read.
     pub earlier: Earlier,
-    /// Rejects above which the outcome is [`Outcome::TooManyRejects`]; none means any number.
+    /// Rejects above which the outcome is [`crate::Outcome::TooManyRejects`]; none means any number.
     pub max_rejects: Option<u64>,
     /// Where the list of rejects goes (parquet); none means nowhere.
     pub rejects: Option<PathBuf>,

@@ -102,7 +102,7 @@ impl TableRows {
         let bounded = Bounded { file, position: Rc::clone(&position) };
         let json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("jsonl"));
         let (lines, schema) =
-            if json { json_lines(bounded, name)? } else { csv_lines(bounded, settings.reach.head(path, BUFFER as u64), name)? };
+            if json { json_lines(bounded, name)? } else { csv_lines(bounded, &settings.reach.head(path, BUFFER as u64), name)? };
         let detector = Detector {
             file: name,
             schema: &schema,
@@ -255,7 +255,7 @@ fn text_columns<'a>(names: impl Iterator<Item = &'a str>) -> Schema {
     Schema::new(names.map(|name| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>())
 }
 
-fn csv_lines(bounded: Bounded, head: Vec<u8>, name: &str) -> Result<(Lines, Schema), SourceError> {
+fn csv_lines(bounded: Bounded, head: &[u8], name: &str) -> Result<(Lines, Schema), SourceError> {
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let pieces = |separator: &u8| first.iter().filter(|byte| *byte == separator).count();
     // Of equal counts the earlier: `max_by_key` takes the last.
