@@ -22,7 +22,7 @@ use std::{collections::BTreeSet, path::Path, sync::Arc};
 
 use anchorite_index::{SourceRef, Value};
 
-use self::members::{GZIP, Members};
+use self::members::{GZIP, Head, Members};
 use super::{
     Rows, Settings, VectorMode,
     columns::{ColumnChoice, ColumnsUsed},
