@@ -74,7 +74,7 @@ fn sources_that_are_not_there_or_hold_nothing_are_errors() {
     let (folder, file) = folder();
     assert!(run(&file, &defaults()).error().contains("cannot open"));
     assert!(run(folder.path(), &defaults()).error().contains("nothing to ingest found"));
-    let none = run_with(&[], anchorite_ingest::Vectors::Encode(&encoder()), &defaults());
+    let none = run_with(&[], Vectors::Encode(&encoder()), &defaults());
     assert!(none.error().contains("no source"));
 }
 
@@ -205,16 +205,16 @@ fn two_files_of_one_name_are_refused_until_a_source_root_tells_them_apart() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         write_pairs(file, number * 3, 3);
     }
-    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &defaults()).error();
+    let error = run_with(&files, Vectors::Encode(&encoder()), &defaults()).error();
     assert!(error.contains("two files are called train/data.parquet") && error.contains("--source-root"), "{error}");
     let rooted = IngestOptions { source_root: Some(folder.path().to_owned()), ..defaults() };
-    let run = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &rooted);
+    let run = run_with(&files, Vectors::Encode(&encoder()), &rooted);
     assert_eq!(
         run.report().sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
         ["a/train/data.parquet", "b/train/data.parquet"]
     );
     let elsewhere = IngestOptions { source_root: Some(folder.path().join("a")), ..defaults() };
-    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &elsewhere).error();
+    let error = run_with(&files, Vectors::Encode(&encoder()), &elsewhere).error();
     assert!(error.contains("does not lie below --source-root"), "{error}");
 }
 
