@@ -1,7 +1,6 @@
 //! Models from a hub: the real download code against a server of ours on the loopback interface, and models from a cache
 //! without any hub.
 #![cfg(feature = "hub")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
 
 mod hub_support;
 
