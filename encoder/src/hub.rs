@@ -7,6 +7,8 @@
 //!                 offline ──► snapshot in the cache, complete or an error with what is missing
 //! ```
 //!
+//! Datasets (`hf://datasets/org/name`) come the same way, whatever files their caller chooses.
+//!
 //! Only the files that a CLIP model in ONNX needs are downloaded, all of one commit; the reference that names the commit is
 //! written last, so an interrupted download is never taken for a model. Not here: reading those files.
 
@@ -14,6 +16,8 @@
 mod layout;
 #[cfg(feature = "hub")]
 mod online;
+#[cfg(feature = "hub")]
+mod tree;
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -108,6 +112,22 @@ pub enum HubError {
     IsFile {
         /// As given.
         model: String,
+    },
+    /// No id of a dataset.
+    #[error(
+        "`{dataset}` is no dataset of the hub; name it as hf://datasets/org/name, with @revision after the name where one is meant"
+    )]
+    NoDataset {
+        /// As given.
+        dataset: String,
+    },
+    /// None of a dataset's files is what was asked for.
+    #[error("{model}: {reason}")]
+    NothingChosen {
+        /// As given.
+        model: String,
+        /// What was looked for, and what there is.
+        reason: String,
     },
     /// A suffix that is no part of a file name.
     #[error("`{suffix}` is no end of a file name; say for example _fp16 or _quantized, or nothing for full precision")]
@@ -249,7 +269,7 @@ pub fn resolve(model: &str, variant: &Variant, options: &HubOptions, progress: &
     from_hub(&id, variant, options, progress)
 }
 
-/// The folder that the files of a hub snapshot are links into, if `folder` is one (`models--*/snapshots/*`).
+/// The folder that the files of a hub snapshot are links into, if `folder` is one (`models--*/snapshots/*`, `datasets--*/snapshots/*`).
 ///
 /// A snapshot consists of links; a reader that refuses links in model folders can accept those that lead to plain files
 /// directly in this folder.
@@ -257,9 +277,46 @@ pub fn resolve(model: &str, variant: &Variant, options: &HubOptions, progress: &
 pub fn blobs_of(folder: &Path) -> Option<PathBuf> {
     let snapshots = folder.parent()?;
     let repository = snapshots.parent()?;
-    let is_repository = repository.file_name()?.to_str()?.starts_with("models--");
+    let name = repository.file_name()?.to_str()?;
+    let is_repository = name.starts_with("models--") || name.starts_with("datasets--");
     let blobs = repository.join("blobs");
     (snapshots.file_name()? == "snapshots" && is_repository && blobs.is_dir()).then_some(blobs)
+}
+
+/// The files of a dataset at one commit.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Snapshot {
+    /// The folder with the chosen files, which are plain files (the cache's own snapshots consist of links).
+    pub folder: PathBuf,
+    /// The commit.
+    pub commit: String,
+}
+
+/// Chooses files by their names, or says what is missing.
+pub type Choose<'a> = dyn Fn(&[String]) -> Result<Vec<String>, String> + 'a;
+
+/// The files that `choose` takes of the dataset `org/name` at `revision` (`main` when none), downloaded into the hub's cache, each of the size
+/// and with the digest that the hub lists. They lie in a folder `datasets--ORG--NAME/anchorite/COMMIT`. `progress` gets a short sentence now
+/// and then.
+///
+/// # Errors
+/// Each says what to do; see [`HubError`].
+pub fn dataset(
+    repository: &str,
+    revision: Option<&str>,
+    choose: &Choose<'_>,
+    options: &HubOptions,
+    progress: &dyn Fn(&str),
+) -> Result<Snapshot, HubError> {
+    let text = format!("{repository}@{}", revision.unwrap_or("main"));
+    let id = HubId::parse(&text).ok_or_else(|| HubError::NoDataset { dataset: text.clone() })?;
+    let id = HubId { kind: Kind::Dataset, text: format!("hf://datasets/{text}"), ..id };
+    dataset_from_hub(&id, choose, options, progress)
+}
+
+#[cfg(not(feature = "hub"))]
+fn dataset_from_hub(id: &HubId, _: &Choose<'_>, _: &HubOptions, _: &dyn Fn(&str)) -> Result<Snapshot, HubError> {
+    Err(HubError::NoHub { model: id.text.clone() })
 }
 
 #[cfg(not(feature = "hub"))]
@@ -268,11 +325,31 @@ fn from_hub(id: &HubId, _: &Variant, _: &HubOptions, _: &dyn Fn(&str)) -> Result
 }
 
 #[cfg(feature = "hub")]
-use online::from_hub;
+use online::{dataset_from_hub, from_hub};
+
+/// What a repository holds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Model,
+    Dataset,
+}
+
+impl Kind {
+    /// The repository's folder in the cache, as the hub's tools call it.
+    #[cfg(feature = "hub")]
+    fn folder(self, repository: &str) -> String {
+        let kind = match self {
+            Self::Model => "models",
+            Self::Dataset => "datasets",
+        };
+        format!("{kind}--{}", repository.replace('/', "--"))
+    }
+}
 
 /// `org/name` or `org/name@revision`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct HubId {
+    kind: Kind,
     text: String,
     repository: String,
     revision: String,
@@ -285,6 +362,7 @@ impl HubId {
         let (organisation, name) = repository.split_once('/')?;
         let revision_plain = revision.split('/').all(is_plain);
         (is_plain(organisation) && is_plain(name) && revision_plain).then(|| Self {
+            kind: Kind::Model,
             text: text.to_owned(),
             repository: repository.to_owned(),
             revision: revision.to_owned(),

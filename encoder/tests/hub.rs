@@ -1,159 +1,19 @@
 //! Models from a hub: the real download code against a server of ours on the loopback interface, and models from a cache
 //! without any hub.
 #![cfg(feature = "hub")]
-#![expect(clippy::unwrap_used, reason = "helpers of tests")]
+
+mod hub_support;
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::io::{BufRead, BufReader, Write};
-use std::net::{TcpListener, TcpStream};
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex};
-use std::thread::JoinHandle;
+use std::sync::Mutex;
 use std::time::Duration;
 
 use anchorite_encoder::hub::{HubError, HubLimits, HubOptions, Variant, blobs_of, resolve};
-use sha2::Digest;
-
-const COMMIT: &str = "0123456789abcdef0123456789abcdef01234567";
+use hub_support::{COMMIT, Hub, Server, hex};
 
 fn quiet(_: &str) {}
-
-fn hex(bytes: &[u8]) -> String {
-    sha2::Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// What a hub says and does.
-#[derive(Clone)]
-struct Hub {
-    files: BTreeMap<String, Vec<u8>>,
-    /// Said instead of the true digests and sizes.
-    lies: BTreeMap<String, String>,
-    sha: String,
-    /// A file that is announced in full but of which only half comes before the connection closes.
-    cut: Option<String>,
-    /// A file of which nothing comes, with the connection open.
-    hang: Option<String>,
-    token: Option<String>,
-}
-
-struct Server {
-    address: String,
-    requests: Arc<Mutex<Vec<String>>>,
-    stop: Arc<AtomicBool>,
-    accepting: Option<JoinHandle<()>>,
-}
-
-impl Server {
-    fn new(hub: Hub) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let address = listener.local_addr().unwrap().to_string();
-        let (requests, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
-        let (log, stopped, hub) = (Arc::clone(&requests), Arc::clone(&stop), Arc::new(hub));
-        let accepting = std::thread::spawn(move || {
-            for stream in listener.incoming() {
-                if stopped.load(Ordering::SeqCst) {
-                    break;
-                }
-                let (hub, log, stopped) = (Arc::clone(&hub), Arc::clone(&log), Arc::clone(&stopped));
-                std::thread::spawn(move || answer(stream.unwrap(), &hub, &log, &stopped));
-            }
-        });
-        Self { address, requests, stop, accepting: Some(accepting) }
-    }
-
-    fn options(&self, cache: &Path) -> HubOptions {
-        HubOptions { cache: Some(cache.to_owned()), endpoint: Some(format!("http://{}", self.address)), ..HubOptions::default() }
-    }
-
-    fn requests(&self) -> Vec<String> {
-        self.requests.lock().unwrap().clone()
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        self.stop.store(true, Ordering::SeqCst);
-        let _ = TcpStream::connect(&self.address);
-        let _ = self.accepting.take().unwrap().join();
-    }
-}
-
-fn answer(stream: TcpStream, hub: &Hub, log: &Mutex<Vec<String>>, stopped: &AtomicBool) {
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let Some(Ok(first)) = lines.next() else { return };
-    let path = first.split(' ').nth(1).unwrap_or_default().to_owned();
-    let headers: Vec<String> = lines.by_ref().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
-    let header = |name: &str| {
-        headers
-            .iter()
-            .filter_map(|line| line.split_once(": "))
-            .find(|(key, _)| key.eq_ignore_ascii_case(name))
-            .map(|(_, value)| value.to_owned())
-    };
-    log.lock().unwrap().push(path.clone());
-    let mut stream = stream;
-    if hub.token.is_some() && header("authorization") != hub.token.as_ref().map(|token| format!("Bearer {token}")) {
-        let _ = stream.write_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        return;
-    }
-    if path == "/api/models/org/clip/revision/main?blobs=true" {
-        let body = listing(hub);
-        let _ = write!(
-            stream,
-            "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n{body}",
-            body.len()
-        );
-        return;
-    }
-    let name = path.strip_prefix(&format!("/org/clip/resolve/{}/", hub.sha));
-    let Some((name, content)) = name.and_then(|name| Some((name, hub.files.get(name)?))) else {
-        let _ = stream.write_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        return;
-    };
-    let range = header("range").unwrap_or_default();
-    let (from, to) = range.strip_prefix("bytes=").unwrap_or("0-").split_once('-').unwrap();
-    let from: usize = from.parse().unwrap();
-    let to = to.parse().map_or(content.len(), |to: usize| (to + 1).min(content.len()));
-    if from >= content.len() {
-        let _ = stream.write_all(b"HTTP/1.1 416 Range Not Satisfiable\r\nContent-Length: 0\r\nConnection: close\r\n\r\n");
-        return;
-    }
-    let mut part = &content[from..to];
-    let _ = write!(
-        stream,
-        "HTTP/1.1 206 Partial Content\r\nETag: \"{}\"\r\nX-Repo-Commit: {}\r\nContent-Range: bytes {from}-{}/{}\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
-        hex(content),
-        hub.sha,
-        to.saturating_sub(1),
-        content.len(),
-        part.len()
-    );
-    let whole = range != "bytes=0-0";
-    if whole && hub.hang.as_deref() == Some(name) {
-        while !stopped.load(Ordering::SeqCst) {
-            std::thread::park_timeout(Duration::from_millis(20));
-        }
-        return;
-    }
-    if whole && from == 0 && hub.cut.as_deref() == Some(name) {
-        part = &part[..part.len() / 2];
-    }
-    let _ = stream.write_all(part);
-}
-
-fn listing(hub: &Hub) -> String {
-    let siblings: Vec<serde_json::Value> = hub
-        .files
-        .iter()
-        .map(|(name, content)| {
-            let digest = hub.lies.get(name).cloned().unwrap_or_else(|| hex(content));
-            serde_json::json!({"rfilename": name, "size": content.len(), "lfs": {"sha256": digest, "size": content.len()}})
-        })
-        .collect();
-    serde_json::json!({"sha": hub.sha, "siblings": siblings, "pipeline_tag": "zero-shot-image-classification"}).to_string()
-}
 
 fn clip() -> Hub {
     let names = [
@@ -170,14 +30,7 @@ fn clip() -> Hub {
         "tokenizer.json",
     ];
     let content = |name: &str| name.bytes().cycle().take(if name.ends_with("_data") { 3 << 20 } else { 2000 }).collect();
-    Hub {
-        files: names.iter().map(|name| ((*name).to_owned(), content(name))).collect(),
-        lies: BTreeMap::new(),
-        sha: COMMIT.to_owned(),
-        cut: None,
-        hang: None,
-        token: None,
-    }
+    Hub::of("models/org/clip", names.iter().map(|name| ((*name).to_owned(), content(name))).collect())
 }
 
 fn full() -> Variant {

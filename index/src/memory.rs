@@ -206,6 +206,10 @@ impl MemoryStore {
 }
 
 impl PairSink for MemoryStore {
+    fn searchable(&self) -> Option<&dyn PairStore> {
+        Some(self)
+    }
+
     fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
         let at = |row: &RowId| usize::try_from(row.0).ok().and_then(|i| self.pairs.get(i));
         Ok(self.working.rows.get(key).and_then(at).map(|pair| pair.content))

@@ -355,6 +355,11 @@ pub trait PairSink {
     /// failed write or [`StoreError::Cancelled`]. Then nothing is deleted.
     fn delete_where(&mut self, filter: &Filter, cancel: &Cancel) -> Result<u64, StoreError>;
 
+    /// What was committed, for searching while it is written to; none where the sink cannot be asked.
+    fn searchable(&self) -> Option<&dyn PairStore> {
+        None
+    }
+
     /// The owner's watermark as last committed or set.
     fn progress(&self) -> &[u8];
 

@@ -47,6 +47,9 @@ pub struct Filters {
     pub min_image_edge: Option<u32>,
     /// Least cosine of image and text vector. Rows with one of them only are not held to it.
     pub min_clip_score: Option<f32>,
+    /// Cosine of two picture vectors from which the later row is a near duplicate and left out: of an earlier row of this run, or of a pair
+    /// of the pool under another key. 0.95 finds other sizes and qualities of a picture. Rows without a picture's vector are not compared.
+    pub near_duplicate: Option<f32>,
     /// Drop a row whose picture (or vectors) and caption an earlier row of this run has, byte by byte.
     pub drop_duplicates: bool,
 }

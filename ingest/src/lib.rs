@@ -17,10 +17,10 @@
 //! | `rows.rs` | rows of sources without a pool: [`Rows`] |
 //! | `prepare.rs` | rows to pairs, a chunk at a time (what a worker does) |
 //! | `reader.rs` | the thread that reads |
-//! | `pipeline.rs` | threads, queues, order, commits, cancellation: [`ingest`] |
+//! | `pipeline/` | threads, queues, order, commits, cancellation: [`ingest`] |
 //! | `journal.rs`, `resume.rs` | how far each shard is; what earlier runs did, committed with the rows |
 //! | `plan.rs` | what a run would do: [`plan`] |
-//! | `filter.rs` | rows that the caller does not want |
+//! | `filter.rs`, `near.rs` | rows that the caller does not want; near duplicates |
 //! | `reject.rs`, `reject_list.rs` | rows refused: reasons and their list |
 //! | `report.rs` | what was done, and how far it is |
 //! | `limits.rs`, `error.rs` | bounds; why a run ends early |
@@ -40,6 +40,7 @@ mod error;
 mod filter;
 mod journal;
 mod limits;
+mod near;
 mod pipeline;
 mod plan;
 mod prepare;
@@ -64,6 +65,7 @@ pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, So
 pub use row::{Row, RowResult};
 pub use rows::Rows;
 pub use sample::{AGREEMENT_ROWS, SampleAgreement, SampleDisagreement, sample_agreement};
+pub use source::hub::{Fetched, HubSource};
 pub use source::{
     Reach, VectorMode,
     columns::{

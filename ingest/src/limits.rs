@@ -37,6 +37,9 @@ pub struct Limits {
     pub max_shards: usize,
     /// Folder levels searched for shards. 4: `data/train/part/0000.parquet`.
     pub max_folder_depth: usize,
+    /// Kept rows after which there is a commit where near duplicates are left out. 10,000: those since the last commit are compared one by
+    /// one (20 MB of vectors, a millisecond a row), those before it by the pool's graph.
+    pub near_rows: usize,
     /// Rows the encoder may fail on in a row before the run is given up as hopeless. 64.
     pub max_encoder_failures: u64,
 }
@@ -60,6 +63,7 @@ impl Default for Limits {
             max_dim: 65_536,
             max_shards: 100_000,
             max_folder_depth: 4,
+            near_rows: 10_000,
             max_encoder_failures: 64,
         }
     }

@@ -55,8 +55,12 @@ fn read_shards(shards: &[Begun<'_>], settings: &Arc<Settings>, out: &Sender<Read
     for (number, (shard, start)) in shards.iter().enumerate().filter(|(_, (_, start))| *start != Start::Finished) {
         let before = shard.state();
         let mut rows = shard.open(settings)?;
-        let used =
-            |rows: &dyn Rows| SourceUsed { name: shard.name.clone(), rows: rows.rows().unwrap_or(0), columns: rows.columns() };
+        let used = |rows: &dyn Rows| SourceUsed {
+            name: shard.name.clone(),
+            rows: rows.rows().unwrap_or(0),
+            columns: rows.columns(),
+            revision: shard.revision(),
+        };
         if out.send(Read::Opened(number, used(&*rows))).is_err() {
             return Ok(());
         }

@@ -104,6 +104,8 @@ pub mod code {
     pub const FILTERED_IMAGE_SMALL: &str = "filtered_image_small";
     /// An earlier row of the run has the same picture and caption.
     pub const FILTERED_DUPLICATE: &str = "filtered_duplicate";
+    /// A picture as alike to an earlier one as [`crate::Filters::near_duplicate`].
+    pub const FILTERED_NEAR_DUPLICATE: &str = "filtered_near_duplicate";
     /// Picture and caption less alike than [`crate::Filters::min_clip_score`].
     pub const FILTERED_CLIP_SCORE: &str = "filtered_clip_score";
     /// The encoder failed on this row alone.

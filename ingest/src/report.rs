@@ -29,6 +29,9 @@ pub struct SourceUsed {
     pub rows: u64,
     /// Which columns served.
     pub columns: ColumnsUsed,
+    /// The commit of the Hugging Face hub's that it comes from; none for other files.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
 }
 
 /// Seconds spent, stage by stage. Stages overlap; preparing and encoding add up over the workers.
@@ -40,7 +43,7 @@ pub struct StageSeconds {
     pub preparing: f64,
     /// In the encoder.
     pub encoding: f64,
-    /// In the pool: append and commit.
+    /// In the pool: append and commit, and the search for near duplicates.
     pub writing: f64,
 }
 

@@ -10,8 +10,10 @@ use std::{
     sync::Arc,
 };
 
-use anchorite_index::PairStore;
-use anchorite_ingest::{ColumnChoice, ColumnOptions, IngestOptions, Limits, Missing, Outcome};
+use anchorite_index::{Cancel, PairStore};
+use anchorite_ingest::{
+    ColumnChoice, ColumnOptions, IngestJob, IngestOptions, Limits, Missing, NoProgress, Outcome, ProgressUpdate, Vectors, ingest,
+};
 use arrow_array::{ArrayRef, Int64Array, NullArray};
 use support::{
     DIM, binary, encoder, fixture, floats, jpeg, named, read_rejects, reasons, run, run_ready, run_with, text, vectors, write,
@@ -72,7 +74,7 @@ fn sources_that_are_not_there_or_hold_nothing_are_errors() {
     let (folder, file) = folder();
     assert!(run(&file, &defaults()).error().contains("cannot open"));
     assert!(run(folder.path(), &defaults()).error().contains("nothing to ingest found"));
-    let none = run_with(&[], anchorite_ingest::Vectors::Encode(&encoder()), &defaults());
+    let none = run_with(&[], Vectors::Encode(&encoder()), &defaults());
     assert!(none.error().contains("no source"));
 }
 
@@ -203,16 +205,16 @@ fn two_files_of_one_name_are_refused_until_a_source_root_tells_them_apart() {
         fs::create_dir_all(file.parent().unwrap()).unwrap();
         write_pairs(file, number * 3, 3);
     }
-    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &defaults()).error();
+    let error = run_with(&files, Vectors::Encode(&encoder()), &defaults()).error();
     assert!(error.contains("two files are called train/data.parquet") && error.contains("--source-root"), "{error}");
     let rooted = IngestOptions { source_root: Some(folder.path().to_owned()), ..defaults() };
-    let run = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &rooted);
+    let run = run_with(&files, Vectors::Encode(&encoder()), &rooted);
     assert_eq!(
         run.report().sources.iter().map(|s| s.name.as_str()).collect::<Vec<_>>(),
         ["a/train/data.parquet", "b/train/data.parquet"]
     );
     let elsewhere = IngestOptions { source_root: Some(folder.path().join("a")), ..defaults() };
-    let error = run_with(&files, anchorite_ingest::Vectors::Encode(&encoder()), &elsewhere).error();
+    let error = run_with(&files, Vectors::Encode(&encoder()), &elsewhere).error();
     assert!(error.contains("does not lie below --source-root"), "{error}");
 }
 
@@ -338,4 +340,58 @@ fn broken_clip_retrieval_folders_are_named_errors() {
     let bare = fresh("bare");
     fs::remove_dir_all(bare.join("metadata")).unwrap();
     assert_eq!(run_ready(&bare, 8, &defaults()).report().accepted, 5);
+}
+
+/// What happens to a file while it is read.
+type Damage = fn(&Path);
+
+#[test]
+fn a_source_that_vanishes_or_changes_while_it_is_read_is_a_named_error_and_the_next_run_does_the_rest() {
+    let damages: [(&str, Damage); 4] = [
+        ("removed", |file| fs::remove_file(file).unwrap()),
+        ("cut", |file| fs::File::options().write(true).open(file).unwrap().set_len(30_000).unwrap()),
+        ("longer", |file| {
+            std::io::Write::write_all(&mut fs::File::options().append(true).open(file).unwrap(), b"more").unwrap();
+        }),
+        ("another", |file| write_pairs(file, 5_000, 10)),
+    ];
+    for (what, damage) in damages {
+        let (_folder, file) = folder();
+        write_pairs(&file, 0, 3_000);
+        let (mut store, encoder, options) = (support::store(), encoder(), defaults());
+        let sources = [file.clone()];
+        let job = IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options };
+        // After the first rows; those in flight are bounded, so that many are still to be read.
+        let mut todo = Some(damage);
+        let mut progress = |_: &ProgressUpdate| {
+            if let Some(damage) = todo.take() {
+                damage(&file);
+            }
+        };
+        let failure = ingest(job, &mut store, &mut progress, &Cancel::default()).unwrap_err();
+        let said = failure.to_string();
+        assert!(
+            said.contains("data.parquet") && ["changed while", "damaged"].iter().any(|word| said.contains(word)),
+            "{what}: {said}"
+        );
+        let accepted = failure.report.unwrap().accepted;
+        assert!(accepted > 0 && accepted == store.status().rows, "{what}: {accepted}");
+        write_pairs(&file, 0, 3_000);
+        let rest = ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap();
+        assert_eq!((rest.accepted + rest.already_present, store.status().rows), (3_000, 3_000), "{what}");
+    }
+}
+
+#[test]
+fn a_file_that_vanishes_before_its_turn_is_named_and_takes_nothing_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let files = ["a.parquet", "b.parquet"].map(|name| folder.path().join(name));
+    write_pairs(&files[0], 0, 3_000);
+    write_pairs(&files[1], 9_000, 10);
+    let (mut store, encoder, options) = (support::store(), encoder(), defaults());
+    let job = IngestJob { sources: &files, vectors: Vectors::Encode(&encoder), options: &options };
+    let mut progress = |_: &ProgressUpdate| drop(fs::remove_file(&files[1]));
+    let failure = ingest(job, &mut store, &mut progress, &Cancel::default()).unwrap_err();
+    assert!(failure.to_string().contains("b.parquet"), "{failure}");
+    assert_eq!((failure.report.unwrap().accepted, store.status().rows), (3_000, 3_000));
 }

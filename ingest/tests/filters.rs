@@ -4,7 +4,7 @@
 mod support;
 
 use anchorite_encoder::Encode;
-use anchorite_index::Cancel;
+use anchorite_index::{Cancel, PairStore as _};
 use anchorite_ingest::{Filters, IngestJob, IngestOptions, IngestReport, NoProgress, Outcome, Vectors, ingest, plan};
 use support::{binary, encoder, fixture, jpeg, read_rejects, run, run_ready, store, text, vectors, write, write_pairs};
 
@@ -114,6 +114,100 @@ fn pairs_below_a_clip_score() {
     write(&file, vec![("image_embedding", rows(0.0)), ("text_embedding", rows(-2.0)), ("caption", text([Some("a"), Some("b")]))]);
     let run = run_ready(&file, 2, &with(Filters { min_clip_score: Some(0.5), ..Default::default() }));
     assert_eq!((run.report().accepted, filtered(run.report())), (1, vec![("filtered_clip_score", 1)]));
+}
+
+/// Unit vectors in a plane, by their angles in degrees.
+fn at_angles(angles: &[Option<f32>]) -> arrow_array::ArrayRef {
+    let unit = |degrees: f32| vec![degrees.to_radians().cos(), degrees.to_radians().sin()];
+    vectors(&angles.iter().map(|angle| angle.map(unit)).collect::<Vec<_>>(), 2)
+}
+
+#[test]
+fn near_duplicates_of_the_run_and_of_the_pool_are_left_out_and_named() {
+    let folder = tempfile::tempdir().unwrap();
+    let (first, second) = (folder.path().join("first.parquet"), folder.path().join("second.parquet"));
+    let rejects = folder.path().join("rejects.parquet");
+    let put = |file: &std::path::Path, angles: &[Option<f32>]| {
+        let names = (0..angles.len()).map(|i| Some(format!("{}-{i}", file.file_stem().unwrap().display())));
+        write(
+            file,
+            vec![
+                ("image_embedding", at_angles(angles)),
+                ("text_embedding", at_angles(&vec![Some(45.0); angles.len()])),
+                ("name", text(names)),
+            ],
+        );
+    };
+    // Cosine 0.95 is 18.2 degrees. Row 2 is near row 1, which is left out itself, and not near row 0: it stays.
+    put(&first, &[Some(0.0), Some(15.0), Some(25.0), Some(90.0), None, None]);
+    put(&second, &[Some(100.0), Some(140.0), Some(150.0), Some(26.0)]);
+    let mut store = anchorite_index::memory::MemoryStore::new(anchorite_index::Spec { encoder: "v".to_owned(), dim: 2 });
+    for workers in [1, 4] {
+        let filters = Filters { near_duplicate: Some(0.95), ..Default::default() };
+        let mut options =
+            IngestOptions { rejects: Some(rejects.clone()), workers: std::num::NonZero::new(workers), ..with(filters) };
+        options.missing = anchorite_ingest::Missing::KeepHalf;
+        options.columns.key = Some("name".to_owned());
+        let mut run = |file: &std::path::Path| {
+            let sources = [file.to_owned()];
+            let job = IngestJob { sources: &sources, vectors: Vectors::Ready { dim: Some(2) }, options: &options };
+            ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap()
+        };
+        let (of_run, of_pool) = (run(&first), run(&second));
+        // The second time round every row that is in is known by its key, and the others are left out again.
+        let present = workers == 4;
+        assert_eq!(
+            (of_run.accepted, of_run.already_present, filtered(&of_run)),
+            (if present { 0 } else { 5 }, if present { 5 } else { 0 }, vec![("filtered_near_duplicate", 1)])
+        );
+        assert_eq!((of_pool.accepted, of_pool.already_present), if present { (0, 1) } else { (1, 0) });
+        assert_eq!(filtered(&of_pool), [("filtered_near_duplicate", 3)]);
+        let listed = read_rejects(&rejects);
+        let near = |row: u64| {
+            listed.iter().find(|r| r.1 == row && r.0.ends_with("second.parquet")).map(|r| r.3.clone()).unwrap_or_default()
+        };
+        assert!(
+            near(0).contains("pair first-3") && near(2).contains("pair second-1") && near(3).contains("pair first-2"),
+            "{listed:?}"
+        );
+        assert_eq!(store.status().rows, 6);
+    }
+}
+
+#[test]
+fn a_changed_row_is_no_near_duplicate_of_itself() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    let filters = Filters { near_duplicate: Some(0.95), ..Default::default() };
+    let mut options = with(filters);
+    options.columns.key = Some("name".to_owned());
+    let mut store = anchorite_index::memory::MemoryStore::new(anchorite_index::Spec { encoder: "v".to_owned(), dim: 2 });
+    let mut run = |angle| {
+        let rows = at_angles(&[Some(angle)]);
+        write(&file, vec![("image_embedding", rows.clone()), ("text_embedding", rows), ("name", text([Some("a")]))]);
+        let sources = [file.clone()];
+        let job = IngestJob { sources: &sources, vectors: Vectors::Ready { dim: Some(2) }, options: &options };
+        ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap()
+    };
+    assert_eq!((run(10.0).accepted, run(11.0).replaced), (1, 1));
+}
+
+#[test]
+fn near_duplicates_are_found_across_the_commits_of_a_run_in_a_pool_on_disk() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.parquet");
+    // 60 directions, each fifteen times within a third of a degree, far from each other in the file.
+    let angles: Vec<Option<f32>> = (0..900).map(|i| Some((i % 60) as f32 * 6.0 + (i / 60) as f32 * 0.02)).collect();
+    write(&file, vec![("image_embedding", at_angles(&angles)), ("text_embedding", at_angles(&angles))]);
+    let mut options = with(Filters { near_duplicate: Some(0.997), ..Default::default() });
+    options.limits.near_rows = 10;
+    let spec = anchorite_index::Spec { encoder: "v".to_owned(), dim: 2 };
+    let mut writer = anchorite_index::pool::PoolWriter::open(&folder.path().join("pool"), &spec, &Default::default()).unwrap();
+    let sources = [file.clone()];
+    let job = IngestJob { sources: &sources, vectors: Vectors::Ready { dim: Some(2) }, options: &options };
+    let report = ingest(job, &mut writer, &mut NoProgress, &Cancel::default()).unwrap();
+    assert_eq!((report.accepted, filtered(&report)), (60, vec![("filtered_near_duplicate", 840)]));
+    assert!(report.generation > Some(2), "several commits: {report:?}");
 }
 
 #[test]

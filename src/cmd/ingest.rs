@@ -7,14 +7,14 @@ use std::{
 };
 
 use anchorite::{
-    encoder::{AgreementLimits, Encode, Encoder},
+    encoder::{AgreementLimits, Encode, Encoder, hub::HubOptions},
     index::{
         BuildParams, Builder, Cancel, Precision, Spec,
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
-        ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, IngestFailure, IngestJob, IngestOptions, IngestReport, Missing,
-        OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan, sample_agreement,
+        ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, HubSource, IngestFailure, IngestJob, IngestOptions, IngestReport,
+        Missing, OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan, sample_agreement,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -101,7 +101,7 @@ pub(crate) struct Target<'a> {
 #[derive(clap::Args, Debug)]
 pub(crate) struct Args {
     /// Parquet files, WebDataset tars, tables (CSV, TSV, JSON lines), folders of these or of pictures with captions beside them,
-    /// clip-retrieval folders, and patterns such as 'cc3m/{00000..00331}.tar' or 'data/**/*.parquet'.
+    /// clip-retrieval folders, datasets of the Hugging Face hub (hf://datasets/org/name[@revision][/path or pattern]), and patterns such as 'cc3m/{00000..00331}.tar' or 'data/**/*.parquet'.
     #[arg(required_unless_present = "tasks")]
     sources: Vec<PathBuf>,
     /// Take the names of shards from standard input, one a line, and print a JSON line for each when its rows are safe in the pool.
@@ -161,6 +161,10 @@ pub(crate) struct Args {
     /// Leave out rows whose picture and caption an earlier row of this run has, byte by byte.
     #[arg(long, env = "ANCHORITE_DROP_DUPLICATES", value_parser = FalseyValueParser::new())]
     drop_duplicates: bool,
+    /// Leave out rows whose picture has at least this cosine with that of an earlier row or of a pair of the pool; 0.95 finds other sizes
+    /// and qualities of one picture.
+    #[arg(long, env = "ANCHORITE_NEAR_DUPLICATES", value_name = "COSINE")]
+    near_duplicates: Option<f32>,
     /// What happens to a row whose key the pool has for another picture or caption: it takes the other's place (upsert), is rejected
     /// (reject), or the first if it is surely the same row (same-source): by key column, or from the same path as before.
     #[arg(long, env = "ANCHORITE_ON_CHANGE", value_enum, default_value_t)]
@@ -202,7 +206,8 @@ pub(crate) struct Args {
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let options = args.options();
     // Of names that are still to come nothing can be told.
-    let ready = args.names_vectors() || args.tasks.is_none() && holds_only_vectors(&args.sources)?;
+    let sources = local(&args.sources, &args.model.runtime.hub_options())?;
+    let ready = args.names_vectors() || args.tasks.is_none() && holds_only_vectors(&sources)?;
     let encoder = match (&args.model.model, ready, &args.vectors_from) {
         (_, true, Some(_)) => None,
         (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
@@ -212,17 +217,18 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         check_int8(args, &options, encoder)?;
     }
     if args.dry_run {
-        return dry_run(args, &options, encoder.as_deref().filter(|_| !ready));
+        return dry_run(args, &sources, &options, encoder.as_deref().filter(|_| !ready));
     }
-    let spec = args.spec(encoder.as_ref(), &options)?;
+    let spec = args.spec(encoder.as_ref(), &sources, &options)?;
     let vectors = match &encoder {
         Some(encoder) if !ready => Vectors::Encode(&**encoder),
         _ => Vectors::Ready { dim: Some(spec.dim) },
     };
     if args.tasks.is_some() {
-        return tasks::run(&mut Filling::open(&args.target(&spec), vectors, &options)?, args.max_rejects);
+        let hub = args.model.runtime.hub_options();
+        return tasks::run(&mut Filling::open(&args.target(&spec), vectors, &options)?, &hub, args.max_rejects);
     }
-    let report = fill(&args.sources, &args.target(&spec), vectors, &options)?;
+    let report = fill(&sources, &args.target(&spec), vectors, &options)?;
     if args.json {
         json(&report)?;
     } else {
@@ -282,6 +288,7 @@ impl Args {
                 max_repetition: self.max_repetition,
                 min_image_edge: self.min_image_edge,
                 min_clip_score: self.min_clip_score,
+                near_duplicate: self.near_duplicates,
                 drop_duplicates: self.drop_duplicates,
             },
             store_pictures: !self.no_pictures,
@@ -312,15 +319,31 @@ impl Args {
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
-    fn spec(&self, encoder: Option<&Arc<Encoder>>, options: &IngestOptions) -> Result<Spec> {
+    fn spec(&self, encoder: Option<&Arc<Encoder>>, sources: &[PathBuf], options: &IngestOptions) -> Result<Spec> {
         if let Some(encoder) = encoder {
             return Ok(Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() });
         }
         let name = self.vectors_from.as_deref().context("name what made the vectors with --vectors-from")?;
-        let found = plan(IngestJob { sources: &self.sources, vectors: Vectors::Ready { dim: None }, options }, 1)?;
+        let found = plan(IngestJob { sources, vectors: Vectors::Ready { dim: None }, options }, 1)?;
         let dim = found.dim.context("the first source has no vector in its first rows")?;
         Ok(Spec { encoder: format!("{VECTORS_FROM}{name}"), dim })
     }
+}
+
+/// The sources as paths: datasets of the hub are downloaded.
+pub(super) fn local(sources: &[PathBuf], hub: &HubOptions) -> Result<Vec<PathBuf>> {
+    let mut paths = Vec::new();
+    for source in sources {
+        match HubSource::parse(source) {
+            None => paths.push(source.clone()),
+            Some(dataset) => {
+                let fetched = dataset.fetch(hub, &say)?;
+                say(&format!("{} is {}", source.display(), fetched.pinned));
+                paths.extend(fetched.sources);
+            }
+        }
+    }
+    Ok(paths)
 }
 
 /// The list of rejects beside the pool `dir`.
@@ -431,9 +454,9 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
     }
 }
 
-fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> Result<Exit> {
+fn dry_run(args: &Args, sources: &[PathBuf], options: &IngestOptions, encoder: Option<&Encoder>) -> Result<Exit> {
     let vectors = encoder.map_or(Vectors::Ready { dim: None }, |e| Vectors::Encode(e));
-    let found = plan(IngestJob { sources: &args.sources, vectors, options }, CHECKED_ROWS)?;
+    let found = plan(IngestJob { sources, vectors, options }, CHECKED_ROWS)?;
     if args.json {
         json(&found)?;
         return Ok(Exit::Done);

@@ -9,12 +9,13 @@ use std::{
 };
 
 use anchorite::{
+    encoder::hub::HubOptions,
     index::Cancel,
     ingest::{IngestError, IngestFailure, IngestReport, Outcome},
 };
 use anyhow::{Result, bail};
 
-use super::ingest::Filling;
+use super::ingest::{Filling, local};
 use crate::{exit::Exit, output::json, progress::say};
 
 /// How often a wait for the next name looks whether it was interrupted.
@@ -32,11 +33,19 @@ struct Finished<'a> {
 
 /// Ingests every shard that is named until there are no more. A shard that cannot be read is told and the next one taken; a pool
 /// that fails ends it.
-pub(super) fn run(filling: &mut Filling<'_>, max_rejects: Option<u64>) -> Result<Exit> {
+pub(super) fn run(filling: &mut Filling<'_>, hub: &HubOptions, max_rejects: Option<u64>) -> Result<Exit> {
     let names = names();
     let (mut failed, mut rejected) = (0_u64, 0_u64);
     while let Some(name) = next(&names, filling.cancel())? {
-        match filling.ingest(&[PathBuf::from(&name)]) {
+        let sources = match local(&[PathBuf::from(&name)], hub) {
+            Ok(sources) => sources,
+            Err(error) => {
+                failed += 1;
+                json(&Finished { task: &name, report: None, error: Some(format!("{error:#}")) })?;
+                continue;
+            }
+        };
+        match filling.ingest(&sources) {
             Ok(report) => {
                 rejected += report.rejected;
                 json(&Finished { task: &name, report: Some(&report), error: None })?;

@@ -240,7 +240,8 @@ impl Server {
         self.running.signal(Signal::KILL);
         let mut running = self.running;
         // Its pipes close when it is gone.
-        (running.stdout.rest(), running.stderr.rest());
+        running.stdout.rest();
+        running.stderr.rest();
     }
 
     /// Asks it to stop and waits for the end.

@@ -99,7 +99,7 @@ impl Jobs {
             inner: Mutex::new(Inner { jobs, ..Inner::default() }),
             changed: Condvar::new(),
         };
-        all.sweep_uploads().map_err(failed)?;
+        all.try_sweep(&all.lock()).map_err(failed)?;
         Ok(all)
     }
 
@@ -180,12 +180,7 @@ impl Jobs {
             }
         }
         let job = job.clone();
-        drop(inner);
-        if job.state.is_over()
-            && let Err(error) = self.sweep_uploads()
-        {
-            tracing::warn!(%error, "uploads of ended jobs could not be removed");
-        }
+        self.sweep_uploads(&inner);
         Ok(job)
     }
 
@@ -246,10 +241,7 @@ impl Jobs {
             }
             self.keep(job);
         }
-        drop(inner);
-        if let Err(error) = self.sweep_uploads() {
-            tracing::warn!(%error, "uploads of ended jobs could not be removed");
-        }
+        self.sweep_uploads(&inner);
     }
 
     /// Puts a job's new state on disk. Where that fails the work goes on: a server that starts finds the state before, and doing a job
@@ -271,9 +263,14 @@ impl Jobs {
         }
     }
 
-    /// Removes uploads that no job needs any more.
-    pub(crate) fn sweep_uploads(&self) -> io::Result<()> {
-        let inner = self.lock();
+    /// Removes uploads that no job needs any more. Under the lock: who sees that a job is over sees its upload gone.
+    fn sweep_uploads(&self, inner: &Inner) {
+        if let Err(error) = self.try_sweep(inner) {
+            tracing::warn!(%error, "uploads of ended jobs could not be removed");
+        }
+    }
+
+    fn try_sweep(&self, inner: &Inner) -> io::Result<()> {
         let needed = |name: &str| inner.jobs.values().any(|job| !job.state.is_over() && job.upload.as_deref() == Some(name));
         for entry in std::fs::read_dir(self.records.uploads())? {
             let path = entry?.path();

@@ -58,6 +58,8 @@ pub(crate) struct Request {
     min_image_edge: Option<u32>,
     /// Least cosine of picture and caption.
     min_clip_score: Option<f32>,
+    /// Least cosine of two pictures that makes the later one a near duplicate, of the job's rows or of the pool's pairs.
+    near_duplicates: Option<f32>,
     /// Leave out rows that an earlier row of the job repeats byte by byte.
     drop_duplicates: bool,
     on_change: Change,
@@ -131,6 +133,7 @@ impl Request {
             max_repetition: self.max_repetition,
             min_image_edge: self.min_image_edge,
             min_clip_score: self.min_clip_score,
+            near_duplicate: self.near_duplicates,
             drop_duplicates: self.drop_duplicates,
         })
     }

@@ -81,8 +81,9 @@ pub(crate) async fn receive(jobs: Arc<Jobs>, body: Body, limits: &Limits) -> Res
         let _held = permit;
         write(&jobs.records.uploads(), to_disk)
     });
-    let sent = send(body, pieces, limits).await;
+    let sent = send(body, &pieces, limits).await;
     // The end of the pieces ends the writer, whose file is removed when it is dropped here.
+    drop(pieces);
     let received = writing.await.map_err(ApiError::panicked)?.map_err(|e| ApiError::internal("upload_not_kept", e))?;
     sent?;
     received.ok_or_else(|| {
@@ -91,7 +92,7 @@ pub(crate) async fn receive(jobs: Arc<Jobs>, body: Body, limits: &Limits) -> Res
     })
 }
 
-async fn send(mut body: Body, pieces: mpsc::Sender<Bytes>, limits: &Limits) -> Result<(), ApiError> {
+async fn send(mut body: Body, pieces: &mpsc::Sender<Bytes>, limits: &Limits) -> Result<(), ApiError> {
     let cut_short =
         || ApiError::new(StatusCode::BAD_REQUEST, "body_cut_short", "the body ended early or was not well-formed; send it again");
     let mut left = limits.upload_bytes;

@@ -54,7 +54,7 @@ impl Default for Ground {
             gate: Arc::default(),
             encoder: Arc::new(FakeEncoder::new(DIM)),
         };
-        let mut writer = PoolWriter::open(&ground.pool(), &spec(), &WriterOptions::default()).expect("a pool");
+        let mut writer = PoolWriter::open(ground.pool(), &spec(), &WriterOptions::default()).expect("a pool");
         let mut pairs = fruit();
         for pair in &mut pairs {
             // A field that only a store in memory takes.
@@ -96,7 +96,7 @@ impl Ground {
     }
 
     pub fn writer(&self) -> PoolWriter {
-        PoolWriter::open(&self.pool(), &spec(), &WriterOptions::default()).expect("a pool")
+        PoolWriter::open(self.pool(), &spec(), &WriterOptions::default()).expect("a pool")
     }
 
     pub fn options(&self) -> JobOptions {
@@ -128,9 +128,10 @@ impl Ground {
     }
 
     /// A server; waits until an earlier one has let go of the folder.
-    pub fn serve(&self, limits: Limits) -> TestServer {
+    pub fn serve(&self, mut limits: Limits) -> TestServer {
         // New generations come from jobs alone, so that a test sees that they do.
-        let options = Options { limits: Limits { refresh: None, ..limits }, ..Options::default() };
+        limits.refresh = None;
+        let options = Options { limits, ..Options::default() };
         let deadline = Instant::now() + PATIENCE;
         loop {
             match self.app(options.clone()) {

@@ -12,7 +12,7 @@ use hf_hub::api::sync::{Api, ApiBuilder, ApiError};
 use hf_hub::{Cache, Repo, RepoType};
 use serde::Deserialize;
 
-use super::{HubError, HubId, HubOptions, Variant, blobs_of, is_plain, layout};
+use super::{Choose, HubError, HubId, HubOptions, Kind, Snapshot, Variant, blobs_of, is_plain, layout, tree};
 use crate::fetch::{Sha256, measure};
 
 /// Between two reports of a running download.
@@ -33,6 +33,12 @@ struct Listed {
     lfs: Option<Lfs>,
 }
 
+impl Listing {
+    fn names(&self) -> Vec<String> {
+        self.siblings.iter().map(|file| file.rfilename.clone()).collect()
+    }
+}
+
 #[derive(Clone, Debug, Deserialize)]
 struct Lfs {
     sha256: Option<String>,
@@ -51,22 +57,79 @@ pub(super) fn from_hub(
     }
     let api = client(id, options, &cache)?;
     let listing = list(id, &api, options, progress)?;
-    let names: Vec<String> = listing.siblings.iter().map(|file| file.rfilename.clone()).collect();
+    let names = listing.names();
     let wanted = layout::choose(&names, &variant.suffix).map_err(|missing| HubError::NotAModel {
         model: id.text.clone(),
         missing,
         suffixes: layout::suffixes(&names),
     })?;
-    let commit = Repo::with_revision(id.repository.clone(), RepoType::Model, listing.sha.clone());
+    fetch(id, &api, &cache, &listing, &wanted, options, progress)
+}
+
+/// The chosen files of a dataset's revision, and which commit that is.
+pub(super) fn dataset_from_hub(
+    id: &HubId,
+    choose: &Choose<'_>,
+    options: &HubOptions,
+    progress: &dyn Fn(&str),
+) -> Result<Snapshot, HubError> {
+    let cache = Cache::new(options.cache.clone().ok_or(HubError::NoCacheFolder)?);
+    let nothing = |reason| HubError::NothingChosen { model: id.text.clone(), reason };
+    if options.offline {
+        return cached_dataset(id, choose, &cache);
+    }
+    let api = client(id, options, &cache)?;
+    let listing = list(id, &api, options, progress)?;
+    let names = listing.names();
+    let wanted = choose(&names).map_err(nothing)?;
+    if let Some(odd) = wanted.iter().find(|name| !is_safe(name)) {
+        let reason = format!("a file is called `{}`", odd.escape_default());
+        return Err(HubError::BadAnswer { model: id.text.clone(), reason });
+    }
+    let folder = fetch(id, &api, &cache, &listing, &wanted, options, progress)?;
+    tree::make(&folder, &listing.sha, &names, &wanted)
+}
+
+/// What of a dataset is in the cache: whatever is chosen of its listing must be there.
+fn cached_dataset(id: &HubId, choose: &Choose<'_>, cache: &Cache) -> Result<Snapshot, HubError> {
+    let folder = cached_snapshot(id, cache)?;
+    let commit = listed_commit(&folder);
+    let names = tree::listing(&folder, &commit).ok_or_else(|| not_cached(id, cache))?;
+    let wanted = choose(&names).map_err(|reason| HubError::NothingChosen { model: id.text.clone(), reason })?;
+    let missing: Vec<String> = wanted.iter().filter(|name| !is_safe(name) || !folder.join(name).is_file()).cloned().collect();
+    if missing.is_empty() {
+        return tree::make(&folder, &commit, &names, &wanted);
+    }
+    Err(HubError::Incomplete { model: id.text.clone(), folder, missing })
+}
+
+/// A path of plain names that survives an address and a file system.
+fn is_safe(name: &str) -> bool {
+    let plain = |part: &str| !matches!(part, "" | "." | "..");
+    let odd = |c: char| c.is_control() || !c.is_ascii() || matches!(c, '\\' | '?' | '#' | '%' | ' ');
+    name.len() <= 1_024 && name.split('/').all(plain) && !name.contains(odd)
+}
+
+#[expect(clippy::too_many_arguments, reason = "what a download needs; a struct of the same seven would say no more")]
+fn fetch(
+    id: &HubId,
+    api: &Api,
+    cache: &Cache,
+    listing: &Listing,
+    wanted: &[String],
+    options: &HubOptions,
+    progress: &dyn Fn(&str),
+) -> Result<PathBuf, HubError> {
+    let commit = Repo::with_revision(id.repository.clone(), id.kind.repo_type(), listing.sha.clone());
     let folder = cache.repo(commit.clone()).pointer_path(&listing.sha);
-    for name in &wanted {
+    for name in wanted {
         let listed = listing.siblings.iter().find(|file| file.rfilename == *name);
-        let listed = listed.expect("the layout chooses among what is listed");
+        let listed = listed.expect("files are chosen among what is listed");
         if !is_there(&folder.join(name), listed) {
-            download(id, &api, &commit, listed, &folder, options, progress)?;
+            download(id, api, &commit, listed, &folder, options, progress)?;
         }
     }
-    let named = Repo::with_revision(id.repository.clone(), RepoType::Model, id.revision.clone());
+    let named = Repo::with_revision(id.repository.clone(), id.kind.repo_type(), id.revision.clone());
     cache.repo(named).create_ref(&listing.sha).map_err(|source| HubError::Io { path: cache.path().clone(), source })?;
     Ok(folder)
 }
@@ -79,9 +142,18 @@ fn client(id: &HubId, options: &HubOptions, cache: &Cache) -> Result<Api, HubErr
     builder.build().map_err(|error| failed(id, "setting up the client", &error))
 }
 
+impl Kind {
+    fn repo_type(self) -> RepoType {
+        match self {
+            Self::Model => RepoType::Model,
+            Self::Dataset => RepoType::Dataset,
+        }
+    }
+}
+
 /// What the hub has at the revision, and which commit that is.
 fn list(id: &HubId, api: &Api, options: &HubOptions, progress: &dyn Fn(&str)) -> Result<Listing, HubError> {
-    let repository = api.repo(Repo::with_revision(id.repository.clone(), RepoType::Model, id.revision.clone()));
+    let repository = api.repo(Repo::with_revision(id.repository.clone(), id.kind.repo_type(), id.revision.clone()));
     progress(&format!("asking the hub for {}", id.text));
     let answer = guarded(id, "the listing", options, &mut |_| {}, move |_| {
         let mut response = repository.info_request().query("blobs", "true").call().map_err(Box::new)?;
@@ -191,21 +263,31 @@ fn remove(path: &Path) {
     let _ = fs::remove_file(path);
 }
 
+fn not_cached(id: &HubId, cache: &Cache) -> HubError {
+    HubError::NotCached { model: id.text.clone(), cache: cache.path().clone() }
+}
+
 /// The commit that is in the cache, if it is a whole model.
 fn cached(id: &HubId, variant: &Variant, cache: &Cache) -> Result<PathBuf, HubError> {
-    let repo = cache.repo(Repo::with_revision(id.repository.clone(), RepoType::Model, id.revision.clone()));
-    let reference = cache.path().join(format!("models--{}", id.repository.replace('/', "--"))).join("refs").join(&id.revision);
-    // A revision without a reference may be a commit itself.
-    let commit = fs::read_to_string(reference).map_or_else(|_| id.revision.clone(), |text| text.trim().to_owned());
-    let folder = repo.pointer_path(&commit);
-    if !commit.split('/').all(is_plain) || !folder.is_dir() {
-        return Err(HubError::NotCached { model: id.text.clone(), cache: cache.path().clone() });
-    }
+    let folder = cached_snapshot(id, cache)?;
     let missing = layout::lacks(&files_in(&folder), &variant.suffix);
     if missing.is_empty() {
         return Ok(folder);
     }
     Err(HubError::Incomplete { model: id.text.clone(), folder, missing })
+}
+
+/// The folder of the commit that the cache has for the revision.
+fn cached_snapshot(id: &HubId, cache: &Cache) -> Result<PathBuf, HubError> {
+    let repo = cache.repo(Repo::with_revision(id.repository.clone(), id.kind.repo_type(), id.revision.clone()));
+    let reference = cache.path().join(id.kind.folder(&id.repository)).join("refs").join(&id.revision);
+    // A revision without a reference may be a commit itself.
+    let commit = fs::read_to_string(reference).map_or_else(|_| id.revision.clone(), |text| text.trim().to_owned());
+    let folder = repo.pointer_path(&commit);
+    if !commit.split('/').all(is_plain) || !folder.is_dir() {
+        return Err(not_cached(id, cache));
+    }
+    Ok(folder)
 }
 
 /// Files of a snapshot as a listing names them; a model has no deeper folders. A link to nothing is no file.

@@ -100,6 +100,10 @@ impl PoolWriter {
 }
 
 impl PairSink for PoolWriter {
+    fn searchable(&self) -> Option<&dyn PairStore> {
+        Some(self.committed())
+    }
+
     fn content(&self, key: &Key) -> Result<Option<ContentHash>, StoreError> {
         Ok(self.locate(key)?.map(|place| place.content))
     }

@@ -6,7 +6,7 @@
 //!
 //! Names. A shard is called after its folder and itself: `cc3m/00000.tar`, whether it was named itself, found through its
 //! folder, or matched by a pattern, and wherever `cc3m` lies. With a source root it is called by its path below that. Rows are
-//! known to the pool by these names, so moving a dataset keeps its rows as long as the last folder keeps its name.
+//! known to the pool by these names (files of a hub's dataset by `org/name/` and their path in it), so moving a dataset keeps its rows as long as the last folder keeps its name.
 
 use std::{
     collections::{BTreeSet, HashSet},
@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Reach, Shard, ShardKind, clip_retrieval,
+    Reach, Shard, ShardKind, clip_retrieval, hub,
     pattern::{self, natural},
     pictures, sidecar, tar,
 };
@@ -188,6 +188,9 @@ impl Finder<'_> {
             let below = path.strip_prefix(root);
             let outside = |_| SourceError::OutsideRoot { path: path.to_owned(), root: root.clone() };
             return Ok(below.map_err(outside)?.to_string_lossy().into_owned());
+        }
+        if let Some((repository, _, below)) = hub::fetched(path) {
+            return Ok(format!("{repository}/{below}").trim_end_matches('/').to_owned());
         }
         let folder = path.parent().map(file_name).filter(|name| !name.is_empty());
         Ok(folder.map_or_else(|| file_name(path), |folder| format!("{folder}/{}", file_name(path))))

@@ -6,11 +6,12 @@
 //!
 //! | file | |
 //! | --- | --- |
+//! | `hub.rs` | datasets of the Hugging Face hub to files |
 //! | `find.rs`, `pattern.rs` | arguments to shards and their names; braces, wildcards, order |
 //! | `columns.rs` | which column is what |
 //! | `parquet.rs` | rows of a parquet file |
 //! | `values.rs` | arrow arrays to plain values |
-//! | `tar.rs` | samples of a WebDataset tar |
+//! | `tar/` | samples of a WebDataset tar |
 //! | `pictures.rs`, `table.rs` | loose pictures with their captions beside them, or in a table |
 //! | `json.rs`, `sidecar.rs` | JSON metadata; img2dataset's files beside its shards |
 //! | `clip_retrieval.rs`, `npy.rs` | ready-made vectors with their metadata |
@@ -23,6 +24,7 @@ mod clip_retrieval;
 pub(crate) mod columns;
 mod confined;
 mod find;
+pub(crate) mod hub;
 mod json;
 mod npy;
 mod parquet;
@@ -177,7 +179,16 @@ impl Shard {
 
     /// A digest of where it lies.
     pub(crate) fn place(&self) -> [u8; 8] {
-        digest(&[self.place.as_os_str().as_encoded_bytes()])
+        match hub::fetched(&self.place) {
+            // The same whatever the commit, so that rows that a later one changed are changed rows.
+            Some((repository, _, path)) => digest(&[b"hub dataset", repository.as_bytes(), path.as_bytes()]),
+            None => digest(&[self.place.as_os_str().as_encoded_bytes()]),
+        }
+    }
+
+    /// The commit of the hub's that it comes from.
+    pub(crate) fn revision(&self) -> Option<String> {
+        hub::fetched(&self.place).map(|(_, commit, _)| commit)
     }
 
     /// Whether it has vectors and nothing that an encoder could use.

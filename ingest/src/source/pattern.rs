@@ -61,6 +61,29 @@ fn wildcard(pattern: &str, argument: &str, limits: &Limits, reach: &Reach) -> Re
     Ok(found.into_iter().map(|path| Expanded { path, matched: true }).collect())
 }
 
+/// The names that a path, a folder or a pattern stands for in a list of names. What it names must be there.
+pub(crate) fn choose(path: &str, names: &[String], limits: &Limits) -> Result<Vec<String>, SourceError> {
+    let bad = |reason: String| SourceError::Pattern { pattern: path.to_owned(), reason };
+    let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    let mut chosen: Vec<String> = Vec::new();
+    for alternative in braces(path, limits.max_shards)? {
+        let before = chosen.len();
+        if alternative.contains(['*', '?', '[']) {
+            let pattern = glob::Pattern::new(&alternative).map_err(|e| bad(e.to_string()))?;
+            chosen.extend(names.iter().filter(|name| pattern.matches_with(name, options)).cloned());
+        } else {
+            let folder = format!("{alternative}/");
+            chosen.extend(names.iter().filter(|name| **name == alternative || name.starts_with(&folder)).cloned());
+        }
+        if chosen.len() == before {
+            return Err(bad(format!("{alternative} matches nothing")));
+        }
+    }
+    chosen.sort();
+    chosen.dedup();
+    Ok(chosen)
+}
+
 /// Every text that the braces stand for, in their order.
 fn braces(text: &str, max: usize) -> Result<Vec<String>, SourceError> {
     let bad = |reason: &str| SourceError::Pattern { pattern: text.to_owned(), reason: reason.to_owned() };

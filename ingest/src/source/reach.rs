@@ -59,7 +59,9 @@ impl Reach {
 
     /// Whether it is a folder. A link or a thing that is neither folder nor plain file is an error beneath a root.
     pub(crate) fn is_folder(&self, path: &Path) -> io::Result<bool> {
-        let Some(_) = &self.0 else { return Ok(std::fs::metadata(path)?.is_dir()) };
+        if self.0.is_none() {
+            return Ok(std::fs::metadata(path)?.is_dir());
+        }
         match self.kind(path)? {
             FileType::Directory => Ok(true),
             FileType::RegularFile => Ok(false),
