@@ -21,6 +21,7 @@
 //! | `manifest.rs` | `POST /v1/manifest`: chosen pairs as a file |
 //! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
 //! | `pools.rs` | pools, pairs and stored pictures |
+//! | `vector.rs` | vectors in requests: numbers or base64 |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
 //! | `page.rs` | the page at `/` |
@@ -50,6 +51,7 @@ mod routes;
 mod search;
 mod server;
 mod tls;
+mod vector;
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};

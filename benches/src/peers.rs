@@ -37,6 +37,15 @@ impl Python {
         Ok(Self { executable })
     }
 
+    /// Adds a package without what it asks for, where that is more than what is used of it.
+    ///
+    /// # Errors
+    /// It cannot be installed.
+    pub(crate) fn also(&self, package: &str) -> Result<()> {
+        let mut pip = Command::new(&self.executable);
+        succeed(pip.args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", package])).map(drop)
+    }
+
     /// Runs a script and returns what it printed.
     ///
     /// # Errors
