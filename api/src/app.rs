@@ -11,9 +11,10 @@ use anchorite_index::{Cancel, Effort, Side, StoreError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
-    Keys, Limits, Refresh,
+    Filling, JobOptions, JobsError, Keys, Limits, Refresh,
     embeddings::Model,
     error::ApiError,
+    jobs::Jobs,
     metrics::Metrics,
     refresh::{Pool, Snapshot},
 };
@@ -89,6 +90,8 @@ pub struct App {
     /// One permit for each answer that is streamed.
     pub(crate) streams: Arc<Semaphore>,
     compute: Arc<Semaphore>,
+    /// Jobs that fill pools; none where this server fills none.
+    pub(crate) jobs: Option<Arc<Jobs>>,
     readiness: Mutex<Readiness>,
 }
 
@@ -128,6 +131,7 @@ impl App {
             streams: Arc::new(Semaphore::new(limits.max_streams)),
             compute: Arc::new(Semaphore::new(limits.compute_threads.max(1))),
             readiness: Mutex::new(Readiness::Warming),
+            jobs: None,
             options,
         })
     }
@@ -139,6 +143,18 @@ impl App {
     pub fn refreshing(mut self, pool: &str, refresh: Refresh) -> Result<Self, AppError> {
         let served = self.pools.iter_mut().find(|p| p.name == pool);
         served.ok_or_else(|| AppError::Unknown { name: pool.to_owned() })?.refresh_with(refresh);
+        Ok(self)
+    }
+
+    /// Takes jobs that fill pools, and goes on with those that an earlier server left.
+    ///
+    /// # Errors
+    /// [`JobsError`]: an unknown pool, a folder that cannot be used, another server on it.
+    pub fn filling(mut self, options: &JobOptions, fillings: Vec<Filling>) -> Result<Self, JobsError> {
+        if let Some(unknown) = fillings.iter().find(|filling| self.pools.iter().all(|pool| pool.name != filling.pool)) {
+            return Err(JobsError::Unknown { name: unknown.pool.clone() });
+        }
+        self.jobs = Some(Arc::new(Jobs::open(options, fillings, &self.options.limits)?));
         Ok(self)
     }
 

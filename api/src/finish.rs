@@ -14,7 +14,7 @@ use std::{
 use axum::{
     Json,
     extract::{MatchedPath, Request, State},
-    http::{HeaderMap, HeaderName, HeaderValue, Method, header},
+    http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, header},
     middleware::Next,
     response::{IntoResponse as _, Response},
 };
@@ -88,7 +88,7 @@ fn error_response(response: &Response, error: &ApiError, id: &str, legacy: bool,
             with_body.headers_mut().insert(name, value.clone());
         }
     }
-    if error.code == "too_busy" {
+    if error.status == StatusCode::TOO_MANY_REQUESTS {
         with_body.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from(retry_after.as_secs().max(1)));
     }
     with_body
@@ -123,6 +123,7 @@ fn method_label(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::POST => "POST",
+        Method::DELETE => "DELETE",
         Method::HEAD => "HEAD",
         Method::OPTIONS => "OPTIONS",
         _ => "OTHER",

@@ -20,6 +20,7 @@
 //! | `anchors/` | `POST /v1/anchors`: policies over HTTP, JSON or an Arrow stream |
 //! | `manifest.rs` | `POST /v1/manifest`: chosen pairs as a file |
 //! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
+//! | `jobs/` | `POST /v1/pools/{pool}/ingest`, `/v1/jobs`: pools are filled while they are served |
 //! | `pools.rs` | pools, pairs and stored pictures |
 //! | `vector.rs` | vectors in requests: numbers or base64 |
 //! | `health.rs` | liveness, readiness, metrics |
@@ -41,6 +42,7 @@ mod error;
 mod filter;
 mod finish;
 mod health;
+mod jobs;
 mod limits;
 mod manifest;
 mod metrics;
@@ -55,6 +57,7 @@ mod vector;
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};
+pub use jobs::{Filling, JobOptions, JobsError, OpenWriter};
 pub use limits::Limits;
 pub use refresh::Refresh;
 pub use routes::openapi;

@@ -1,6 +1,6 @@
 //! Every bound of the service in one place.
 
-use std::time::Duration;
+use std::{num::NonZeroUsize, time::Duration};
 
 use anchorite_anchors::Limits as CurateLimits;
 
@@ -67,6 +67,16 @@ pub struct Limits {
     pub deadline: Duration,
     /// How often pools are looked at for a new generation. Default 2 s: one look at a folder; none: only when asked to.
     pub refresh: Option<Duration>,
+    /// Jobs that wait for their turn; one runs. Default 16; beyond it requests get 429.
+    pub max_jobs_waiting: usize,
+    /// Jobs that are over and still shown. Default 1,000; the oldest are forgotten.
+    pub max_jobs_kept: usize,
+    /// Threads of a job that decode and encode. Default: half of the cores, so that questions are answered meanwhile.
+    pub job_workers: NonZeroUsize,
+    /// Bytes of an uploaded parquet file. Default 1 GiB, some 10,000 pictures of 100 kB; more belongs below the folder of sources.
+    pub upload_bytes: u64,
+    /// Uploads received at once, each written to disk as it comes. Default 2; beyond it requests get 429.
+    pub max_uploads: usize,
     /// What a refused client is told to wait. Default 1 s.
     pub retry_after: Duration,
     /// How long open requests may take to end after shutdown was asked for. Default 10 s, what orchestrators allow.
@@ -105,10 +115,20 @@ impl Default for Limits {
             compute_threads: std::thread::available_parallelism().map_or(4, usize::from),
             deadline: Duration::from_secs(30),
             refresh: Some(Duration::from_secs(2)),
+            max_jobs_waiting: 16,
+            max_jobs_kept: 1_000,
+            job_workers: half_the_cores(),
+            upload_bytes: 1 << 30,
+            max_uploads: 2,
             retry_after: Duration::from_secs(1),
             drain: Duration::from_secs(10),
         }
     }
+}
+
+fn half_the_cores() -> NonZeroUsize {
+    let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
+    NonZeroUsize::new(cores / 2).unwrap_or(NonZeroUsize::MIN)
 }
 
 impl Limits {

@@ -47,6 +47,8 @@ pub(crate) struct PoolInfo {
     generation: u64,
     /// Values of an embedding.
     dim: usize,
+    /// What is kept of them, and scores are computed from: `f32`, `f16`, or `7-bit`.
+    precision: String,
     /// The model's name.
     model: String,
     /// Its fingerprint: equal fingerprints give comparable vectors.
@@ -66,6 +68,7 @@ impl PoolInfo {
             text_rows: status.text_rows,
             generation: status.generation,
             dim: store.spec().dim,
+            precision: store.precision().to_string(),
             model: encoder.name().to_owned(),
             fingerprint: encoder.fingerprint().to_owned(),
             max_k: store.max_k().min(app.limits().max_k),
@@ -263,7 +266,7 @@ pub(crate) fn image_path(pool: &str, row: RowId) -> String {
     format!("/v1/pools/{pool}/pairs/{}/image", row.0)
 }
 
-fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
+pub(crate) fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiError> {
     let malformed = |_| ApiError::new(StatusCode::BAD_REQUEST, "path_malformed", "the path is not UTF-8; escape it as URLs do");
     path.map(|Path(parts)| parts).map_err(malformed)
 }

@@ -23,7 +23,7 @@ use crate::{
     clip_retrieval, embeddings,
     error::{ApiError, ErrorBody, LegacyErrorBody},
     filter::{FilterBegins, FilterBetween, FilterEquals, FilterNamed, FilterOneOf, FilterValue},
-    finish, health, manifest, page, pools, search,
+    finish, health, jobs, manifest, page, pools, search,
 };
 
 #[derive(OpenApi)]
@@ -54,11 +54,17 @@ fn read() -> Routes {
         .routes(routes!(pools::describe))
         .routes(routes!(pools::pair))
         .routes(routes!(pools::image))
+        .routes(routes!(jobs::list))
+        .routes(routes!(jobs::show))
         .routes(routes!(health::metrics))
         .routes(routes!(clip_retrieval::knn_service))
         .routes(routes!(clip_retrieval::metadata))
         .routes(routes!(clip_retrieval::indices_list))
         .routes(routes!(clip_retrieval::config))
+}
+
+fn write() -> Routes {
+    Routes::new().routes(routes!(jobs::ingest)).routes(routes!(jobs::cancel))
 }
 
 fn admin() -> Routes {
@@ -67,7 +73,7 @@ fn admin() -> Routes {
 
 /// Every documented route; `guard` puts a scope's guard before its routes.
 fn table(guard: impl Fn(Routes, Scope) -> Routes) -> Routes {
-    let scoped = [(Scope::Read, read()), (Scope::Admin, admin())];
+    let scoped = [(Scope::Read, read()), (Scope::Write, write()), (Scope::Admin, admin())];
     let mut all = Routes::with_openapi(Document::openapi()).merge(open());
     for (scope, mut routes) in scoped {
         document_scope(routes.get_openapi_mut(), scope);
@@ -86,7 +92,7 @@ const SCHEME: &str = "key";
 fn document_scope(document: &mut utoipa::openapi::OpenApi, scope: Scope) {
     for (path, item) in &mut document.paths.paths {
         let body = if clip_retrieval::is_route(path) { "LegacyErrorBody" } else { "ErrorBody" };
-        for operation in [&mut item.get, &mut item.post].into_iter().flatten() {
+        for operation in [&mut item.get, &mut item.post, &mut item.delete].into_iter().flatten() {
             document_operation(operation, scope, body);
         }
     }

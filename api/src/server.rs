@@ -25,7 +25,7 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 use tower::ServiceExt as _;
 
-use crate::{App, Limits, Tls, refresh, routes};
+use crate::{App, Limits, Tls, jobs, refresh, routes};
 
 /// After a failed accept (no file descriptors left, usually): long enough to let some connection end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -85,19 +85,31 @@ impl Server {
         self.address
     }
 
-    /// Answers until `shutdown` resolves, then takes no more, and waits for open requests up to [`Limits::drain`]. Warms the pools up, and
+    /// Answers until `shutdown` resolves, then takes no more, and waits for open requests and the job that
+    /// runs up to [`Limits::drain`]; a job that takes longer is lost to this server alone, the next one goes on with it. Warms the pools up, and
     /// looks for new generations, in the background.
     pub async fn serve(self, app: Arc<App>, shutdown: impl Future<Output = ()> + Send) -> Drained {
         let warming = Arc::clone(&app);
         drop(tokio::task::spawn_blocking(move || warming.warm_up()));
         let connections = GracefulShutdown::new();
+        let jobs_end = app.jobs.is_some().then(|| jobs::work(&app));
         tokio::select! {
             () = accept_forever(&app, &self, &connections) => {}
             () = refresh::watch(Arc::clone(&app)), if app.limits().refresh.is_some() => {}
             () = shutdown => {}
         }
         drop(self.listener);
-        match tokio::time::timeout(app.limits().drain, connections.shutdown()).await {
+        if let Some(jobs) = &app.jobs {
+            jobs.stop();
+        }
+        let through = async {
+            connections.shutdown().await;
+            if let Some(end) = jobs_end {
+                // An error means that the thread is gone, which is what is waited for.
+                let _ = end.await;
+            }
+        };
+        match tokio::time::timeout(app.limits().drain, through).await {
             Ok(()) => Drained::Clean,
             Err(_) => Drained::CutShort,
         }

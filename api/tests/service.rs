@@ -12,7 +12,7 @@ use std::{
 
 use anchorite_api::{Drained, Limits};
 use serde_json::{Value as Json, json};
-use support::{Reply, TestServer, Tricky, raw, start, start_damaged, start_stuck, start_with};
+use support::{Reply, TestServer, Tricky, filling::Ground, raw, start, start_damaged, start_stuck, start_with};
 
 /// Asks until the server is no longer warming up; it tells at once, so this is a handful of requests.
 fn readiness(server: &TestServer) -> Reply {
@@ -381,6 +381,58 @@ fn statuses_of_trouble(seen: &mut Seen) {
     drop(hand);
 }
 
+/// Of the routes of jobs.
+fn statuses_of_jobs(seen: &mut Seen) {
+    const INGEST: &str = "/v1/pools/{pool}/ingest";
+    const JOB: &str = "/v1/jobs/{id}";
+    let (ground, boats) = (Ground::default(), r#"{"sources": ["boats"]}"#);
+    let mut tell = |route: &str, method: &str, status: u16| {
+        seen.0.insert((route.to_owned(), method.to_owned(), status));
+    };
+    let quick = |limits| Ground::default().serve(limits);
+    let small = quick(Limits { small_body_bytes: 5, ..Limits::default() });
+    let busy = quick(Limits { max_in_flight: 0, max_jobs_waiting: 0, ..Limits::default() });
+    let (encoder, hand) = Tricky::new();
+    let held = Ground { encoder, ..Ground::default() };
+    let late = held.serve(Limits { deadline: Duration::from_millis(100), compute_threads: 1, ..Limits::default() });
+    // Its one thread is not free from here on.
+    assert_eq!(late.search(&json!({"text": "wait"})).status, 504);
+    let plain = start(Limits::default());
+    let slow = quick(Limits { body_timeout: Duration::from_millis(100), ..Limits::default() });
+    let head = "POST /v1/pools/fruit/ingest HTTP/1.1\r\nhost: x\r\ncontent-length: 9\r\nconnection: close\r\n\r\n{";
+    tell(INGEST, "post", raw(&slow, head.as_bytes()).split(' ').nth(1).expect("a status").parse().expect("a number"));
+    ground.gate.set(true);
+    let server = ground.serve(Limits::default());
+    let (running, waiting) = (server.ingest(&json!({"sources": ["boats"]})), server.ingest(&json!({"sources": ["boats"]})));
+    server.job_when(&running, |job| job["state"] == "running");
+    for (on, pool, body) in [
+        (&server, "fruit", boats),
+        (&server, "fruit", "{"),
+        (&server, "fruit", "{}"),
+        (&server, "nope", boats),
+        (&server, "%FF", boats),
+        (&small, "fruit", boats),
+        (&busy, "fruit", boats),
+        (&late, "fruit", boats),
+        (&plain, "fruit", boats),
+    ] {
+        tell(INGEST, "post", on.post(&format!("/v1/pools/{pool}/ingest"), body).status);
+    }
+    for (on, id) in [(&server, running.as_str()), (&server, "nope"), (&server, "%FF"), (&busy, "nope"), (&late, "nope")] {
+        tell("/v1/jobs", "get", on.get("/v1/jobs").status);
+        tell(JOB, "get", on.get(&format!("/v1/jobs/{id}")).status);
+        tell(JOB, "delete", on.delete(&format!("/v1/jobs/{id}")).status);
+    }
+    for _ in 0..2 {
+        tell(JOB, "delete", server.delete(&format!("/v1/jobs/{waiting}")).status);
+    }
+    drop(hand);
+    ground.gate.set(false);
+    server.job_over(&running);
+    std::fs::remove_dir_all(ground.jobs()).expect("removes");
+    tell(INGEST, "post", server.post("/v1/pools/fruit/ingest", boats).status);
+}
+
 /// 401 and 403 of every route that has a scope; `keys.rs` proves which key gets what.
 fn statuses_of_keys(seen: &mut Seen, document: &Json) {
     let server = support::start_keyed();
@@ -405,6 +457,7 @@ fn every_documented_status_is_real_and_every_real_one_documented() {
     let mut seen = Seen(BTreeSet::new());
     ordinary_statuses(&mut seen);
     statuses_of_trouble(&mut seen);
+    statuses_of_jobs(&mut seen);
     statuses_of_keys(&mut seen, &document);
     let promised = promised(&document);
     let never: Vec<_> = promised.difference(&seen.0).collect();

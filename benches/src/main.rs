@@ -68,7 +68,7 @@ struct Args {
     /// Small data: shows that it runs, not what it reaches.
     #[arg(long)]
     quick: bool,
-    /// For `index`: rows, instead of 100,000. A million takes 8 GiB of memory.
+    /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
     /// Put the figures into benches/RESULTS.md.
@@ -104,7 +104,7 @@ fn main() -> Result<()> {
         return train::child(&args.cache, case);
     }
     if let Some(dir) = &args.scale_child {
-        return scale::in_child(dir);
+        return scale::beyond::in_child(dir);
     }
     if let Some(dir) = &args.serve_child {
         return serve::child::serve(dir, args.serve_model.as_deref());
@@ -118,6 +118,7 @@ fn main() -> Result<()> {
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Serve => serve::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, args.quick)?,
+        Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {
         results::write(

@@ -1,98 +1,150 @@
 //! Pools beyond memory, pools in many segments, and what a pool of 10^8 or 10^9 pairs would cost.
 //!
 //! ```text
-//!   three sizes ──build, bytes, queries a second──► power laws ──► 10^8, 10^9
-//!   the largest ──child in a memory group of a quarter of its bytes──► queries a second, major faults a query
+//!   three sizes ──build, bytes, processor time a query──► cost.rs: a model ──► 10^8, 10^9
+//!   the largest ──beyond.rs: a child in a memory group of a quarter of its bytes──► queries a second, major faults a query
 //!   one size in 1, 2, 4 ... segments ──► what a segment costs a query
 //! ```
+//!
+//! Processor time, not wall time, goes into the model: it is what a busy machine does not lengthen much.
+
+pub(crate) mod beyond;
+mod cost;
 
 use std::{
     fs,
-    io::Write as _,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
     time::Instant,
 };
 
 use anchorite_index::{
-    BuildParams, Builder, Cancel, Effort, PairStore, Query, Side,
-    pool::{Memory, OpenOptions, Pool, WriterOptions},
+    BuildParams, Builder, Cancel, Effort, PairStore, Precision, Query, Side,
+    pool::{OpenOptions, Pool, WriterOptions},
 };
-use anyhow::{Context, Result, bail};
-use rustix::fs::{Advice, fadvise};
-use serde::{Deserialize, Serialize};
+use anyhow::{Context, Result};
 
+use self::cost::{Beyond, Model, PLANS, Point, Points};
 use crate::{
     clip_like::{DIM, World},
     demo::fill,
     figure::{Figure, Sheet},
+    process::{process_cpu, thread_cpu},
 };
 
 const SEED: u64 = 11;
 /// Questions per measurement.
 const QUESTIONS: usize = 1_000;
-/// Memory allowed, as a part of the pool's bytes.
-const PART: u64 = 4;
-/// Least memory that the child runs in: its program, its questions, its threads. A quick run's pool is not four times that.
-const LEAST: u64 = 32 << 20;
+/// Where the points that the model is fitted to are kept; a test fits them again.
+const POINTS: &str = "benches/reference/scale.json";
+
+/// How to run.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Options {
+    /// Small data.
+    pub(crate) quick: bool,
+    /// Rows of the largest pool, instead of 300,000.
+    pub(crate) rows: Option<usize>,
+    /// Keep the points for the model's test.
+    pub(crate) write: bool,
+}
 
 /// Runs the benchmark.
 ///
 /// # Errors
 /// A pool that cannot be written or read, or a child that fails.
-pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
+pub(crate) fn run(cache: &Path, options: Options) -> Result<Vec<Figure>> {
     let mut sheet = Sheet::default();
-    let sizes = if quick { [10_000, 20_000, 40_000] } else { [100_000, 200_000, 400_000] };
+    let largest = options.rows.unwrap_or(if options.quick { 40_000 } else { 300_000 });
+    let sizes = [largest / 8, largest / 3, largest];
     let cache = std::path::absolute(cache)?;
     let world = World::new(SEED);
+    let vectors = world.images(largest, 1);
+    let data = Data { cache: &cache, world: &world, vectors: &vectors };
     let mut points = Vec::new();
     for n in sizes {
-        points.push(measure(&cache, &world, n, &mut sheet)?);
+        points.push(data.measure(n, Precision::Half, &mut sheet)?);
     }
-    segments(&cache, &world, sizes[0], &mut sheet)?;
-    beyond_memory(&pool_dir(&cache, sizes[2]), &mut sheet)?;
+    let small = data.measure(largest, Precision::SevenBit, &mut sheet)?;
+    let mut beyond = Vec::new();
+    for precision in [Precision::Half, Precision::SevenBit] {
+        beyond.extend(beyond::measure(&data.dir(largest, precision), &mut sheet)?);
+    }
+    data.segments(sizes[0], &mut sheet)?;
+    let points = Points { points, seven_bit_bytes_a_pair: small.bytes / small.rows, beyond };
     extrapolate(&points, &mut sheet);
+    if options.write {
+        fs::write(POINTS, format!("{}\n", serde_json::to_string_pretty(&points)?)).with_context(|| format!("write {POINTS}"))?;
+    }
     Ok(sheet.into_figures())
 }
 
-fn pool_dir(cache: &Path, n: usize) -> PathBuf {
-    cache.join(format!("scale-{n}.pool"))
+/// Vectors, and where pools of them are kept.
+struct Data<'a> {
+    cache: &'a Path,
+    world: &'a World,
+    vectors: &'a [f32],
 }
 
-fn options() -> WriterOptions {
+fn writer_options(precision: Precision) -> WriterOptions {
     let build = BuildParams { builder: Builder::Own, ..BuildParams::default() };
-    WriterOptions { build, merge: None, ..WriterOptions::default() }
+    WriterOptions { build, merge: None, precision: Some(precision), ..WriterOptions::default() }
 }
 
-/// What one size costs.
-struct Point {
-    rows: f64,
-    bytes: f64,
-    build_seconds: f64,
-    queries_per_second: f64,
+/// What building took.
+struct Built {
+    seconds: f64,
+    cpu_seconds: f64,
 }
 
-fn build(dir: &Path, world: &World, n: usize, options: &WriterOptions) -> Result<f64> {
-    if dir.exists() {
-        fs::remove_dir_all(dir)?;
+impl Data<'_> {
+    fn dir(&self, n: usize, precision: Precision) -> PathBuf {
+        self.cache.join(format!("scale-{n}-{precision}.pool"))
     }
-    let vectors = world.images(n, 1);
-    let start = Instant::now();
-    fill(dir, &vectors, &[], options)?;
-    Ok(start.elapsed().as_secs_f64())
+
+    fn build(&self, dir: &Path, n: usize, options: &WriterOptions) -> Result<Built> {
+        if dir.exists() {
+            fs::remove_dir_all(dir)?;
+        }
+        let (start, cpu) = (Instant::now(), process_cpu());
+        fill(dir, &self.vectors[..n * DIM], &[], options)?;
+        Ok(Built { seconds: start.elapsed().as_secs_f64(), cpu_seconds: (process_cpu() - cpu).as_secs_f64() })
+    }
+
+    /// One size as one segment.
+    fn measure(&self, n: usize, precision: Precision, sheet: &mut Sheet) -> Result<Point> {
+        let dir = self.dir(n, precision);
+        let data = format!("{n} x {DIM} CLIP-like, one side, {precision}, own builder");
+        let built = self.build(&dir, n, &writer_options(precision))?;
+        let pool = Pool::open(&dir, &OpenOptions::default())?;
+        let bytes = bytes(&pool) as f64;
+        let asked = ask(&pool, self.world)?;
+        let mut add = |what: &str, value, unit| sheet.add(Figure::new(what, value, unit, &data).seed(SEED));
+        add("append, build and commit, wall, all cores", built.seconds, "s");
+        add("append, build and commit, processor time", built.cpu_seconds, "s");
+        add("bytes a pair", bytes / n as f64, "B");
+        add("processor time a query, one thread, effort normal, in memory", asked * 1e6, "us");
+        Ok(Point { rows: n as f64, bytes, build_cpu_seconds: built.cpu_seconds, query_cpu_seconds: asked })
+    }
+
+    /// The same rows in more and more segments.
+    fn segments(&self, n: usize, sheet: &mut Sheet) -> Result<()> {
+        let mut one = None;
+        for count in [1, 2, 4, 8, 16, 32] {
+            let dir = self.cache.join(format!("scale-{n}-in-{count}.pool"));
+            let options = WriterOptions { segment_rows: n.div_ceil(count) as u64, ..writer_options(Precision::Half) };
+            self.build(&dir, n, &options)?;
+            let speed = 1.0 / ask(&Pool::open(&dir, &OpenOptions::default())?, self.world)?;
+            let data = format!("{n} x {DIM} CLIP-like");
+            let figure = Figure::new(format!("queries a second of processor time with {count} segments"), speed, "1/s", data);
+            sheet.add(figure.against("one segment", *one.get_or_insert(speed)).seed(SEED));
+            fs::remove_dir_all(&dir)?;
+        }
+        Ok(())
+    }
 }
 
-fn measure(cache: &Path, world: &World, n: usize, sheet: &mut Sheet) -> Result<Point> {
-    let dir = pool_dir(cache, n);
-    let data = format!("{n} x {DIM} CLIP-like, one side, own builder");
-    let build_seconds = build(&dir, world, n, &options())?;
-    let pool = Pool::open(&dir, &OpenOptions::default())?;
-    let bytes: u64 = pool.info().files.values().map(|size| size.bytes).sum();
-    let queries_per_second = ask(&pool, world)?;
-    sheet.add(Figure::new("append, build and commit, all cores", build_seconds, "s", &data).seed(SEED));
-    sheet.add(Figure::new("bytes a pair", bytes as f64 / n as f64, "B", &data).seed(SEED));
-    sheet.add(Figure::new("queries a second, one thread, effort normal, in memory", queries_per_second, "1/s", &data).seed(SEED));
-    Ok(Point { rows: n as f64, bytes: bytes as f64, build_seconds, queries_per_second })
+fn bytes(pool: &Pool) -> u64 {
+    pool.info().files.values().map(|size| size.bytes).sum()
 }
 
 fn questions(world: &World) -> Vec<Query> {
@@ -101,15 +153,15 @@ fn questions(world: &World) -> Vec<Query> {
     asked.chunks_exact(DIM).map(query).collect()
 }
 
-/// Queries a second, one after another, after one pass that is not counted.
+/// Processor seconds a query, one after another, after one pass that is not counted; the middle of three.
 fn ask(pool: &Pool, world: &World) -> Result<f64> {
     let questions = questions(world);
     let pass = || -> Result<f64> {
-        let start = Instant::now();
+        let start = thread_cpu();
         for question in &questions {
             pool.search(std::slice::from_ref(question), &Cancel::default())?;
         }
-        Ok(questions.len() as f64 / start.elapsed().as_secs_f64())
+        Ok((thread_cpu() - start).as_secs_f64() / questions.len() as f64)
     };
     pass()?;
     let mut passes = [pass()?, pass()?, pass()?];
@@ -117,176 +169,20 @@ fn ask(pool: &Pool, world: &World) -> Result<f64> {
     Ok(passes[1])
 }
 
-/// The same rows in more and more segments.
-fn segments(cache: &Path, world: &World, n: usize, sheet: &mut Sheet) -> Result<()> {
-    let mut one = None;
-    for count in [1, 2, 4, 8, 16, 32] {
-        let dir = cache.join(format!("scale-{n}-in-{count}.pool"));
-        build(&dir, world, n, &WriterOptions { segment_rows: n.div_ceil(count) as u64, ..options() })?;
-        let speed = ask(&Pool::open(&dir, &OpenOptions::default())?, world)?;
-        let figure =
-            Figure::new(format!("queries a second with {count} segments"), speed, "1/s", format!("{n} x {DIM} CLIP-like"));
-        sheet.add(figure.against("one segment", *one.get_or_insert(speed)).seed(SEED));
-        fs::remove_dir_all(&dir)?;
+/// What the measured sizes say of sizes that were not measured.
+fn extrapolate(points: &Points, sheet: &mut Sheet) {
+    let model = Model::fit(points);
+    let sizes: Vec<f64> = points.points.iter().map(|p| p.rows).collect();
+    let data = format!("power law through {sizes:?} rows, one side");
+    for (what, power) in [("building", model.build.power), ("a query", model.query.power)] {
+        sheet.add(Figure::new(format!("exponent: processor time of {what}"), power, "", &data));
     }
-    Ok(())
-}
-
-/// What the child tells.
-#[derive(Debug, Serialize, Deserialize)]
-struct Told {
-    queries_per_second: f64,
-    faults_per_query: f64,
-    memory: Memory,
-}
-
-/// A group of processes with a memory limit, below this process's own; gone when dropped.
-struct Group(PathBuf);
-
-impl Group {
-    /// Version 2 of the kernel's control groups where they are, version 1 else.
-    fn new(bytes: u64) -> Result<Self> {
-        let own = fs::read_to_string("/proc/self/cgroup")?;
-        let (root, limit) = if Path::new("/sys/fs/cgroup/cgroup.controllers").exists() {
-            ("/sys/fs/cgroup", "memory.max")
-        } else {
-            ("/sys/fs/cgroup/memory", "memory.limit_in_bytes")
-        };
-        let found = own.lines().find_map(|line| {
-            let (kinds, path) = line.split_once(':')?.1.split_once(':')?;
-            (kinds == "memory" || (kinds.is_empty() && limit == "memory.max")).then(|| path.to_owned())
-        });
-        let found = found.context("this process is in no memory group")?;
-        let dir = Path::new(root).join(found.trim_start_matches('/')).join(format!("anchorite-scale-{}", std::process::id()));
-        fs::create_dir(&dir).with_context(|| format!("create the memory group {}", dir.display()))?;
-        let group = Self(dir);
-        fs::write(group.0.join(limit), bytes.to_string()).context("set the memory limit")?;
-        Ok(group)
-    }
-
-    fn procs(&self) -> PathBuf {
-        self.0.join("cgroup.procs")
-    }
-}
-
-impl Drop for Group {
-    fn drop(&mut self) {
-        // A group that stays empty costs nothing; there is nobody to tell.
-        let _ = fs::remove_dir(&self.0);
-    }
-}
-
-/// Asks a pool of four times the memory there is for it.
-fn beyond_memory(dir: &Path, sheet: &mut Sheet) -> Result<()> {
-    let pool = Pool::open(dir, &OpenOptions::default())?;
-    let bytes: u64 = pool.info().files.values().map(|size| size.bytes).sum();
-    let rows = pool.status().rows;
-    drop(pool);
-    let limit = (bytes / PART).max(LEAST);
-    let data = format!("{rows} x {DIM} CLIP-like, pool of {bytes} B");
-    let part = format!("{:.2} of it", limit as f64 / bytes as f64);
-    for (name, allowed) in [(part.as_str(), Some(limit)), ("all of it", None)] {
-        forget(dir)?;
-        let group = match allowed.map(Group::new).transpose() {
-            Ok(group) => group,
-            Err(error) => {
-                // Without a group there is no limit on mapped files: say so rather than measure something else.
-                sheet.add(Figure::new(format!("not measured, no memory group: {error:#}"), f64::NAN, "", &data));
-                return Ok(());
-            }
-        };
-        let told = child(dir, group.as_ref())?;
-        let figure = |what: &str, value, unit| Figure::new(format!("{what}, memory for {name}"), value, unit, &data).seed(SEED);
-        sheet.add(figure("queries a second, one thread, cold", told.queries_per_second, "1/s"));
-        sheet.add(figure("major faults a query", told.faults_per_query, ""));
-        sheet.add(figure("anonymous memory at the end", told.memory.anonymous as f64, "B"));
-        sheet.add(figure("file-backed memory at the end", told.memory.file_backed as f64, "B"));
-    }
-    Ok(())
-}
-
-/// Has the system drop what it holds of the pool's files.
-fn forget(dir: &Path) -> Result<()> {
-    for entry in fs::read_dir(dir)? {
-        let file = fs::File::open(entry?.path())?;
-        file.sync_all()?;
-        fadvise(&file, 0, None, Advice::DontNeed)?;
-    }
-    Ok(())
-}
-
-fn child(dir: &Path, group: Option<&Group>) -> Result<Told> {
-    let mut command = Command::new(std::env::current_exe()?);
-    command.args(["scale", "--scale-child"]).arg(dir).stdin(Stdio::piped()).stdout(Stdio::piped());
-    let mut child = command.spawn()?;
-    if let Some(group) = group {
-        fs::write(group.procs(), child.id().to_string()).context("put the child into the memory group")?;
-    }
-    // It waits for this line, so that it opens nothing before it is in its group.
-    child.stdin.take().context("a pipe")?.write_all(b"go\n")?;
-    let output = child.wait_with_output()?;
-    if !output.status.success() {
-        bail!("the child ended with {}", output.status);
-    }
-    Ok(serde_json::from_slice(&output.stdout)?)
-}
-
-/// The child: waits to be told, then asks and prints what it took.
-///
-/// # Errors
-/// A pool that cannot be read.
-#[expect(clippy::print_stdout, reason = "what the parent reads")]
-pub(crate) fn in_child(dir: &Path) -> Result<()> {
-    std::io::stdin().read_line(&mut String::new())?;
-    let world = World::new(SEED);
-    let questions = questions(&world);
-    let before = major_faults()?;
-    let start = Instant::now();
-    let pool = Pool::open(dir, &OpenOptions::default())?;
-    for question in &questions {
-        pool.search(std::slice::from_ref(question), &Cancel::default())?;
-    }
-    let seconds = start.elapsed().as_secs_f64();
-    let told = Told {
-        queries_per_second: questions.len() as f64 / seconds,
-        faults_per_query: (major_faults()? - before) as f64 / questions.len() as f64,
-        memory: Memory::now().context("the system does not tell this process's memory")?,
-    };
-    println!("{}", serde_json::to_string(&told)?);
-    Ok(())
-}
-
-/// Major faults of this process: pages that had to be read. The twelfth field of `/proc/self/stat`.
-fn major_faults() -> Result<u64> {
-    let stat = fs::read_to_string("/proc/self/stat")?;
-    let fields = stat.rsplit_once(") ").context("an unknown form of /proc/self/stat")?.1;
-    Ok(fields.split(' ').nth(9).context("a short /proc/self/stat")?.parse()?)
-}
-
-/// `y = scale * x^power` by least squares over logarithms.
-fn power_law(points: impl Iterator<Item = (f64, f64)>) -> (f64, f64) {
-    let logs: Vec<(f64, f64)> = points.map(|(x, y)| (x.ln(), y.ln())).collect();
-    let n = logs.len() as f64;
-    let (sx, sy) = logs.iter().fold((0.0, 0.0), |(a, b), (x, y)| (a + x, b + y));
-    let covariance: f64 = logs.iter().map(|(x, y)| (x - sx / n) * (y - sy / n)).sum();
-    let variance: f64 = logs.iter().map(|(x, _)| (x - sx / n).powi(2)).sum();
-    let power = covariance / variance;
-    ((sy / n - power * sx / n).exp(), power)
-}
-
-/// What the measured sizes say of sizes that were not measured: a straight line in logarithms, no more.
-fn extrapolate(points: &[Point], sheet: &mut Sheet) {
-    let laws = [
-        ("bytes", "B", power_law(points.iter().map(|p| (p.rows, p.bytes)))),
-        ("build in hours, all cores of this machine", "h", power_law(points.iter().map(|p| (p.rows, p.build_seconds / 3_600.0)))),
-        ("queries a second, one thread, all in memory", "1/s", power_law(points.iter().map(|p| (p.rows, p.queries_per_second)))),
-    ];
-    for (what, unit, (scale, power)) in laws {
-        let sizes: Vec<f64> = points.iter().map(|p| p.rows).collect();
-        let data = format!("power law through {sizes:?} rows, one side");
-        sheet.add(Figure::new(format!("exponent: {what}"), power, "", &data));
-        for n in [1e8, 1e9] {
-            sheet.add(Figure::new(format!("{n:.0e} pairs, extrapolated: {what}"), scale * f64::powf(n, power), unit, &data));
-        }
+    for plan in PLANS.map(|wanted| model.plan(wanted)) {
+        let name = format!("{:.0e} pairs in {} segments, extrapolated", plan.wanted.pairs, plan.segments);
+        let mut add = |what: &str, value, unit| sheet.add(Figure::new(format!("{name}: {what}"), value, unit, &data));
+        add("bytes, f16", plan.bytes, "B");
+        add("bytes, 7-bit", plan.seven_bit_bytes, "B");
+        add("build, 16 cores", plan.build_hours, "h");
+        add("queries a second, 16 cores, in memory", plan.queries_per_second, "1/s");
     }
 }

@@ -14,7 +14,7 @@ use std::{
 use crate::{
     StoreError,
     format::{
-        header::{ALIGN, FileId, HEADER_BYTES, Header, NUMBERS, Section},
+        header::{ALIGN, FileId, HEADER_BYTES, Header, NUMBERS, Section, checksum},
         manifest::FileEntry,
     },
 };
@@ -203,7 +203,16 @@ impl Disk {
 
     /// Begins a segment file.
     pub(crate) fn create(&self, id: FileId) -> Result<SectionWriter, StoreError> {
-        let name = id.name();
+        self.create_as(id, id.name())
+    }
+
+    /// Begins a file that its writer removes again, beside the segment file that is made of it; the next writer removes it if this
+    /// one dies.
+    pub(crate) fn create_passing(&self, id: FileId) -> Result<SectionWriter, StoreError> {
+        self.create_as(id, format!("{}.tmp", id.name()))
+    }
+
+    fn create_as(&self, id: FileId, name: String) -> Result<SectionWriter, StoreError> {
         let file = self.medium.create(&self.dir.join(&name), false).map_err(failed("create", &name))?;
         let mut writer = SectionWriter {
             id,
@@ -277,6 +286,11 @@ impl SectionWriter {
         self.sections.last().map_or(0, |s| s.len)
     }
 
+    /// Which file it is, or will be made of it.
+    pub(crate) fn id(&self) -> FileId {
+        self.id
+    }
+
     /// Name of the file.
     pub(crate) fn name(&self) -> &str {
         &self.name
@@ -289,9 +303,8 @@ impl SectionWriter {
         self.file.write(0, &header).map_err(failed("write", &self.name))?;
         self.file.sync().map_err(failed("sync", &self.name))?;
         self.file.protect().map_err(failed("protect", &self.name))?;
-        let header_crc = crc32c::crc32c(&header);
         let body_len = (self.at - HEADER_BYTES as u64) as usize;
-        let crc = crc32c::crc32c_combine(header_crc, self.body_crc, body_len);
-        Ok(FileEntry { id: self.id, len: self.at, crc, header_crc })
+        let crc = crc32c::crc32c_combine(crc32c::crc32c(&header), self.body_crc, body_len);
+        Ok(FileEntry { id: self.id, len: self.at, crc, header_crc: checksum(&header) })
     }
 }

@@ -50,4 +50,4 @@ pub use limits::Limits;
 pub use pair::{ContentHash, Key, KeyError, Pair, Record, RowId, Side, SourceRef, Value};
 pub use query::{Answer, Cancel, Effort, Hit, Query};
 pub use rowset::RowSet;
-pub use store::{PairSink, PairStore, Parts, Spec, StoreError, StoreStatus, Upserted};
+pub use store::{PairSink, PairStore, Parts, Precision, Spec, StoreError, StoreStatus, Upserted};

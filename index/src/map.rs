@@ -4,7 +4,22 @@
 
 use std::{fs::File, io, ops::Range, path::Path};
 
+use memmap2::Advice;
+
 use crate::{StoreError, format::bytes::Damage};
+
+/// What the system is told of how a pool's files will be read; answers are the same. Measured in `benches -- scale`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Access {
+    /// Nothing: it reads ahead of every fault as it sees fit (128 KiB on Linux). The default, best for pools that fit memory: the first
+    /// questions bring their surroundings in.
+    #[default]
+    System,
+    /// Rows are asked for at random: a fault reads one page. For pools beyond memory, where what is read ahead pushes out what is in use.
+    Random,
+    /// As [`Access::Random`], and links, sketches and 7-bit rows are read at once, in the background. For pools of which these fit memory.
+    Searched,
+}
 
 /// A mapped file.
 #[derive(Debug)]
@@ -27,6 +42,21 @@ impl Map {
             return Err(Damage::new(0, "its length changed while it was opened").of(name));
         }
         Ok(Self { name: name.to_owned(), map })
+    }
+
+    /// Tells the system how a run of bytes will be read; `searched` is what every search reads. It is a wish: a system that refuses it
+    /// serves the same bytes.
+    pub(crate) fn advise(&self, range: &Range<usize>, access: Access, searched: bool) {
+        let advice: &[Advice] = match access {
+            Access::System => &[],
+            Access::Searched if searched => &[Advice::WillNeed, Advice::Random],
+            Access::Random | Access::Searched => &[Advice::Random],
+        };
+        for &advice in advice {
+            if let Err(error) = self.map.advise_range(advice, range.start, range.len()) {
+                tracing::debug!(file = self.name, %error, ?advice, "the system takes no advice");
+            }
+        }
     }
 
     /// All bytes.

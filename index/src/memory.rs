@@ -3,8 +3,8 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::{
-    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, RowSet,
-    Side, Spec, StoreError, StoreStatus, Upserted,
+    Answer, Cancel, ContentHash, Filter, FilterError, Hit, Key, Pair, PairSink, PairStore, Parts, Precision, Query, Record,
+    RowId, RowSet, Side, Spec, StoreError, StoreStatus, Upserted,
     filter::{Plan, Schema},
 };
 
@@ -86,6 +86,10 @@ fn check(vector: &[f32], dim: usize) -> Result<f32, StoreError> {
 impl PairStore for MemoryStore {
     fn spec(&self) -> &Spec {
         &self.spec
+    }
+
+    fn precision(&self) -> Precision {
+        Precision::Single
     }
 
     fn max_k(&self) -> usize {

@@ -56,3 +56,10 @@ pub(crate) fn nearest(value: f32) -> i32 {
     const WHOLE: f32 = 12_582_912.0;
     (value + WHOLE - WHOLE) as i32
 }
+
+/// The values of a 7-bit row as f32; `out` is as long as a padded f16 row, which is no longer than a padded 7-bit row. Quantizing them
+/// again, rounded to f16, gives the same bytes and the same scale (`largest |value|` is an f16 value, `tests/pool/precision.rs`), so that a
+/// row that is copied from segment to segment stays what it is.
+pub(crate) fn widen_row(row: &[u8], scale: f32, out: &mut [f32]) {
+    out.iter_mut().zip(row).for_each(|(value, &byte)| *value = (f32::from(byte) - f32::from(ZERO)) * scale);
+}

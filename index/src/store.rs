@@ -14,6 +14,32 @@ pub struct Spec {
     pub dim: usize,
 }
 
+/// What a store keeps of every vector, and so what its scores are computed from, those of an exact search included.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub enum Precision {
+    /// As given.
+    #[serde(rename = "f32")]
+    Single,
+    /// Rounded to half precision: cosines are off by less than 0.001. The default of a pool on disk.
+    #[default]
+    #[serde(rename = "f16")]
+    Half,
+    /// 7 bits a value and a scale a vector: a third of the bytes, and cosines that are off by about 0.001 (one standard deviation at
+    /// 512 values). Neighbours that are nearer to each other than that may change places, in exact answers too.
+    #[serde(rename = "7-bit")]
+    SevenBit,
+}
+
+impl std::fmt::Display for Precision {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Single => "f32",
+            Self::Half => "f16",
+            Self::SevenBit => "7-bit",
+        })
+    }
+}
+
 /// Which parts of a record to read besides key, source, caption and fields.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
@@ -123,6 +149,28 @@ pub enum StoreError {
         /// The caller's dimension.
         encoder_dim: usize,
     },
+    /// A pool keeps vectors as it was made to.
+    #[error(
+        "the pool keeps {pool} vectors, not {asked} ones; leave the choice to the pool, or merge it into a new one that keeps {asked} vectors"
+    )]
+    PrecisionFixed {
+        /// The pool's.
+        pool: Precision,
+        /// The caller's.
+        asked: Precision,
+    },
+    /// Vectors that were rounded more than this pool's are.
+    #[error(
+        "{part} keeps {found} vectors and this pool {kept} ones; what was rounded away does not come back: merge into a pool that keeps {found} vectors"
+    )]
+    Rounded {
+        /// The pool whose pairs were to be taken.
+        part: String,
+        /// What it keeps.
+        found: Precision,
+        /// What this pool keeps.
+        kept: Precision,
+    },
     /// The caller raised its [`Cancel`].
     #[error("cancelled")]
     Cancelled,
@@ -133,6 +181,14 @@ pub enum StoreError {
         file: String,
         /// Where.
         offset: u64,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A stream that is no snapshot, or not all of one.
+    #[error("the stream is no whole snapshot: {entry}: {reason}; nothing of it was kept")]
+    Stream {
+        /// The entry, quoted.
+        entry: String,
         /// What is wrong.
         reason: String,
     },
@@ -224,6 +280,9 @@ pub trait PairStore: Send + Sync {
     fn model(&self) -> Option<&str> {
         None
     }
+
+    /// What scores are computed from.
+    fn precision(&self) -> Precision;
 
     /// Largest `k` a query may ask for.
     fn max_k(&self) -> usize;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use anchorite_index::{
-    ContentHash, Key, Pair, Side, SourceRef, Spec, StoreError, Value,
+    ContentHash, Key, Pair, Precision, Side, SourceRef, Spec, StoreError, Value,
     format::{
         effort::{EFFORT_BYTES, EffortTable, Measured, Width},
-        header::{FileId, FileKind, HEADER_BYTES, Header, Section},
+        header::{FileId, FileKind, HEADER_BYTES, Header, RESIDUE, Section, checksum},
         manifest::{DeadCounts, FileEntry, Manifest, SegmentEntry, file_name, generation_of},
         pairs,
     },
@@ -26,6 +26,7 @@ fn manifest() -> Manifest {
         generation: 2,
         next_segment: 4,
         spec: Spec { encoder: "ab".into(), dim: 8 },
+        precision: Precision::Half,
         model: "clip".into(),
         progress: vec![0xEE],
         segments: vec![SegmentEntry {
@@ -64,7 +65,7 @@ fn a_table_of_efforts_has_these_bytes() {
 fn a_manifest_has_these_bytes() {
     let file = |kind, side, revision| format!("{kind}000000{side}000000{revision}0000000000000000100000000000000403020105000000");
     let body = [
-        "414e4348504f4f4c0200000000000000",
+        "414e4348504f4f4c0300000000000000",
         "02000000000000000400000000000000",
         "0800000002000000616204000000636c697001000000ee",
         "010000000300000000000000090000000000000009000000000000000000000000000000",
@@ -79,6 +80,41 @@ fn a_manifest_has_these_bytes() {
     let bytes = manifest().encode();
     assert_eq!(hex(&bytes[..bytes.len() - 4]), body);
     assert_eq!(Manifest::decode(&bytes, 2).unwrap(), manifest());
+}
+
+#[test]
+fn a_manifest_of_a_7_bit_pool_says_so_and_nothing_else_changes() {
+    let half = manifest().encode();
+    let seven = Manifest { precision: Precision::SevenBit, ..manifest() };
+    let bytes = seven.encode();
+    assert_eq!((&bytes[8..16], &half[8..16]), (&[3, 0, 0, 0, 1, 0, 0, 0][..], &[3, 0, 0, 0, 0, 0, 0, 0][..]));
+    assert_eq!(bytes[16..bytes.len() - 4], half[16..half.len() - 4]);
+    assert_eq!(Manifest::decode(&bytes, 2).unwrap(), seven);
+    let mut other = bytes;
+    other[12] = 2;
+    let end = other.len() - 4;
+    let crc = crc32c::crc32c(&other[..end]);
+    other[end..].copy_from_slice(&crc.to_le_bytes());
+    assert!(Manifest::decode(&other, 2).unwrap_err().to_string().contains("precision 2"));
+}
+
+#[test]
+fn a_manifest_of_version_2_is_read() {
+    let mut bytes = manifest().encode();
+    bytes[8] = 2;
+    let end = bytes.len() - 4;
+    let crc = crc32c::crc32c(&bytes[..end]);
+    bytes[end..].copy_from_slice(&crc.to_le_bytes());
+    assert_eq!(Manifest::decode(&bytes, 2).unwrap(), manifest());
+}
+
+#[test]
+fn headers_are_told_apart_by_their_checksum_and_were_not_before_version_3() {
+    let header = |numbers| Header { id: FileId::new(3, FileKind::Pairs, None), numbers, sections: Vec::new() }.encode();
+    let (one, other) = (header([1; 11]), header([2; 11]));
+    assert_eq!([crc32c::crc32c(&one), crc32c::crc32c(&other)], [RESIDUE; 2]);
+    assert_ne!(checksum(&one), checksum(&other));
+    assert_eq!(checksum(&one).to_le_bytes(), one[HEADER_BYTES - 4..]);
 }
 
 #[test]
@@ -99,11 +135,11 @@ fn a_manifest_of_version_1_is_read() {
 #[test]
 fn a_newer_version_is_said_to_be_newer() {
     let mut bytes = manifest().encode();
-    bytes[8] = 3;
+    bytes[8] = 4;
     let body = bytes.len() - 4;
     let crc = crc32c::crc32c(&bytes[..body]);
     bytes[body..].copy_from_slice(&crc.to_le_bytes());
-    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 3, supported: 2, .. })));
+    assert!(matches!(Manifest::decode(&bytes, 2), Err(StoreError::Version { found: 4, supported: 3, .. })));
 }
 
 #[test]

@@ -2,8 +2,9 @@
 //!
 //! The seeds are files in `tests/corpus/`, made by `cargo test -p anchorite-index --test fuzz -- --ignored make_the_corpus` from the
 //! current code; an input that ever failed belongs beside them. Mutations are seeded, so a failure names all that is needed to
-//! see it again. Where a checksum would hide the inside, it is made right again after the mutation. `ANCHORITE_LONG_RUN` multiplies the
-//! number of mutations.
+//! see it again. Where a checksum would hide the inside, it is made right again after the mutation. Each target runs for
+//! `ANCHORITE_FUZZ_SECONDS` (1 where it is not set; a long run takes 30 or more), from mutation `ANCHORITE_FUZZ_FROM` (0) on, and prints how
+//! many inputs it read.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{
@@ -14,14 +15,15 @@ use std::{
 };
 
 use anchorite_index::{
-    BuildParams, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec,
-    StoreError, Threads, Value,
+    BuildParams, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Precision, Query, RowId, Side,
+    SourceRef, Spec, StoreError, Threads, Value,
     format::{
+        effort::{EffortTable, Measured, Width},
         header::{FileId, FileKind, HEADER_BYTES, Header},
         manifest::Manifest,
         pairs,
     },
-    pool::{OpenOptions, Pool, PoolWriter, WriterOptions, verify},
+    pool::{OpenOptions, Pool, PoolWriter, WriterOptions, export, import, verify},
 };
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -45,10 +47,42 @@ fn seeds(kind: &str) -> Vec<(String, Vec<u8>)> {
     seeds
 }
 
-fn rounds(base: u64) -> u64 {
-    let times = std::env::var("ANCHORITE_LONG_RUN").ok().and_then(|text| text.parse::<u64>().ok()).unwrap_or(1);
-    base * times.max(1)
+/// Mutations of a target: numbers that seed them, until its time is over.
+struct Rounds {
+    ends: Instant,
+    next: u64,
+    first: u64,
 }
+
+impl Rounds {
+    /// A target's share of the time: `1 / parts` of it.
+    fn begin(parts: u32) -> Self {
+        let number = |name: &str, default: f64| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+        let first = number("ANCHORITE_FUZZ_FROM", 0.0) as u64;
+        let budget = Duration::from_secs_f64(number("ANCHORITE_FUZZ_SECONDS", 1.0)) / parts;
+        Self { ends: Instant::now() + budget, next: first, first }
+    }
+
+    fn done(&self) -> u64 {
+        self.next - self.first
+    }
+}
+
+impl Iterator for Rounds {
+    type Item = u64;
+
+    /// At least a hundred, however slow the machine.
+    fn next(&mut self) -> Option<u64> {
+        if self.done() >= LEAST_ROUNDS && Instant::now() >= self.ends {
+            return None;
+        }
+        self.next += 1;
+        Some(self.next - 1)
+    }
+}
+
+/// Mutations of a target that are made however little time there is.
+const LEAST_ROUNDS: u64 = 100;
 
 /// Numbers that break arithmetic.
 const ODD: [u64; 10] = [0, 1, 0x7F, 0xFF, 0xFFFF, 0x7FFF_FFFF, 0xFFFF_FFFF, 0x7FFF_FFFF_FFFF_FFFF, u64::MAX - 63, u64::MAX];
@@ -76,9 +110,14 @@ fn mutate(bytes: &mut Vec<u8>, rng: &mut ChaCha8Rng) {
 }
 
 /// Reads every seed and its mutations; a panic or a slow input fails with what is needed to make it again.
-fn survives(kind: &str, base: u64, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
-    for (name, seed) in seeds(kind) {
-        for round in 0..rounds(base) {
+fn survives(kind: &str, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
+    survives_all(kind, &seeds(kind), mend, read);
+}
+
+fn survives_all(kind: &str, seeds: &[(String, Vec<u8>)], mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
+    let mut rounds = Rounds::begin(1);
+    while let Some(round) = rounds.next() {
+        for (name, seed) in seeds {
             let mut bytes = seed.clone();
             if round > 0 {
                 mutate(&mut bytes, &mut ChaCha8Rng::seed_from_u64(round));
@@ -92,6 +131,7 @@ fn survives(kind: &str, base: u64, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8]
             assert!(begun.elapsed() < PATIENCE, "{kind}/{name}, round {round}: took {:?}", begun.elapsed());
         }
     }
+    println!("{kind}: {} inputs", rounds.done() * seeds.len() as u64);
 }
 
 /// Puts a CRC over everything before the last four bytes into these.
@@ -119,7 +159,7 @@ fn manifests() {
             }
         }
     };
-    survives("manifest", 20_000, mend_tail, read);
+    survives("manifest", mend_tail, read);
 }
 
 #[test]
@@ -135,7 +175,7 @@ fn headers() {
             }
         }
     };
-    survives("header", 10_000, mend_header, read);
+    survives("header", mend_header, read);
 }
 
 #[test]
@@ -150,7 +190,50 @@ fn records() {
         let _ = pairs::key_bytes(bytes, 0);
         let _ = pairs::decode(bytes, 1 << 40);
     };
-    survives("record", 20_000, mend, read);
+    survives("record", mend, read);
+}
+
+#[test]
+fn tables_of_efforts() {
+    let read = |bytes: &[u8]| {
+        if let Ok(table) = EffortTable::decode(bytes, 1 << 40) {
+            assert_eq!(EffortTable::decode(&table.encode(), 0).unwrap(), table);
+        }
+    };
+    survives("efforts", |_| {}, read);
+}
+
+/// A snapshot as a tar, its entries' checksums made right again: taken whole or refused, and then nothing of it stays.
+#[test]
+fn streams() {
+    let (dir, to) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    small_pool(dir.path(), Precision::Half);
+    let mut tar = Vec::new();
+    export(dir.path(), &mut tar, &Cancel::default(), &mut |_| {}).unwrap();
+    let target = to.path().join("pool");
+    let read = |bytes: &[u8]| {
+        match import(&mut &*bytes, &target, &Cancel::default(), &mut |_| {}) {
+            Ok(_) => assert!(verify(&target).unwrap().is_sound(), "what was taken is whole"),
+            Err(_) if target.exists() => {
+                let mut left = fs::read_dir(&target).unwrap().map(|entry| entry.unwrap().file_name());
+                assert!(left.all(|name| name == "LOCK"), "nothing stays");
+            }
+            Err(_) => {}
+        }
+        if target.exists() {
+            fs::remove_dir_all(&target).unwrap();
+        }
+    };
+    survives_all("stream", &[("snapshot".to_owned(), tar)], mend_tar, read);
+}
+
+/// Puts right checksums into what looks like tar headers.
+fn mend_tar(bytes: &mut [u8]) {
+    for header in bytes.chunks_exact_mut(512).filter(|header| header[257..262] == *b"ustar") {
+        header[148..156].fill(b' ');
+        let sum: u32 = header.iter().map(|byte| u32::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+    }
 }
 
 #[test]
@@ -162,14 +245,14 @@ fn filters() {
             assert_eq!(Filter::from_json(&again).unwrap(), filter);
         }
     };
-    survives("filter", 20_000, |_| {}, read);
+    survives("filter", |_| {}, read);
 }
 
 /// The small pool that the corpus and the test of whole files are made of: every kind of file.
-fn small_pool(dir: &Path) {
+fn small_pool(dir: &Path, precision: Precision) {
     let build = BuildParams { threads: Threads::One, ..BuildParams::default() };
     let spec = Spec { encoder: "fuzz".into(), dim: DIM };
-    let options = WriterOptions { build, model: "made".into(), ..WriterOptions::default() };
+    let options = WriterOptions { build, model: "made".into(), precision: Some(precision), ..WriterOptions::default() };
     let mut writer = PoolWriter::open(dir, &spec, &options).unwrap();
     let mut rng = ChaCha8Rng::seed_from_u64(1);
     let mut unit = || {
@@ -215,16 +298,27 @@ fn ask(dir: &Path) -> Result<(), StoreError> {
 /// A whole pool one of whose files was mutated, all checksums made right again: the values themselves are what is wrong.
 #[test]
 fn whole_files_behind_good_checksums() {
+    whole_files(Precision::Half);
+}
+
+#[test]
+fn whole_files_of_a_7_bit_pool_behind_good_checksums() {
+    whole_files(Precision::SevenBit);
+}
+
+fn whole_files(precision: Precision) {
     let dir = tempfile::tempdir().unwrap();
-    small_pool(dir.path());
+    small_pool(dir.path(), precision);
     let manifest_file = dir.path().join("manifest-0000000000000001");
     let manifest = Manifest::decode(&fs::read(&manifest_file).unwrap(), 1).unwrap();
     let files = manifest.segments[0].files.clone();
     assert_eq!(files.len(), FileKind::ALL.len() + 2, "every kind, two of them for two sides");
+    let parts = files.len() as u32;
     for file in files {
         let path = dir.path().join(file.id.name());
         let sound = fs::read(&path).unwrap();
-        for round in 0..rounds(400) {
+        let mut rounds = Rounds::begin(parts);
+        for round in rounds.by_ref() {
             let mut rng = ChaCha8Rng::seed_from_u64(round);
             let mut bytes = sound.clone();
             // Same length, so that sections stay where they are; the numbers in the header change now and then.
@@ -251,6 +345,7 @@ fn whole_files_behind_good_checksums() {
             assert!(begun.elapsed() < PATIENCE * 2, "{story}: took {:?}", begun.elapsed());
         }
         replace(&path, &sound);
+        println!("{}: {} inputs", file.id.name(), rounds.done());
     }
     replace(&manifest_file, &manifest.encode());
     ask(dir.path()).unwrap();
@@ -281,7 +376,7 @@ fn mend_sections(bytes: &mut [u8], sound: &[u8]) {
 #[ignore = "writes the seeds; run after a change of the format"]
 fn make_the_corpus() {
     let dir = tempfile::tempdir().unwrap();
-    small_pool(dir.path());
+    small_pool(dir.path(), Precision::Half);
     let put = |kind: &str, name: &str, bytes: &[u8]| {
         fs::create_dir_all(corpus(kind)).unwrap();
         fs::write(corpus(kind).join(name), bytes).unwrap();
@@ -306,6 +401,10 @@ fn make_the_corpus() {
     for (name, row) in [("caption-picture", 0), ("bare", 1), ("deleted", 4)] {
         put("record", name, &bytes[offset(row)..offset(row + 1)]);
     }
+    let width = |ef, recall| Width { ef, recall };
+    let measured = Measured { queries: 256, widths: [width(16, 0.5), width(64, 0.75), width(0, 1.0)] };
+    put("efforts", "one-modality", &EffortTable::new([Some(measured), None]).encode());
+    put("efforts", "both", &EffortTable::new([Some(measured); 2]).encode());
     let filters = [
         ("range", r#"{"range": {"field": "width", "gte": 30, "lt": 1e3}}"#),
         (

@@ -19,6 +19,14 @@ pub enum SourceError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// An argument that names nothing beneath the folder that sources are confined to.
+    #[error("{} is refused: {reason}; name a path below the folder of sources, without links", argument.display())]
+    Refused {
+        /// As given.
+        argument: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// A folder with nothing in it that ingest reads.
     #[error(
         "{}: nothing to ingest found: no parquet file (*.parquet), tar (*.tar, *.tar.gz), table (*.jsonl, *.csv, *.tsv), picture \

@@ -50,7 +50,7 @@ impl Journal {
         options: &IngestOptions,
         list_at_hand: bool,
     ) -> Self {
-        let decisive = format!("{:?}", (settings, options.missing, &options.filters, options.on_change));
+        let decisive = format!("{:?}", (decisive_settings(settings), options.missing, &options.filters, options.on_change));
         // Both compare a row with the rows before it, which therefore have to be read.
         let compares = options.columns.key.is_some() || options.filters.compares_rows();
         let standing = |shard: &Shard| {
@@ -140,4 +140,9 @@ impl Journal {
         self.watermark.forget_all_but(self.shards.iter().map(|shard| shard.name.as_str()));
         self.watermark.encode()
     }
+}
+
+/// What of the settings decides rows: not where sources may lie.
+fn decisive_settings(settings: &Settings) -> impl std::fmt::Debug {
+    (&settings.columns, settings.mode, &settings.limits)
 }

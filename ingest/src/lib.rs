@@ -57,13 +57,13 @@ pub use filter::{Filters, Script, UnknownScript};
 pub use journal::Earlier;
 pub use limits::Limits;
 pub use pipeline::{BadPart, IngestJob, IngestOptions, Missing, OnChange, Part, Vectors, chunks_in_flight, ingest};
-pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, holds_only_vectors, plan};
+pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, count_files, holds_only_vectors, plan};
 pub use reject::{Reject, code};
-pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, StageSeconds};
+pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, Stage, StageSeconds};
 pub use row::{Row, RowResult};
 pub use rows::Rows;
 pub use source::{
-    VectorMode,
+    Reach, VectorMode,
     columns::{
         CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, PATH_NAMES, TEXT_VECTOR_NAMES,
     },

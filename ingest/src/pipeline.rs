@@ -29,8 +29,8 @@ use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 use sha2::{Digest, Sha256};
 
 use crate::{
-    ColumnOptions, Earlier, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reject,
-    Row, RowResult, SourceError, VectorMode,
+    ColumnOptions, Earlier, Filters, IngestError, IngestFailure, IngestReport, Limits, Outcome, Progress, ProgressUpdate, Reach,
+    Reject, Row, RowResult, SourceError, VectorMode,
     journal::Journal,
     prepare::{Accepted, Chunk, DecidedChunk, Decision, Expected, Slot, Workshop, row_content},
     reader::{Begun, Read, read_all},
@@ -149,6 +149,8 @@ pub struct IngestOptions {
     pub part: Option<Part>,
     /// The folder that the names of sources are relative to. None means that a source is called after its folder and itself.
     pub source_root: Option<PathBuf>,
+    /// Where sources may lie. Anywhere.
+    pub reach: Reach,
     /// Bounds.
     pub limits: Limits,
 }
@@ -170,6 +172,7 @@ impl Default for IngestOptions {
             rejects: None,
             part: None,
             source_root: None,
+            reach: Reach::default(),
             limits: Limits::default(),
         }
     }
@@ -207,7 +210,8 @@ pub fn ingest(
     cancel: &Cancel,
 ) -> Result<IngestReport, IngestFailure> {
     check(job)?;
-    let mut found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits)?.with_distinct_names()?;
+    let mut found = source::find(job.sources, job.options.source_root.as_deref(), &job.options.limits, &job.options.reach)?
+        .with_distinct_names()?;
     if let Some(part) = job.options.part {
         part.keep(&mut found.shards);
     }
@@ -225,7 +229,12 @@ pub fn ingest(
 
 fn settings(job: IngestJob<'_>) -> Settings {
     let options = job.options;
-    Settings { columns: options.columns.clone(), mode: job.vectors.mode(), limits: options.limits.clone() }
+    Settings {
+        columns: options.columns.clone(),
+        mode: job.vectors.mode(),
+        limits: options.limits.clone(),
+        reach: options.reach.clone(),
+    }
 }
 
 fn check(job: IngestJob<'_>) -> Result<(), IngestError> {
@@ -257,6 +266,7 @@ struct Desk<'a> {
     /// The shard whose rows come from the reader.
     shard: usize,
     report: IngestReport,
+    workers: usize,
     started: Instant,
     rows_total: Option<u64>,
     /// Explicit keys met in this run, as 128 bits of their SHA-256.
@@ -308,6 +318,7 @@ impl<'a> Desk<'a> {
             journal,
             shard: 0,
             report: IngestReport::default(),
+            workers: 1,
             started: Instant::now(),
             rows_total: None,
             met: HashSet::new(),
@@ -348,6 +359,7 @@ impl<'a> Desk<'a> {
     fn run(&mut self, shards: &[Shard], settings: Settings, cancel: &Cancel) -> Result<(), IngestError> {
         let options = self.job.options;
         let workers = options.workers.or_else(|| thread::available_parallelism().ok()).map_or(1, NonZeroUsize::get);
+        self.workers = workers;
         let most = chunks_in_flight(workers);
         let settings = Arc::new(settings);
         let begun: Vec<Begun<'_>> = shards.iter().zip(self.journal.starts()).collect();
@@ -613,13 +625,18 @@ impl<'a> Desk<'a> {
 
     fn tell(&mut self) {
         let report = &self.report;
+        // Rows that were not read took no time, and say nothing of those that are left.
+        let own_rows = report.rows_read.saturating_sub(report.rows_passed_over);
+        let rows_per_second = per_second(own_rows, self.started.elapsed());
         self.progress.update(&ProgressUpdate {
             rows_done: report.rows_read,
             rows_total: self.rows_total,
             accepted: report.accepted,
             rejected: report.rejected,
             already_present: report.already_present,
-            rows_per_second: per_second(report.rows_read, self.started.elapsed()),
+            rows_per_second,
+            remaining: self.rows_total.map(|total| seconds_for(total.saturating_sub(report.rows_read), rows_per_second)),
+            bottleneck: report.stages.slowest(self.workers),
         });
     }
 
@@ -664,6 +681,11 @@ fn outcome(report: &IngestReport, options: &IngestOptions, cancel: &Cancel) -> O
     } else {
         Outcome::Done
     }
+}
+
+/// Time that `rows` take at a rate; at most a thousand years.
+fn seconds_for(rows: u64, rows_per_second: f64) -> Duration {
+    Duration::from_secs_f64((rows as f64 / rows_per_second.max(1e-9)).min(3e10))
 }
 
 fn per_second(count: u64, time: Duration) -> f64 {

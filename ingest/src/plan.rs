@@ -7,7 +7,7 @@ use anchorite_index::{Cancel, Pair, Value};
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    ColumnsUsed, IngestError, IngestJob, Limits, Reject, Row, RowResult, SourceError, Vectors,
+    ColumnsUsed, IngestError, IngestJob, IngestOptions, Limits, Reach, Reject, Row, RowResult, SourceError, Vectors,
     pipeline::derived_key,
     prepare::{Chunk, Decision, Expected, Slot, Workshop, missing_part},
     source::{self, Rows, Settings},
@@ -87,11 +87,16 @@ pub struct Estimate {
 /// As [`crate::ingest`] would fail on sources: missing, damaged, without usable columns, or empty.
 pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> {
     let options = job.options;
-    let settings =
-        Arc::new(Settings { columns: options.columns.clone(), mode: job.vectors.mode(), limits: options.limits.clone() });
+    let settings = Arc::new(Settings {
+        columns: options.columns.clone(),
+        mode: job.vectors.mode(),
+        limits: options.limits.clone(),
+        reach: options.reach.clone(),
+    });
     let mut plan = Plan::default();
     let mut sample = Sample::default();
-    let found = source::find(job.sources, options.source_root.as_deref(), &options.limits)?.with_distinct_names()?;
+    let found =
+        source::find(job.sources, options.source_root.as_deref(), &options.limits, &options.reach)?.with_distinct_names()?;
     // By ending: a packed tar has more rows in a byte than a plain one, and a table more than either.
     let mut rates = BTreeMap::new();
     for shard in found.shards {
@@ -127,12 +132,21 @@ pub fn plan(job: IngestJob<'_>, check_rows: usize) -> Result<Plan, IngestError> 
     Ok(plan)
 }
 
+/// How many files the sources stand for. Looks at names only.
+///
+/// # Errors
+/// As [`crate::ingest`] would fail before it reads: missing, refused, without anything to ingest, or two of one name.
+pub fn count_files(sources: &[PathBuf], options: &IngestOptions) -> Result<usize, SourceError> {
+    let found = source::find(sources, options.source_root.as_deref(), &options.limits, &options.reach)?;
+    Ok(found.with_distinct_names()?.shards.len())
+}
+
 /// Whether the sources are clip-retrieval folders, which hold ready-made vectors and no pictures.
 ///
 /// # Errors
 /// A source that is not there.
 pub fn holds_only_vectors(sources: &[PathBuf]) -> Result<bool, SourceError> {
-    Ok(source::find(sources, None, &Limits::default())?.shards.iter().all(source::Shard::has_only_vectors))
+    Ok(source::find(sources, None, &Limits::default(), &Reach::default())?.shards.iter().all(source::Shard::has_only_vectors))
 }
 
 impl Plan {

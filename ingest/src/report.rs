@@ -1,6 +1,6 @@
 //! What a run did, and how far it is.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -42,6 +42,51 @@ pub struct StageSeconds {
     pub encoding: f64,
     /// In the pool: append and commit.
     pub writing: f64,
+}
+
+/// A stage of the pipeline.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Stage {
+    /// Reading and decompressing the sources, on one thread.
+    Reading,
+    /// Decoding pictures and tokenizing captions, on every worker.
+    Preparing,
+    /// In the encoder, on every worker.
+    Encoding,
+    /// In the pool, on one thread.
+    Writing,
+}
+
+impl Stage {
+    /// As JSON has it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Reading => "reading",
+            Self::Preparing => "preparing",
+            Self::Encoding => "encoding",
+            Self::Writing => "writing",
+        }
+    }
+}
+
+impl StageSeconds {
+    /// The stage that has been busy for the longest part of the time, by its threads: the one that more speed would help. None before any
+    /// has begun.
+    #[must_use]
+    pub fn slowest(&self, workers: usize) -> Option<Stage> {
+        let shared = workers.max(1) as f64;
+        let busy = [
+            (Stage::Reading, self.reading),
+            (Stage::Preparing, self.preparing / shared),
+            (Stage::Encoding, self.encoding / shared),
+            (Stage::Writing, self.writing),
+        ];
+        let slowest = busy.into_iter().max_by(|a, b| a.1.total_cmp(&b.1));
+        slowest.filter(|(_, seconds)| *seconds > 0.0).map(|(stage, _)| stage)
+    }
 }
 
 /// What a run did. `rows_read == accepted + replaced + rejected + filtered + already_present`, always. Rows that earlier runs settled and
@@ -105,8 +150,12 @@ pub struct ProgressUpdate {
     pub rejected: u64,
     /// Rows the pool had already.
     pub already_present: u64,
-    /// Rows decided on per second since the start.
+    /// Rows decided on per second since the start, without those that were passed over.
     pub rows_per_second: f64,
+    /// Time the rest takes at that rate, where the number of rows is known.
+    pub remaining: Option<Duration>,
+    /// The stage that everything waits for.
+    pub bottleneck: Option<Stage>,
 }
 
 /// Is told how far a run is, on the thread that called [`crate::ingest`], after every chunk of rows.

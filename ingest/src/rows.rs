@@ -3,7 +3,7 @@
 use std::{path::PathBuf, sync::Arc, vec};
 
 use crate::{
-    ColumnOptions, Limits, RowResult, SourceError, VectorMode,
+    ColumnOptions, Limits, Reach, RowResult, SourceError, VectorMode,
     source::{self, Settings, Shard},
 };
 
@@ -28,8 +28,8 @@ impl Rows {
     /// # Errors
     /// A source that is not there, or a folder without any.
     pub fn open(sources: &[PathBuf], columns: ColumnOptions, mode: VectorMode, limits: Limits) -> Result<Self, SourceError> {
-        let shards = source::find(sources, None, &limits)?.shards.into_iter();
-        let settings = Arc::new(Settings { columns, mode, limits });
+        let shards = source::find(sources, None, &limits, &Reach::default())?.shards.into_iter();
+        let settings = Arc::new(Settings { columns, mode, limits, reach: Reach::default() });
         Ok(Self { settings, shards, open: None, ready: Vec::new().into_iter() })
     }
 

@@ -7,7 +7,8 @@
 from .anchors import Anchors
 from .client import Client, Hit
 from .errors import AnchoriteError, IncompleteAnswer, ServerError, Unreachable
+from .jobs import Job, JobFailed
 from .prefetch import AnchorIterator
 
-__all__ = ["AnchorIterator", "AnchoriteError", "Anchors", "Client", "Hit", "IncompleteAnswer", "ServerError", "Unreachable"]
+__all__ = ["AnchorIterator", "AnchoriteError", "Anchors", "Client", "Hit", "IncompleteAnswer", "Job", "JobFailed", "ServerError", "Unreachable"]
 __version__ = "0.1.0"

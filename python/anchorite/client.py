@@ -2,15 +2,23 @@
 
 import array
 import base64
+import json
+import os
+import pathlib
 import sys
+import time
 from dataclasses import dataclass, field
 from typing import Any, Dict, Optional
 from urllib.parse import quote
 
 from . import queries as asked
 from .anchors import MEDIA_TYPE, Anchors, Reader
+from .jobs import Job, JobFailed
 from .prefetch import AnchorIterator
 from .transport import Transport
+
+#: The media type of an upload.
+PARQUET = "application/vnd.apache.parquet"
 
 
 @dataclass(frozen=True)
@@ -114,6 +122,53 @@ class Client:
         model = model or self.pool or self.models()[0]["id"]
         body = {"model": model, "input": inputs, "modality": modality, "encoding_format": "base64"}
         return [_floats(one["embedding"]) for one in self._json("POST", "/v1/embeddings", body)["data"]]
+
+    def ingest(self, sources=None, *, upload=None, pool=None, wait=True, progress=None, poll=0.5, **options):
+        """Fills a pool and returns the `Job`. `sources` is a path below the server's folder of sources, or several; `upload` is a parquet
+        file to send instead, as a path or bytes. `options` are the other fields of `POST /v1/pools/{pool}/ingest`.
+
+        With `wait` it returns when the pool answers with the rows; a job that ends otherwise raises `JobFailed`. `progress` is called with
+        the `Job` every `poll` seconds while it waits."""
+        if (sources is None) == (upload is None):
+            raise ValueError("give either sources or upload")
+        path = f"/v1/pools/{pool or self.pool or self.pools()[0]['name']}/ingest"
+        if upload is None:
+            sources = [sources] if isinstance(sources, (str, os.PathLike)) else sources
+            body = {"sources": [os.fspath(source) for source in sources], **options}
+            job = Job.of(self._transport.send("POST", path, json=body).json())
+        else:
+            job = Job.of(self._upload(path, upload, options))
+        return self.wait_for(job.id, progress=progress, poll=poll) if wait else job
+
+    def _upload(self, path, upload, options):
+        data = upload if isinstance(upload, (bytes, bytearray)) else pathlib.Path(upload)
+        params = {"options": json.dumps(options)} if options else None
+        return self._transport.send("POST", path, headers={"Content-Type": PARQUET}, params=params, data=data).json()
+
+    def wait_for(self, id, *, progress=None, poll=0.5):
+        """The job when it is done; `JobFailed` when it ended otherwise."""
+        while True:
+            job = self.job(id)
+            if progress is not None:
+                progress(job)
+            if job.over:
+                break
+            time.sleep(poll)
+        if job.state != "done":
+            raise JobFailed(job)
+        return job
+
+    def job(self, id):
+        """A job as it is now."""
+        return Job.of(self._json("GET", f"/v1/jobs/{quote(id, safe='')}"))
+
+    def jobs(self):
+        """The server's jobs, newest first."""
+        return [Job.of(job) for job in self._json("GET", "/v1/jobs")["jobs"]]
+
+    def cancel(self, id):
+        """Asks a job to end; what it has by then is kept."""
+        return Job.of(self._json("DELETE", f"/v1/jobs/{quote(id, safe='')}"))
 
     def models(self):
         """The models that embed."""

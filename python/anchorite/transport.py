@@ -1,5 +1,6 @@
 """Requests with retries: one session a thread, errors as the server words them."""
 
+import pathlib
 import threading
 import time
 
@@ -28,22 +29,28 @@ class Transport:
         return self._local.session
 
     def send(self, method, path, stop=None, headers=None, stream=False, **body):
-        """The answer, 200. Waits and asks again while the server is busy, or where a connection fails before it answers.
+        """The answer, 200 or 202. Waits and asks again while the server is busy, or where a connection fails before it answers.
 
         `stop` is an Event that ends the waiting early."""
         headers = {**self._headers, **(headers or {})}
         for attempt in range(self.retries + 1):
             last = attempt == self.retries or (stop is not None and stop.is_set())
+            # A file is opened anew for each attempt, so that a second one sends it from its start.
+            data = body.get("data")
+            opened = open(data, "rb") if isinstance(data, pathlib.Path) else None
             try:
                 reply = self._session().request(
-                    method, self.url + path, headers=headers, timeout=self.timeout, stream=stream, **body
+                    method, self.url + path, headers=headers, timeout=self.timeout, stream=stream, **{**body, **({"data": opened} if opened else {})}
                 )
             except (requests.ConnectionError, requests.Timeout) as error:
                 if last:
                     raise Unreachable(f"{self.url} does not answer: {error}") from error
                 pause(0.1 * 2**attempt, stop)
                 continue
-            if reply.status_code == 200:
+            finally:
+                if opened:
+                    opened.close()
+            if reply.status_code in (200, 202):
                 return reply
             if last or reply.status_code not in BUSY:
                 raise refused(reply)

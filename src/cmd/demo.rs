@@ -177,7 +177,7 @@ fn pairs_file(data: &Path) -> PathBuf {
 fn ingest_pairs(encoder: &Encoder, threads: NonZeroUsize, data: &Path, pool_dir: &Path) -> Result<Option<f64>> {
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
     let options = IngestOptions { workers: Some(threads), rejects: Some(rejects_beside(pool_dir)), ..IngestOptions::default() };
-    let target = Target { dir: pool_dir, spec: &spec, builder: Builder::default(), merge: true };
+    let target = Target { dir: pool_dir, spec: &spec, builder: Builder::default(), merge: true, precision: None };
     let report = fill(&[pairs_file(data)], &target, Vectors::Encode(encoder), &options)?;
     ensure!(report.rejected == 0, "{} of the bundled pairs were rejected: {:?}", report.rejected, report.rejected_by_reason);
     say(&format!(

@@ -3,12 +3,13 @@
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
+    time::Duration,
 };
 
 use anchorite::{
     encoder::{Encode, Encoder},
     index::{
-        BuildParams, Builder, Cancel, Spec,
+        BuildParams, Builder, Cancel, Precision, Spec,
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
@@ -31,6 +32,9 @@ use crate::{
 /// Rows that a dry run prepares.
 const CHECKED_ROWS: usize = 8;
 
+/// What the fingerprint of a pool begins with whose vectors came ready made.
+pub(crate) const VECTORS_FROM: &str = "vectors:";
+
 /// What builds a segment's graph.
 #[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
 pub(crate) enum GraphBuilder {
@@ -46,6 +50,25 @@ impl From<GraphBuilder> for Builder {
         match builder {
             GraphBuilder::HnswRs => Self::HnswRs,
             GraphBuilder::Own => Self::Own,
+        }
+    }
+}
+
+/// What a pool keeps of every vector.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(crate) enum KeptVectors {
+    /// Half precision beside the 7-bit rows that are searched: scores are those of half precision.
+    F16,
+    /// The 7-bit rows alone: a third of the bytes of vectors, and all scores are theirs, those of exact searches too.
+    #[value(name = "7-bit")]
+    SevenBit,
+}
+
+impl From<KeptVectors> for Precision {
+    fn from(kept: KeptVectors) -> Self {
+        match kept {
+            KeptVectors::F16 => Self::Half,
+            KeptVectors::SevenBit => Self::SevenBit,
         }
     }
 }
@@ -70,6 +93,8 @@ pub(crate) struct Target<'a> {
     pub(crate) builder: Builder,
     /// Whether commits join small segments.
     pub(crate) merge: bool,
+    /// What is kept of every vector; `None` for what the pool keeps.
+    pub(crate) precision: Option<Precision>,
 }
 
 /// What to ingest, and where to.
@@ -149,6 +174,9 @@ pub(crate) struct Args {
     /// What builds the graph: hnsw-rs, or own, which takes a third of the time for nearly the same recall.
     #[arg(long, env = "ANCHORITE_BUILDER", value_enum, default_value_t)]
     builder: GraphBuilder,
+    /// What a new pool keeps of every vector; one that is there keeps to what it was made with. Default: f16.
+    #[arg(long, env = "ANCHORITE_PRECISION", value_enum)]
+    precision: Option<KeptVectors>,
     /// Leave segments as commits make them: faster now, slower to search until `anchorite pool compact`.
     #[arg(long, env = "ANCHORITE_NO_MERGE", value_parser = FalseyValueParser::new())]
     no_merge: bool,
@@ -253,7 +281,13 @@ impl Args {
     }
 
     fn target<'a>(&'a self, spec: &'a Spec) -> Target<'a> {
-        Target { dir: &self.pool, spec, builder: self.builder.into(), merge: !self.no_merge }
+        Target {
+            dir: &self.pool,
+            spec,
+            builder: self.builder.into(),
+            merge: !self.no_merge,
+            precision: self.precision.map(Into::into),
+        }
     }
 
     /// What the pool is bound to: the model, or the name given for ready vectors and the dimension they have.
@@ -264,7 +298,7 @@ impl Args {
         let name = self.vectors_from.as_deref().context("name what made the vectors with --vectors-from")?;
         let found = plan(IngestJob { sources: &self.sources, vectors: Vectors::Ready { dim: None }, options }, 1)?;
         let dim = found.dim.context("the first source has no vector in its first rows")?;
-        Ok(Spec { encoder: format!("vectors:{name}"), dim })
+        Ok(Spec { encoder: format!("{VECTORS_FROM}{name}"), dim })
     }
 }
 
@@ -287,7 +321,7 @@ pub(crate) struct Filling<'a> {
 impl<'a> Filling<'a> {
     /// Opens the pool; from now on Ctrl-C is a wish to end well. Call once.
     pub(crate) fn open(target: &Target<'_>, vectors: Vectors<'a>, options: &'a IngestOptions) -> Result<Self> {
-        let Target { dir, spec, builder, merge } = *target;
+        let Target { dir, spec, builder, merge, precision } = *target;
         let cancel = interrupt::on_signal()?;
         let building = Arc::new(Shown::new("index"));
         let built = Arc::clone(&building);
@@ -298,7 +332,7 @@ impl<'a> Filling<'a> {
             Vectors::Encode(encoder) => encoder.name().to_owned(),
             Vectors::Ready { .. } => String::new(),
         };
-        let writer_options = WriterOptions { build, model, on_build: Some(on_build), ..WriterOptions::default() };
+        let writer_options = WriterOptions { build, model, precision, on_build: Some(on_build), ..WriterOptions::default() };
         let writer_options = if merge { writer_options } else { WriterOptions { merge: None, ..writer_options } };
         let writer = PoolWriter::open(dir, spec, &writer_options).with_context(|| format!("open the pool {}", dir.display()))?;
         Ok(Self { writer, vectors, options, building, cancel })
@@ -313,7 +347,9 @@ impl<'a> Filling<'a> {
     pub(crate) fn ingest(&mut self, sources: &[PathBuf]) -> Result<IngestReport, IngestFailure> {
         let shown = Shown::new("ingest");
         let mut progress = |at: &ProgressUpdate| {
-            let remark = format!("{:.1} rows/s, {} rejected", at.rows_per_second, at.rejected);
+            let left = at.remaining.map_or_else(String::new, |left| format!(", {} left", duration(left)));
+            let slowest = at.bottleneck.map_or_else(String::new, |stage| format!(", most time in {}", stage.name()));
+            let remark = format!("{:.1} rows/s, {} rejected{left}{slowest}", at.rows_per_second, at.rejected);
             shown.at(at.rows_done, at.rows_total.unwrap_or(0), &remark);
         };
         let job = IngestJob { sources, vectors: self.vectors, options: self.options };
@@ -408,14 +444,19 @@ fn dry_run(args: &Args, options: &IngestOptions, encoder: Option<&Encoder>) -> R
     Ok(Exit::Done)
 }
 
-/// How long and how big, for people.
-fn estimated(estimate: &Estimate) -> String {
-    let (hours, minutes, seconds) = (estimate.seconds as u64 / 3_600, estimate.seconds as u64 / 60 % 60, estimate.seconds % 60.0);
-    let time = match (hours, minutes) {
+/// A time for people.
+fn duration(time: Duration) -> String {
+    let (hours, minutes, seconds) = (time.as_secs() / 3_600, time.as_secs() / 60 % 60, time.as_secs_f64() % 60.0);
+    match (hours, minutes) {
         (0, 0) => format!("{seconds:.1} s"),
         (0, _) => format!("{minutes} min {seconds:.0} s"),
         _ => format!("{hours} h {minutes} min"),
-    };
+    }
+}
+
+/// How long and how big, for people.
+fn estimated(estimate: &Estimate) -> String {
+    let time = duration(Duration::from_secs_f64(estimate.seconds));
     format!(
         "by {} rows at {:.1} rows/s: about {time} to encode and {} of pool, the neighbour graphs not counted; {} of them would go in",
         estimate.sampled_rows,

@@ -4,7 +4,7 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use anchorite::{
     anchors::{Anchor, Ask, Input},
-    index::{Cancel, Effort, Filter, Key, Parts, Side, Value},
+    index::{Cancel, Effort, Filter, Key, PairStore, Parts, Precision, Side, Value},
 };
 use anyhow::{Context, Result, bail};
 use base64::{Engine, engine::general_purpose::STANDARD};
@@ -15,6 +15,7 @@ use crate::{
     exit::Exit,
     open::{self, ModelArgs},
     output::{json, line},
+    progress::say,
 };
 
 /// Which vectors are searched.
@@ -113,11 +114,14 @@ impl From<Anchor> for Row {
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
-    let rows = match (&args.server, &args.pool) {
+    let (rows, precision) = match (&args.server, &args.pool) {
         (Some(server), _) => ask_server(args, server)?,
         (None, Some(dir)) => ask_pool(args, dir)?,
         (None, None) => bail!("name a pool (--pool) or a server (--server)"),
     };
+    if precision == Precision::SevenBit {
+        say("note: this pool keeps 7-bit vectors; scores and ranks are of those, of exact searches too");
+    }
     if args.json {
         json(&rows)?;
     } else {
@@ -133,14 +137,16 @@ pub(crate) fn table(rows: &[Row]) {
     }
 }
 
-fn ask_pool(args: &Args, dir: &std::path::Path) -> Result<Vec<Row>> {
+fn ask_pool(args: &Args, dir: &std::path::Path) -> Result<(Vec<Row>, Precision)> {
     let pool = open::pool(dir)?;
+    let precision = pool.precision();
     let retriever = open::retriever(args.model.open_for(&pool)?, pool)?;
     let filter = args.filter.clone().map(Arc::new);
     let ask = Ask { side: args.side(), k: args.k, effort: args.effort(), filter, ..Ask::new(args.input()?) };
     let answers = retriever.find(&[ask], &Cancel::default())?;
     let found = answers.found.first().context("one question has one answer")?;
-    Ok(retriever.anchors(found, Parts::default(), args.k)?.into_iter().map(Row::from).collect())
+    let rows = retriever.anchors(found, Parts::default(), args.k)?.into_iter().map(Row::from).collect();
+    Ok((rows, precision))
 }
 
 impl Args {
@@ -188,6 +194,9 @@ impl Args {
 /// The part of `POST /v1/search`'s answer that is shown.
 #[derive(Deserialize)]
 struct Reply {
+    /// Servers before 7-bit pools did not say.
+    #[serde(default)]
+    precision: Precision,
     results: Vec<ReplyResult>,
 }
 
@@ -196,7 +205,7 @@ struct ReplyResult {
     hits: Vec<Row>,
 }
 
-fn ask_server(args: &Args, server: &str) -> Result<Vec<Row>> {
+fn ask_server(args: &Args, server: &str) -> Result<(Vec<Row>, Precision)> {
     let mut body = serde_json::json!({
         "k": args.k, "limit": args.k, "side": args.side(), "effort": args.effort(), "include": ["caption", "fields"],
     });
@@ -221,5 +230,5 @@ fn ask_server(args: &Args, server: &str) -> Result<Vec<Row>> {
         bail!("{url} answered {}: {message}", response.status());
     }
     let mut reply: Reply = response.body_mut().read_json().with_context(|| format!("read the answer of {url}"))?;
-    Ok(reply.results.pop().context("the server answered no question")?.hits)
+    Ok((reply.results.pop().context("the server answered no question")?.hits, reply.precision))
 }

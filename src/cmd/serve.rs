@@ -10,19 +10,22 @@ use std::{
 
 use anchorite::{
     anchors::Retriever,
-    api::{App, Keys, Options, Refresh, Server, Tls},
+    api::{App, Filling, JobOptions, Keys, OpenWriter, Options, Refresh, Server, Tls},
+    encoder::Encode,
     index::{
         PairStore,
-        pool::{OpenOptions, Pool},
+        format::header::FileKind,
+        pool::{Access, Memory, OpenOptions, Pool, PoolWriter, WriterOptions},
     },
 };
 use anyhow::{Context, Result, bail};
 
+use super::ingest::{VECTORS_FROM, rejects_beside};
 use crate::{
     exit::Exit,
     interrupt::signalled,
     open::{self, ModelArgs},
-    output::line,
+    output::{bytes, line},
     progress::say,
 };
 
@@ -44,6 +47,16 @@ pub(crate) struct Args {
     /// The certificate's private key, PEM.
     #[arg(long, env = "ANCHORITE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    /// How the system is told that pools will be read: it may read ahead (system), which is best where they fit memory; must not (random), for
+    /// pools beyond memory; or must not, but reads what every search needs at once (searched). Default: as the pools fit.
+    #[arg(long, env = "ANCHORITE_ACCESS", value_enum, default_value_t)]
+    access: Reading,
+    /// Take jobs that fill the pools (`POST /v1/pools/NAME/ingest`), and keep them in this folder: records, uploads. Made when missing.
+    #[arg(long, env = "ANCHORITE_JOBS", value_name = "DIR")]
+    jobs: Option<PathBuf>,
+    /// The folder below which jobs may name sources; links in it are not followed. Without it, jobs bring their rows along.
+    #[arg(long, env = "ANCHORITE_INGEST_ROOT", value_name = "DIR", requires = "jobs")]
+    ingest_root: Option<PathBuf>,
     #[command(flatten)]
     model: ModelArgs,
 }
@@ -58,18 +71,62 @@ fn named(text: &str) -> Result<(String, PathBuf), String> {
     Ok((name.to_owned(), dir.clone()))
 }
 
+/// What the system is told.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Reading {
+    /// Random where the pools are larger than the memory that is left when the server starts, else system.
+    #[default]
+    Auto,
+    /// Nothing.
+    System,
+    /// Rows are asked for at random.
+    Random,
+    /// So they are, and what every search reads is read at once.
+    Searched,
+}
+
+impl Reading {
+    fn options(self, pools: &[(String, PathBuf)]) -> Result<OpenOptions> {
+        let access = match self {
+            Self::Auto => fitting(pools)?,
+            Self::System => Access::System,
+            Self::Random => Access::Random,
+            Self::Searched => Access::Searched,
+        };
+        Ok(OpenOptions { access, ..OpenOptions::default() })
+    }
+}
+
+fn fitting(pools: &[(String, PathBuf)]) -> Result<Access> {
+    let Some(available) = Memory::available() else { return Ok(Access::System) };
+    let mut all = 0;
+    for (_, dir) in pools {
+        let files = open::pool(dir)?.info().files;
+        // Pictures are read one by one when they are asked for.
+        all += files.iter().filter(|(kind, _)| **kind != FileKind::Pictures).map(|(_, size)| size.bytes).sum::<u64>();
+    }
+    if all <= available {
+        return Ok(Access::System);
+    }
+    say(&format!("the pools take {} and {} of memory are left: nothing is read ahead (--access)", bytes(all), bytes(available)));
+    Ok(Access::Random)
+}
+
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let keys = args.keys.as_deref().map(read_keys).transpose()?;
     refuse_strangers(args.listen, keys.is_some())?;
     let tls = args.tls()?;
     let mut served: Vec<(String, Retriever)> = Vec::new();
     let mut encoder = None;
+    let options = args.access.options(&args.pools)?;
+    let mut fillings = Vec::new();
     for (name, dir) in &args.pools {
-        let pool = open::pool(dir)?;
+        let pool = Pool::open(dir, &options).with_context(|| format!("open the pool {}", dir.display()))?;
         let encoder = match (&encoder, args.model.model.is_some()) {
             (Some(open), true) => Arc::clone(open),
             _ => Arc::clone(encoder.insert(args.model.open_for(&pool)?)),
         };
+        fillings.push(filling(name, dir, &pool, &*encoder));
         served.push((name.clone(), open::retriever(encoder, pool)?));
     }
     if tls.is_none() && !args.listen.ip().is_loopback() {
@@ -77,7 +134,11 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     }
     let mut app = App::new(served, Options { keys, ..Options::default() })?;
     for (name, dir) in &args.pools {
-        app = app.refreshing(name, newer(dir.clone()))?;
+        app = app.refreshing(name, newer(dir.clone(), options))?;
+    }
+    if let Some(folder) = &args.jobs {
+        let options = JobOptions { folder: folder.clone(), sources: args.ingest_root.clone() };
+        app = app.filling(&options, fillings)?;
     }
     let scheme = if tls.is_some() { "https" } else { "http" };
     listen(app, args.listen, tls, |address| line(&format!("listening on {scheme}://{address}/")))
@@ -97,6 +158,17 @@ fn read_keys(path: &Path) -> Result<Keys> {
     Keys::parse(&text).with_context(|| format!("read {}", path.display()))
 }
 
+/// How jobs fill a pool: as `anchorite ingest` does.
+fn filling(name: &str, dir: &Path, pool: &Pool, encoder: &dyn Encode) -> Filling {
+    let (spec, model, folder) = (pool.spec().clone(), encoder.name().to_owned(), dir.to_owned());
+    let model = if spec.encoder.starts_with(VECTORS_FROM) { String::new() } else { model };
+    let open: OpenWriter = Box::new(move |on_build| {
+        let options = WriterOptions { model: model.clone(), on_build: Some(on_build), ..WriterOptions::default() };
+        Ok(Box::new(PoolWriter::open(&folder, &spec, &options)?))
+    });
+    Filling { pool: name.to_owned(), open, rejects: rejects_beside(dir) }
+}
+
 /// Without keys, only this machine may ask.
 fn refuse_strangers(listen: SocketAddr, has_keys: bool) -> Result<()> {
     if !has_keys && !listen.ip().is_loopback() {
@@ -111,7 +183,7 @@ fn refuse_strangers(listen: SocketAddr, has_keys: bool) -> Result<()> {
 const TICKS: Duration = Duration::from_secs(5);
 
 /// Opens a pool's folder anew when it has changed since it was last opened.
-fn newer(dir: PathBuf) -> Refresh {
+fn newer(dir: PathBuf, options: OpenOptions) -> Refresh {
     let seen: Mutex<Option<SystemTime>> = Mutex::new(None);
     Box::new(move |present| {
         let changed = fs::metadata(&dir).and_then(|folder| folder.modified()).ok();
@@ -120,7 +192,7 @@ fn newer(dir: PathBuf) -> Refresh {
         if settled && *seen == changed {
             return Ok(None);
         }
-        let pool = Pool::open(&dir, &OpenOptions::default())?;
+        let pool = Pool::open(&dir, &options)?;
         *seen = changed.filter(|_| settled);
         Ok((pool.status().generation > present).then(|| Arc::new(pool) as Arc<dyn PairStore>))
     })

@@ -1,6 +1,6 @@
 """Drives a running server with the package in `python/` and with OpenAI's own client, unmodified.
 
-    python python_clients_drive.py anchorite|openai|busy SERVER_URL PICTURE_FILE
+    python python_clients_drive.py anchorite|openai|busy|ingest SERVER_URL PICTURE_FILE
 
 The server holds the test pool `fruit` of `api/tests/support/`. Every check is an assert; prints the names of the checks that ran.
 """
@@ -116,6 +116,34 @@ def refusals(client, picture):
         raise AssertionError("nobody listens there")
 
 
+def ingest(client, picture):
+    """On a server that takes jobs: `boats` has three pictures below its folder, and `picture` is a parquet file."""
+    from anchorite import JobFailed, ServerError
+
+    before, seen = client.pools()[0]["rows"], []
+    job = client.ingest("boats", poll=0.01, progress=seen.append)
+    assert (job.state, job.report["accepted"], client.pools()[0]["rows"]) == ("done", 3, before + 3), job
+    assert seen[-1] == job and job.progress["rows_done"] == 3, seen
+    assert client.ingest(["boats"], poll=0.01).report["already_present"] == 3
+    sent = client.ingest(upload=picture, poll=0.01, no_pictures=True)
+    assert sent.report["accepted"] > 0 and sent.answer["request"]["no_pictures"] is True, sent
+    assert client.ingest(upload=picture.read_bytes(), poll=0.01).report["accepted"] == 0
+    later = client.ingest("boats", wait=False)
+    assert client.wait_for(later.id, poll=0.01).id == later.id == client.jobs()[0].id
+    for call, kind, code in [
+        (lambda: client.ingest("boats", max_rejects=-1), ServerError, "json_fields"),
+        (lambda: client.ingest("../boats"), ServerError, "ingest_sources"),
+        (lambda: client.cancel(later.id), ServerError, "job_over"),
+        (lambda: client.ingest("boats", read_again=True, on_change="reject", ready_vectors=True, poll=0.01), JobFailed, "source"),
+    ]:
+        try:
+            call()
+        except (ServerError, JobFailed) as error:
+            assert isinstance(error, kind) and error.code == code, error
+        else:
+            raise AssertionError(f"no {code}")
+
+
 def busy(client, picture):
     """The server takes one request at a time: the others are asked again until they are answered."""
     results, threads = [], []
@@ -163,7 +191,8 @@ def main(which, url, picture):
     from anchorite import Client
 
     client = Client(url, retries=200 if which == "busy" else 2)
-    checks = [busy] if which == "busy" else [search, choose, embed, anchors, iterate, laziness, refusals]
+    special = {"busy": [busy], "ingest": [ingest]}
+    checks = special.get(which) or [search, choose, embed, anchors, iterate, laziness, refusals]
     for check in checks:
         check(client, picture)
         print(check.__name__)

@@ -18,7 +18,7 @@ use crate::{
     program::{Running, program, run, text},
 };
 
-/// Kills in CI; a long run sets ANCHORITE_LONG_RUN to a number.
+/// Kills in CI; a long run sets ANCHORITE_KILLS, and ANCHORITE_KILLS_SEED for other instants.
 const KILLS: u64 = 40;
 
 /// A sequence without period to speak of (splitmix64): seeded instants.
@@ -78,8 +78,9 @@ fn killed(args: &[&str], wait: Duration) -> (bool, Duration) {
 fn kill_9_at_any_instant_costs_nothing_that_was_acknowledged() {
     let folder = tempfile::tempdir().unwrap();
     let pool = text(folder.path().join("pool"));
-    let kills = std::env::var("ANCHORITE_LONG_RUN").ok().and_then(|text| text.parse().ok()).unwrap_or(KILLS);
-    let mut instants = Instants(7);
+    let number = |name: &str, default| std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default);
+    let kills = number("ANCHORITE_KILLS", KILLS);
+    let mut instants = Instants(number("ANCHORITE_KILLS_SEED", 7));
     let mut acknowledged = Held::new();
     let (mut struck, mut finished, mut deleted, mut round) = (0, 0, 0, 0usize);
     // The time each kind of work takes when it is left alone; the instants are drawn from a little more.
@@ -122,6 +123,7 @@ fn kill_9_at_any_instant_costs_nothing_that_was_acknowledged() {
         assert!(held(&pool) == found);
         acknowledged = found;
     }
+    println!("{struck} kills, {finished} runs that ended by themselves, {} rows at the end", acknowledged.len());
     assert!(finished > 3 && deleted > 0, "{finished} ended by themselves, {deleted} of them deleted something");
     run(&["pool", "compact", &pool]).with(0);
     assert!(held(&pool) == acknowledged);

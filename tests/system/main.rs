@@ -9,6 +9,9 @@
 //! | `refusals.rs` | models, pools and flags that do not fit are refused, and the message says what to do |
 //! | `interruption.rs` | Ctrl-C, SIGTERM and a second writer cost nothing that was accepted |
 //! | `kills.rs` | `kill -9` at any instant costs nothing that was acknowledged |
+//! | `generations.rs` | a reader in another process keeps its generation while files go; a second writer is refused |
+//! | `full_disk.rs` | a full disk is a named error and costs nothing that was committed |
+//! | `jobs.rs` | pools are filled by jobs over HTTP, and a killed server costs a job nothing |
 //! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
@@ -28,8 +31,11 @@ mod demo;
 mod doctor;
 mod evaluation;
 mod finetune;
+mod full_disk;
+mod generations;
 mod guarded;
 mod interruption;
+mod jobs;
 mod kills;
 mod pools;
 mod program;

@@ -1,7 +1,7 @@
 //! Runs the program: to its end, or in the background with its output read line by line.
 
 use std::{
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     path::{Path, PathBuf},
     process::{Child, Command, ExitStatus, Stdio},
     sync::{OnceLock, mpsc},
@@ -99,6 +99,13 @@ impl Running {
         let stdout = Lines::of(child.stdout.take().expect("piped"));
         let stderr = Lines::of(child.stderr.take().expect("piped"));
         Self { child, stdout, stderr }
+    }
+
+    /// Writes a line to its standard input, which must be a pipe.
+    #[track_caller]
+    pub(crate) fn tell(&mut self, line: &str) {
+        let pipe = self.child.stdin.as_mut().expect("standard input is a pipe");
+        writeln!(pipe, "{line}").expect("it reads its standard input");
     }
 
     /// The first line of standard output that holds `part`.
@@ -221,6 +228,14 @@ impl Server {
         let reply = self.post("/v1/search", body);
         assert_eq!(reply.status, 200, "{}", reply.text());
         reply.json()["results"][0]["hits"].as_array().unwrap().clone()
+    }
+
+    /// Ends it where it is.
+    pub(crate) fn kill(self) {
+        self.running.signal(Signal::KILL);
+        let mut running = self.running;
+        // Its pipes close when it is gone.
+        (running.stdout.rest(), running.stderr.rest());
     }
 
     /// Asks it to stop and waits for the end.

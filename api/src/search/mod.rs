@@ -52,6 +52,8 @@ pub(crate) struct SearchResponse {
     pool: String,
     /// Its generation when the search began.
     generation: u64,
+    /// What scores are computed from, those of exact searches included: `f32`, `f16`, or `7-bit`.
+    precision: String,
     /// One for each query, in order.
     results: Vec<SearchResult>,
     /// Where the request has pages and a query has more hits: the cursor of the next page.
@@ -160,7 +162,8 @@ fn answer(app: &App, body: &[u8], cancel: &Cancel) -> Result<JsonBytes, ApiError
     let results = answers.found.into_iter().map(|found| result(&pool, &paged(found), &wanted, &mut budget, cancel, took_ms));
     let results = results.collect::<Result<Vec<_>, ApiError>>()?;
     app.metrics.metadata(reading.elapsed());
-    JsonBytes::of(&SearchResponse { pool: pool.name.clone(), generation: store.status().generation, results, next })
+    let (generation, precision) = (store.status().generation, store.precision().to_string());
+    JsonBytes::of(&SearchResponse { pool: pool.name.clone(), generation, precision, results, next })
 }
 
 /// Milliseconds since `started`, to the microsecond.

@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "each test binary uses its own part of this")]
 
+pub mod filling;
+
 use std::{
     collections::BTreeMap,
     net::SocketAddr,
@@ -169,6 +171,9 @@ impl Faulty {
 impl PairStore for Faulty {
     fn spec(&self) -> &Spec {
         self.store.spec()
+    }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.store.precision()
     }
     fn max_k(&self) -> usize {
         self.store.max_k()

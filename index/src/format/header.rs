@@ -17,6 +17,16 @@ pub const MAX_SECTIONS: usize = 8;
 pub const NUMBERS: usize = 11;
 const CRC_AT: usize = HEADER_BYTES - 4;
 
+/// CRC-32C of any bytes with their own CRC-32C behind them, whatever the bytes: what manifests before version 3 noted of every header, and
+/// which so told no header from another.
+pub const RESIDUE: u32 = 0x4867_4BC7;
+
+/// The checksum that tells a header from others: over all of it but its own.
+#[must_use]
+pub fn checksum(header: &[u8]) -> u32 {
+    crc32c::crc32c(header.get(..CRC_AT).unwrap_or(header))
+}
+
 /// What a segment file holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -4,12 +4,12 @@ use super::{
     bytes::{Damage, FieldReader, PutFields},
     header::{FileId, FileKind, HEADER_BYTES, side_code, side_from_code},
 };
-use crate::{Side, Spec, StoreError, limits::Limits};
+use crate::{Precision, Side, Spec, StoreError, limits::Limits};
 
 /// First eight bytes.
 pub const MAGIC: [u8; 8] = *b"ANCHPOOL";
 /// Version written by this code; it reads [`OLDEST`] and later.
-pub const VERSION: u32 = 2;
+pub const VERSION: u32 = 3;
 /// Oldest version read: it has no dead rows, no revisions and no model name.
 pub const OLDEST: u32 = 1;
 
@@ -40,7 +40,8 @@ pub struct FileEntry {
     pub len: u64,
     /// CRC-32C over all of it.
     pub crc: u32,
-    /// CRC-32C over its header, which binds a header check to this manifest without reading the rest.
+    /// [`super::header::checksum`] of its header, which binds a header check to this manifest without reading the rest; [`super::header::RESIDUE`] in
+    /// manifests before version 3.
     pub header_crc: u32,
 }
 
@@ -93,6 +94,12 @@ impl SegmentEntry {
         self.sides[side_index(side)] - self.dead.sides[side_index(side)]
     }
 
+    /// Puts a file in the place of the one of its kind and side.
+    pub(crate) fn put(&mut self, file: FileEntry) {
+        self.files.retain(|other| other.id.kind != file.id.kind || other.id.side != file.id.side);
+        self.files.push(file);
+    }
+
     /// The damage of a manifest that does not name a file it must.
     pub(crate) fn missing(&self, kind: &str) -> StoreError {
         let reason = format!("the manifest names no {kind} file");
@@ -124,6 +131,8 @@ pub struct Manifest {
     pub next_segment: u64,
     /// What the pool is bound to.
     pub spec: Spec,
+    /// What is kept of every vector: [`Precision::Half`], or [`Precision::SevenBit`] since version 3.
+    pub precision: Precision,
     /// Name of the encoder's model, for people; empty when it is not known.
     pub model: String,
     /// The writer's own watermark, opaque here.
@@ -135,8 +144,9 @@ pub struct Manifest {
 impl Manifest {
     /// Generation 0: a pool without rows.
     #[must_use]
-    pub fn empty(spec: Spec) -> Self {
-        Self { generation: 0, next_segment: 1, spec, model: String::new(), progress: Vec::new(), segments: Vec::new() }
+    pub fn empty(spec: Spec, precision: Precision) -> Self {
+        let (model, progress, segments) = (String::new(), Vec::new(), Vec::new());
+        Self { generation: 0, next_segment: 1, spec, precision, model, progress, segments }
     }
 
     /// The file's bytes.
@@ -145,7 +155,7 @@ impl Manifest {
         let mut out = Vec::new();
         out.extend_from_slice(&MAGIC);
         out.put_u32(VERSION);
-        out.put_u32(0);
+        out.put_u32(u32::from(self.precision == Precision::SevenBit));
         out.put_u64(self.generation);
         out.put_u64(self.next_segment);
         out.put_u32(self.spec.dim as u32);
@@ -185,7 +195,12 @@ impl Manifest {
 
     fn read(fields: &mut FieldReader<'_>, version: u32) -> Result<Self, Damage> {
         let limits = Limits::STANDARD;
-        fields.u32()?;
+        let bits = fields.u32()?;
+        let precision = match (version, bits) {
+            (1 | 2, _) | (_, 0) => Precision::Half,
+            (_, 1) => Precision::SevenBit,
+            _ => return Err(fields.damage(format!("precision {bits}"))),
+        };
         let generation = fields.u64()?;
         let next_segment = fields.u64()?;
         let dim = fields.u32()? as usize;
@@ -207,7 +222,7 @@ impl Manifest {
             return Err(fields.damage(format!("{} bytes too many", fields.left())));
         }
         check_ids(&segments, next_segment).map_err(|reason| fields.damage(reason))?;
-        Ok(Self { generation, next_segment, spec: Spec { encoder, dim }, model, progress, segments })
+        Ok(Self { generation, next_segment, spec: Spec { encoder, dim }, precision, model, progress, segments })
     }
 }
 

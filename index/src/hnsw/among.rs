@@ -23,7 +23,7 @@ use crate::{RowSet, quantize::QuantizedQuery};
 #[derive(Debug)]
 pub(crate) struct Allowed {
     set: RowSet,
-    /// The same as positions of f16 rows, which lie in another order.
+    /// The same as positions, which count vectors in another order.
     pub(crate) positions: RowSet,
     /// How many they are.
     pub(crate) count: usize,
@@ -45,11 +45,16 @@ const MOST_LISTS: usize = 64;
 const MOST_GUIDE: usize = 64;
 
 impl Allowed {
-    /// The nodes of `set`, whose f16 rows are at `positions`.
+    /// The nodes of `set`, which are at `positions`.
     pub(crate) fn new(set: RowSet, positions: RowSet) -> Self {
         let count = set.count();
         let seeds = set.iter().step_by(count.div_ceil(SEEDS).max(1)).map(|node| node as u32).collect();
         Self { set, positions, count, seeds }
+    }
+
+    /// The nodes themselves.
+    pub(crate) fn nodes(&self) -> &RowSet {
+        &self.set
     }
 
     fn contains(&self, node: u32) -> bool {

@@ -95,7 +95,7 @@ fn vanished(generation: u64) -> StoreError {
     StoreError::Io { action: "open", file: file_name(generation), source: io::ErrorKind::NotFound.into() }
 }
 
-fn read_manifest(dir: &Path, generation: u64) -> Result<Manifest, StoreError> {
+pub(super) fn read_manifest(dir: &Path, generation: u64) -> Result<Manifest, StoreError> {
     let name = file_name(generation);
     let failed = |source| StoreError::Io { action: "read", file: name.clone(), source };
     let max = Limits::STANDARD.manifest_bytes;

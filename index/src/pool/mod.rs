@@ -12,7 +12,7 @@
 //! | `writer` | [`PoolWriter`]: opening, publishing |
 //! | `changes` | the [`PairSink`](crate::PairSink): appending, replacing, deleting |
 //! | `merge` | joining segments: by policy as commits come, or all of them |
-//! | `copy` | [`copy()`]: snapshots |
+//! | `copy`, `stream` | [`copy()`], [`export`], [`import`]: snapshots as folders, and as one tar stream |
 //! | `union` | part pools into one |
 //! | `repair` | [`repair()`]: damaged graphs built anew |
 //! | `warm` | a pool read into memory ahead of its questions |
@@ -30,19 +30,23 @@ mod merge;
 mod reader;
 mod repair;
 mod report;
+mod stream;
 mod union;
 mod warm;
 mod writer;
 
 pub use crate::format::effort::MAX_EF;
-pub use copy::{Copied, copy};
+pub use copy::{Copied, CopyTo, copy};
 pub use generations::DamagedManifest;
 pub use merge::{Compacted, Compacting, MergePolicy};
 pub use reader::{OpenOptions, Pool, Verify};
 pub use repair::{RepairReport, repair};
 pub use report::{BytesOfKind, GraphInfo, PoolInfo, SegmentInfo, VerifyReport, inspect, verify};
+pub use stream::{export, import};
 pub use union::{Merged, OnConflict};
 pub use warm::{Memory, Warmed};
 pub use writer::{PoolWriter, ProgressReport, WriterOptions};
+
+pub use crate::map::Access;
 
 pub use crate::disk::{Medium, MediumFile, OsMedium};

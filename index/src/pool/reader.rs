@@ -11,12 +11,14 @@ use rayon::prelude::*;
 use super::MAX_EF;
 use super::generations::{DamagedManifest, Generations, names};
 use crate::{
-    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Query, Record, RowId, Side, Spec, StoreError, StoreStatus,
+    Answer, Cancel, Effort, Filter, Hit, Key, PairStore, Parts, Precision, Query, Record, RowId, Side, Spec, StoreError,
+    StoreStatus,
     distance::Cpu,
     filter::{FilterCache, Plan, Schema},
     format::manifest::{Manifest, SegmentEntry},
     hnsw::ScratchPool,
     limits::Limits,
+    map::Access,
     segment::{Beam, PreparedQuery, Segment, SegmentAnswer, Selection, check_file, exact},
     topk::{self, Scored},
 };
@@ -38,11 +40,13 @@ pub struct OpenOptions {
     pub verify: Verify,
     /// What a damaged newest manifest means.
     pub damaged_manifest: DamagedManifest,
+    /// What the system is told of how the files will be read.
+    pub access: Access,
 }
 
 impl Default for OpenOptions {
     fn default() -> Self {
-        Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious }
+        Self { verify: Verify::Header, damaged_manifest: DamagedManifest::UsePrevious, access: Access::System }
     }
 }
 
@@ -125,7 +129,8 @@ impl Pool {
             Ok(newest) => newest,
             Err(error) => return Ok((highest, Err(error))),
         };
-        Ok((highest, Self::of(dir, manifest, damaged, options.verify)))
+        let opened = Self::of(dir, manifest, damaged, options.verify);
+        Ok((highest, opened.inspect(|pool| pool.segments.iter().for_each(|segment| segment.advise(options.access)))))
     }
 
     pub(super) fn of(dir: &Path, manifest: Manifest, damaged: Vec<StoreError>, verify: Verify) -> Result<Self, StoreError> {
@@ -135,7 +140,9 @@ impl Pool {
         let mut first_row = 0;
         let mut segments = Vec::with_capacity(manifest.segments.len());
         for entry in &manifest.segments {
-            segments.push(Segment::open(dir, entry, first_row, manifest.spec.dim)?);
+            let segment = Segment::open(dir, entry, first_row, manifest.spec.dim)?;
+            segment.check_precision(manifest.precision)?;
+            segments.push(segment);
             first_row += entry.rows;
         }
         Ok(Self {
@@ -329,6 +336,10 @@ impl PairStore for Pool {
 
     fn model(&self) -> Option<&str> {
         Some(self.manifest.model.as_str()).filter(|name| !name.is_empty())
+    }
+
+    fn precision(&self) -> Precision {
+        self.manifest.precision
     }
 
     fn max_k(&self) -> usize {

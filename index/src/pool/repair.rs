@@ -1,5 +1,5 @@
-//! Graphs built anew where their files are damaged: they hold nothing that the vectors do not determine. Everything else that is
-//! damaged is named and stays as it is.
+//! Damage undone where the pool itself determines what was there: graphs are built anew from their vectors, parts of vectors files are put back
+//! to the byte ([`crate::segment::mend_vectors`]). Everything else that is damaged is named and stays as it is.
 
 use std::{path::Path, sync::Arc};
 
@@ -17,7 +17,7 @@ use crate::{
         manifest::{Manifest, SegmentEntry},
     },
     hnsw::Plan,
-    segment::{build_graph, check_file},
+    segment::{build_graph, check_file, mend_vectors},
 };
 
 /// What [`repair`] found and did.
@@ -25,13 +25,14 @@ use crate::{
 pub struct RepairReport {
     /// Generation after it; a repair is a commit.
     pub generation: u64,
-    /// Graph files that took the place of damaged or missing ones, by name.
+    /// Graph and vectors files that took the place of damaged ones, by name.
     pub rebuilt: Vec<String>,
     /// What cannot be repaired: it holds what is nowhere else.
     pub beyond: Vec<StoreError>,
 }
 
-/// Checks every byte of the pool in `dir` and builds the damaged graphs anew.
+/// Checks every byte of the pool in `dir`, puts damaged vectors files back to the byte where that can be proved, and builds damaged graphs
+/// anew.
 ///
 /// # Errors
 /// No pool there, no manifest that verifies, another writer at work, a failed write, or [`StoreError::Cancelled`].
@@ -54,14 +55,24 @@ pub fn repair(dir: impl AsRef<Path>, options: &WriterOptions, cancel: &Cancel) -
     let plan = Plan { params: options.build, cancel: cancel.clone(), report: options.on_build.clone() };
     let mut rebuilt = Vec::new();
     let dim = manifest.spec.dim;
+    let precision = manifest.precision;
     for segment in &mut manifest.segments {
-        let (sides, lost) = damage(dir, segment, dim);
-        beyond.extend(lost);
-        for side in sides {
+        let mut found = Found::of(dir, segment, dim);
+        for side in std::mem::take(&mut found.vectors) {
+            match mend_vectors(&disk, segment, side, (dim, precision), (highest + 1, cancel)) {
+                Ok(file) => {
+                    rebuilt.push(file.id.name());
+                    segment.put(file);
+                }
+                Err(error @ StoreError::Corrupt { .. }) => found.lose(side, error),
+                Err(error) => return Err(error),
+            }
+        }
+        beyond.extend(found.lost);
+        for side in found.graphs {
             let file = build_graph(&disk, segment, side, highest + 1, (dim, &plan))?;
             rebuilt.push(file.id.name());
-            segment.files.retain(|other| other.id.kind != FileKind::Graph || other.id.side != Some(side));
-            segment.files.push(file);
+            segment.put(file);
         }
     }
     if rebuilt.is_empty() {
@@ -72,24 +83,41 @@ pub fn repair(dir: impl AsRef<Path>, options: &WriterOptions, cancel: &Cancel) -
     Ok(RepairReport { generation: manifest.generation, rebuilt, beyond })
 }
 
-/// The sides whose graphs can be built anew, and the damage that stays.
-fn damage(dir: &Path, segment: &SegmentEntry, dim: usize) -> (Vec<Side>, Vec<StoreError>) {
-    let (mut sides, mut lost, mut graphs) = (Vec::new(), Vec::new(), Vec::new());
-    for file in &segment.files {
-        let found = check_file(dir, segment, file, dim);
-        match (file.id.kind, file.id.side) {
-            (FileKind::Graph, Some(side)) if !found.is_empty() => graphs.push((side, found)),
-            _ => lost.extend(found),
+/// What is wrong with a segment.
+struct Found {
+    /// Sides whose vectors files are damaged.
+    vectors: Vec<Side>,
+    /// Sides whose graphs are.
+    graphs: Vec<Side>,
+    /// Damage that stays.
+    lost: Vec<StoreError>,
+}
+
+impl Found {
+    fn of(dir: &Path, segment: &SegmentEntry, dim: usize) -> Self {
+        let mut all = Self { vectors: Vec::new(), graphs: Vec::new(), lost: Vec::new() };
+        for file in &segment.files {
+            let found = check_file(dir, segment, file, dim);
+            match (file.id.kind, file.id.side) {
+                _ if found.is_empty() => {}
+                (FileKind::Graph, Some(side)) => all.graphs.push(side),
+                (FileKind::Vectors, Some(side)) => all.vectors.push(side),
+                _ => all.lost.extend(found),
+            }
+        }
+        all
+    }
+
+    /// The vectors of a side stay damaged; a graph over them would be made of damage.
+    fn lose(&mut self, side: Side, error: StoreError) {
+        self.lost.push(error);
+        if let Some(place) = self.graphs.iter().position(|other| *other == side) {
+            self.graphs.remove(place);
+            self.lost.push(StoreError::Corrupt {
+                file: format!("the {side} graph"),
+                offset: 0,
+                reason: "it is damaged too, and its vectors are".to_owned(),
+            });
         }
     }
-    for (side, found) in graphs {
-        let vectors = segment.file(FileKind::Vectors, Some(side)).map(|file| file.id.name()).unwrap_or_default();
-        // A graph over damaged vectors would be made of damage.
-        if lost.iter().any(|error| error.to_string().contains(&vectors)) {
-            lost.extend(found);
-        } else {
-            sides.push(side);
-        }
-    }
-    (sides, lost)
 }

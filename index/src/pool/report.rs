@@ -7,7 +7,7 @@ use super::{
     reader::{OpenOptions, Pool, Verify},
 };
 use crate::{
-    PairStore, Side, StoreError,
+    PairStore, Precision, Side, StoreError,
     format::{effort::EffortTable, header::FileKind, manifest::SegmentEntry},
     segment::check_file,
 };
@@ -72,6 +72,8 @@ pub struct PoolInfo {
     pub encoder: String,
     /// Values per vector.
     pub dim: usize,
+    /// What is kept of every vector; scores, exact ones included, are computed from that.
+    pub precision: Precision,
     /// Name of the encoder's model; empty when it is not known.
     pub model: String,
     /// Pairs that are alive.
@@ -139,6 +141,7 @@ impl Pool {
             generation: status.generation,
             encoder: self.spec().encoder.clone(),
             dim: self.spec().dim,
+            precision: self.precision(),
             model: self.manifest().model.clone(),
             rows: status.rows,
             dead_rows: status.positions - status.rows,
@@ -184,7 +187,7 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<VerifyReport, StoreError> {
     let dir = dir.as_ref();
     let Some(found) = Generations::read(dir)? else {
         // Says what is there instead.
-        Pool::open(dir, &OpenOptions { verify: Verify::Header, damaged_manifest: DamagedManifest::Refuse })?;
+        Pool::open(dir, &OpenOptions { damaged_manifest: DamagedManifest::Refuse, ..OpenOptions::default() })?;
         return Ok(VerifyReport { generation: 0, files: 0, bytes: 0, damage: Vec::new() });
     };
     let (manifest, damage) = found.newest(DamagedManifest::UsePrevious)?;
@@ -195,6 +198,10 @@ pub fn verify(dir: impl AsRef<Path>) -> Result<VerifyReport, StoreError> {
             report.bytes += file.len;
             report.damage.extend(check_file(dir, segment, file, manifest.spec.dim));
         }
+    }
+    if report.is_sound() {
+        // What no file shows by itself.
+        report.damage.extend(Pool::of(dir, manifest, Vec::new(), Verify::Header).err());
     }
     Ok(report)
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use super::{reader::Pool, writer::PoolWriter};
-use crate::{Cancel, Key, Pair, PairSink, PairStore, StoreError, segment::Source};
+use crate::{Cancel, Key, Pair, PairSink, PairStore, Precision, StoreError, segment::Source};
 
 /// Which of two pairs stays when two pools know one key for different content.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -56,6 +56,10 @@ impl PoolWriter {
 
     fn check_part(&self, part: &Pool) -> Result<(), StoreError> {
         let (own, other) = (self.committed.spec(), part.spec());
+        let (kept, found) = (self.committed.precision(), part.precision());
+        if own == other && found == Precision::SevenBit && kept != found {
+            return Err(StoreError::Rounded { part: part.dir().display().to_string(), found, kept });
+        }
         if own == other {
             return Ok(());
         }

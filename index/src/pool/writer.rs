@@ -10,12 +10,12 @@ use super::{
     reader::{Pool, Verify},
 };
 use crate::{
-    BuildParams, BuildProgress, Cancel, Pair, PairStore, Spec, StoreError,
+    BuildParams, BuildProgress, Cancel, Pair, Precision, Spec, StoreError,
     disk::{Disk, Medium, OsMedium},
     format::manifest::{Manifest, SegmentEntry, file_name},
     hnsw::Plan,
     limits::Limits,
-    segment::{Pending, RowsBySegment, Sealed},
+    segment::{Pending, RowsBySegment, Sealed, Shape},
 };
 
 /// Told how far a graph build is, from the thread that commits.
@@ -30,6 +30,9 @@ pub struct WriterOptions {
     pub model: String,
     /// Called as a graph grows.
     pub on_build: Option<ProgressReport>,
+    /// What is kept of every vector. `None`: what the pool keeps, and [`Precision::Half`] for a new pool. A pool keeps to what it was made with:
+    /// 7-bit pools take a third of the room of vectors, but their exact answers are those of the rounded rows.
+    pub precision: Option<Precision>,
     /// Rows per segment; when as many are pending, a new segment begins. 1,000,000: hnsw_rs, where it is asked for, needs
     /// about 4 KiB per row while it builds, so that a build stays near 4 GiB.
     pub segment_rows: u64,
@@ -48,6 +51,7 @@ impl Default for WriterOptions {
             build: BuildParams::default(),
             model: String::new(),
             on_build: None,
+            precision: None,
             segment_rows: 1_000_000,
             merge: Some(MergePolicy::default()),
             damaged_manifest: DamagedManifest::Refuse,
@@ -83,6 +87,10 @@ impl PoolWriter {
         let dir = dir.as_ref();
         options.build.check()?;
         check_spec(spec, options.segment_rows)?;
+        if options.precision == Some(Precision::Single) {
+            // No pool on disk keeps vectors as they are given.
+            return Err(StoreError::PrecisionFixed { pool: Precision::Half, asked: Precision::Single });
+        }
         bounded("model name", options.model.len(), Limits::STANDARD.model_bytes)?;
         let disk = Disk::new(dir, Arc::clone(&options.medium));
         disk.create_dir()?;
@@ -142,7 +150,9 @@ impl PoolWriter {
     }
 
     pub(super) fn begin_segment(&mut self) -> Result<Pending, StoreError> {
-        let pending = Pending::create(&self.disk, self.next_segment, self.committed.spec().dim)?;
+        let manifest = self.committed.manifest();
+        let shape = Shape { dim: manifest.spec.dim, precision: manifest.precision };
+        let pending = Pending::create(&self.disk, self.next_segment, shape)?;
         self.next_segment += 1;
         Ok(pending)
     }
@@ -232,7 +242,7 @@ pub(super) fn publish_manifest(disk: &Disk, manifest: &Manifest) -> Result<(), S
 /// The manifest to go on from, the highest number in use, and the manifests to keep.
 pub(super) fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Result<(Manifest, u64, Vec<Manifest>), StoreError> {
     let Some(found) = Generations::read(disk.dir())? else {
-        let manifest = Manifest::empty(spec.clone());
+        let manifest = Manifest::empty(spec.clone(), options.precision.unwrap_or_default());
         publish_manifest(disk, &manifest)?;
         return Ok((manifest.clone(), 0, vec![manifest]));
     };
@@ -247,6 +257,12 @@ pub(super) fn current(disk: &Disk, spec: &Spec, options: &WriterOptions) -> Resu
             encoder_model: options.model.clone(),
             encoder_dim: spec.dim,
         });
+    }
+    match options.precision {
+        Some(asked) if asked != manifest.precision => {
+            return Err(StoreError::PrecisionFixed { pool: manifest.precision, asked });
+        }
+        _ => {}
     }
     Ok((manifest, highest, kept))
 }

@@ -10,13 +10,12 @@
 //! unlike anything in the segment. The promise is kept by the lower end of a 95 % confidence interval of the sample's mean recall,
 //! so that a lucky sample does not narrow a beam.
 
-use half::f16;
 use rayon::prelude::*;
 
 use super::{
-    files::VectorsFile,
     hits::{Beam, PreparedQuery, rerank},
     scan::nearest,
+    vectors::VectorsFile,
 };
 use crate::{
     Cancel, Side, StoreError,
@@ -58,7 +57,7 @@ pub(super) struct Calibration<'a> {
 /// One query and what counts as found.
 struct Probe {
     query: PreparedQuery,
-    /// Position of the f16 row that is the query itself.
+    /// Place of the row that is the query itself.
     own: Option<u64>,
     /// Score of the last of the true hits: whatever scores as much is as good.
     bar: f32,
@@ -100,7 +99,7 @@ impl Calibration<'_> {
     fn probes(&self, from: &VectorsFile, same: bool) -> Result<Vec<Probe>, StoreError> {
         let count = from.nodes().min(QUERIES);
         let positions: Vec<usize> = (0..count).map(|i| i * from.nodes() / count).collect();
-        let queries: Vec<PreparedQuery> = positions.iter().map(|&position| self.query(from.f16_row(position))).collect();
+        let queries: Vec<PreparedQuery> = positions.iter().map(|&position| self.query(&from.values(position))).collect();
         let mut probes = Vec::with_capacity(count);
         let step = Limits::STANDARD.exact_queries;
         for (queries, positions) in queries.chunks(step).zip(positions.chunks(step)) {
@@ -116,10 +115,9 @@ impl Calibration<'_> {
         Ok(probes)
     }
 
-    fn query(&self, row: &[f16]) -> PreparedQuery {
-        let values: Vec<f32> = row[..self.vectors.dim()].iter().map(|v| v.to_f32()).collect();
+    fn query(&self, values: &[f32]) -> PreparedQuery {
         let length = values.iter().map(|v| v * v).sum::<f32>().sqrt().max(f32::MIN_POSITIVE);
-        let unit = values.into_iter().map(|v| v / length).collect();
+        let unit = values.iter().map(|v| v / length).collect();
         PreparedQuery::new(unit, self.vectors.dim(), K + 1, Beam::Width(0))
     }
 

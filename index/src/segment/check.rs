@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{
     dead::read_dead,
-    files::{GraphFile, PairsFile, VectorsFile, check_sections, open_checked},
+    files::{GraphFile, PairsFile, check_sections, open_checked},
+    vectors::VectorsFile,
 };
 use crate::{
     RowSet, Side, StoreError,
@@ -78,8 +79,8 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
         if !ascends || u64::from(rows[node]) >= segment_rows {
             return corrupt(vectors.rows_offset(node), format!("row {} of node {node} is out of order", rows[node]));
         }
-        if vectors.f16_row(node).iter().any(|v| !v.is_finite()) {
-            return corrupt(vectors.f16_offset(node), format!("node {node} has a value that is not finite"));
+        if vectors.f16_row(node).is_some_and(|row| row.iter().any(|v| !v.is_finite())) {
+            return corrupt(vectors.offset(node), format!("vector {node} has a value that is not finite"));
         }
     }
     let mut seen = RowSet::empty(vectors.nodes());
@@ -89,6 +90,9 @@ fn check_vectors(vectors: &VectorsFile, segment_rows: u64) -> Result<(), StoreEr
             return corrupt(vectors.order_offset(node), format!("vector {position} has two 7-bit rows"));
         }
         seen.insert(position);
+    }
+    if let Some(at) = vectors.wrong_inverse()? {
+        return corrupt(at, "the place of a 7-bit row is that of another".to_owned());
     }
     let view = vectors.view(Cpu::scalar());
     if let Some(node) = view.scales.iter().position(|s| !(s.is_finite() && *s > 0.0)) {

@@ -4,7 +4,8 @@ use std::path::Path;
 
 use super::{
     dead::read_dead,
-    files::{PairsFile, PicturesFile, VectorsFile},
+    files::{PairsFile, PicturesFile},
+    vectors::VectorsFile,
 };
 use crate::{
     Pair, RowSet, Side, StoreError,
@@ -51,15 +52,19 @@ impl Source {
         self.alive.iter()
     }
 
-    /// A row with its stored vectors and picture. The f16 values of the vectors survive the way through f32 exactly.
+    /// A row with its stored vectors and picture. What is stored of the vectors survives the way through f32
+    /// exactly: f16 values as they are, 7-bit rows as `quantize::widen_row` says.
     pub(crate) fn pair(&self, row: usize) -> Result<Pair, StoreError> {
         let stored = self.pairs.record(row)?;
         let picture = self.pairs.picture(&stored, row, self.pictures.as_ref())?.map(<[u8]>::to_vec);
-        let vector = |side| self.vectors[side_index(side)].as_ref().and_then(|vectors| vectors.vector(row));
+        let vector = |side| match &self.vectors[side_index(side)] {
+            Some(vectors) => vectors.vector(row),
+            None => Ok(None),
+        };
         Ok(Pair {
             picture,
-            image: vector(Side::Image),
-            text: vector(Side::Text),
+            image: vector(Side::Image)?,
+            text: vector(Side::Text)?,
             key: stored.key,
             source: stored.source,
             content: stored.content,

@@ -2,8 +2,6 @@
 
 use std::{ops::Range, path::Path};
 
-use half::f16;
-
 use crate::{
     Key, StoreError,
     distance::Cpu,
@@ -12,14 +10,13 @@ use crate::{
         bytes::Damage,
         effort::EffortTable,
         graph::{GraphFacts, GraphLayout},
-        header::{HEADER_BYTES, Header, Section},
+        header::{Header, RESIDUE, Section, checksum},
         manifest::FileEntry,
         pairs::{self, PICTURES, PairsLayout, PictureRef, StoredPair},
         sketches::{CENTRE, SKETCHES, SketchLayout},
-        vectors::{VectorsLayout, f16_stride, q8_stride},
     },
-    hnsw::{GraphView, Level, RowsView},
-    map::Map,
+    hnsw::{GraphView, Level},
+    map::{Access, Map},
     sketch::{SketchView, Turn},
 };
 
@@ -28,13 +25,23 @@ compile_error!("mapped sections are little-endian and are used in place; a big-e
 
 /// A file whose header was checked against its manifest entry.
 pub(super) fn open_checked(dir: &Path, entry: &FileEntry) -> Result<(Map, Header), StoreError> {
-    let name = entry.id.name();
-    let map = Map::open(dir, &name, entry.len)?;
+    let map = open_raw(dir, entry)?;
+    let header = open_header(&map, entry)?;
+    Ok((map, header))
+}
+
+/// A file of the length that its manifest entry says.
+pub(super) fn open_raw(dir: &Path, entry: &FileEntry) -> Result<Map, StoreError> {
+    Map::open(dir, &entry.id.name(), entry.len)
+}
+
+/// The header of a file, checked against its manifest entry.
+pub(super) fn open_header(map: &Map, entry: &FileEntry) -> Result<Header, StoreError> {
     let header = Header::decode(map.bytes(), entry.id, entry.len)?;
-    if crc32c::crc32c(&map.bytes()[..HEADER_BYTES]) != entry.header_crc {
+    if entry.header_crc != RESIDUE && checksum(map.bytes()) != entry.header_crc {
         return Err(map.corrupt(Damage::new(0, "the header is not the one the manifest names")));
     }
-    Ok((map, header))
+    Ok(header)
 }
 
 pub(super) fn range(section: &Section) -> Range<usize> {
@@ -195,115 +202,6 @@ impl PicturesFile {
     }
 }
 
-/// Vectors of one side.
-#[derive(Debug)]
-pub(crate) struct VectorsFile {
-    map: Map,
-    layout: VectorsLayout,
-}
-
-impl VectorsFile {
-    pub(crate) fn open(dir: &Path, entry: &FileEntry, nodes: u64, dim: usize) -> Result<Self, StoreError> {
-        let (map, header) = open_checked(dir, entry)?;
-        let layout = VectorsLayout::of(&header).map_err(|damage| map.corrupt(damage))?;
-        if layout.nodes as u64 != nodes || layout.dim != dim {
-            let found = format!("{} x {}, the manifest says {nodes} x {dim}", layout.nodes, layout.dim);
-            return Err(map.corrupt(Damage::new(32, found)));
-        }
-        Ok(Self { map, layout })
-    }
-
-    pub(crate) fn nodes(&self) -> usize {
-        self.layout.nodes
-    }
-
-    pub(super) fn dim(&self) -> usize {
-        self.layout.dim
-    }
-
-    pub(super) fn corrupt(&self, damage: Damage) -> StoreError {
-        self.map.corrupt(damage)
-    }
-
-    /// f16 row of a node, padded with zeros.
-    pub(super) fn f16_row(&self, node: usize) -> &[f16] {
-        let width = f16_stride(self.layout.dim) / 2;
-        let all: &[f16] = typed(&self.map, &self.layout.f16);
-        &all[node * width..(node + 1) * width]
-    }
-
-    /// The node of a row of the segment.
-    pub(super) fn node_of(&self, row: usize) -> Option<usize> {
-        self.rows().binary_search(&(row as u32)).ok()
-    }
-
-    /// The stored vector of a row of the segment.
-    pub(super) fn vector(&self, row: usize) -> Option<Vec<f32>> {
-        let values = self.f16_row(self.node_of(row)?);
-        Some(values[..self.dim()].iter().map(|v| v.to_f32()).collect())
-    }
-
-    /// Where a node's f16 row begins in the file.
-    pub(super) fn f16_offset(&self, node: usize) -> u64 {
-        self.layout.f16.offset + (node * f16_stride(self.layout.dim)) as u64
-    }
-
-    /// Row of the segment of each node.
-    pub(super) fn rows(&self) -> &[u32] {
-        typed(&self.map, &self.layout.rows)
-    }
-
-    /// Position of the f16 row of a node, which is a position among the 7-bit rows.
-    pub(super) fn position(&self, node: u32) -> Result<usize, StoreError> {
-        let Some(order) = &self.layout.order else { return Ok(node as usize) };
-        let position = typed::<u32>(&self.map, order)[node as usize] as usize;
-        if position < self.layout.nodes {
-            return Ok(position);
-        }
-        let reason = format!("position {position} of {} vectors", self.layout.nodes);
-        Err(self.corrupt(Damage::new(self.order_offset(node), reason)))
-    }
-
-    /// Where a node's position stands in the file.
-    pub(super) fn order_offset(&self, node: u32) -> u64 {
-        self.layout.order.map_or(0, |order| order.offset) + u64::from(node) * 4
-    }
-
-    /// Asks for what [`VectorsFile::position`] reads.
-    pub(super) fn prefetch_position(&self, node: u32, cpu: Cpu) {
-        if let Some(order) = &self.layout.order {
-            cpu.prefetch_value(&typed::<u32>(&self.map, order)[node as usize]);
-        }
-    }
-
-    /// Where a node's row number stands in the file.
-    pub(super) fn rows_offset(&self, node: usize) -> u64 {
-        self.layout.rows.offset + node as u64 * 4
-    }
-
-    pub(crate) fn view(&self, cpu: Cpu) -> RowsView<'_> {
-        RowsView {
-            cpu,
-            stride: q8_stride(self.layout.dim),
-            q8: self.map.slice(&range(&self.layout.q8)),
-            scales: typed(&self.map, &self.layout.scales),
-        }
-    }
-
-    /// Scale of a node's 7-bit row.
-    pub(super) fn scale(&self, node: u32) -> f32 {
-        typed::<f32>(&self.map, &self.layout.scales)[node as usize]
-    }
-
-    pub(super) fn scales_offset(&self) -> u64 {
-        self.layout.scales.offset
-    }
-
-    pub(super) fn q8_offset(&self) -> u64 {
-        self.layout.q8.offset
-    }
-}
-
 /// Graph of one side.
 #[derive(Debug)]
 pub(super) struct GraphFile {
@@ -355,6 +253,11 @@ impl GraphFile {
         let efforts = layout.efforts.as_ref().map(table).transpose()?.unwrap_or_default();
         let sketches = SketchFacts::of(&header, nodes, dim).map_err(corrupt)?;
         Ok(Self { map, layout, levels, efforts, sketches })
+    }
+
+    /// Tells the system how it will be read: all of it is searched.
+    pub(super) fn advise(&self, access: Access) {
+        self.map.advise(&(0..self.map.bytes().len()), access, true);
     }
 
     pub(super) fn facts(&self) -> GraphFacts {

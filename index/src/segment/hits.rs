@@ -1,10 +1,10 @@
 //! Hits of one segment: by its graph, or by comparing every row where that costs less or the graph gives too few.
 
 use super::{
-    files::VectorsFile,
     reader::{Segment, SideFiles},
     scan::finite,
     select::Selected,
+    vectors::VectorsFile,
 };
 use crate::{
     Cancel, Effort, Side, StoreError,
@@ -77,7 +77,7 @@ pub(crate) struct SegmentAnswer {
     pub(crate) degraded: bool,
 }
 
-/// Standard errors of a 7-bit score within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
+/// Standard errors of a score of a 7-bit row and a rounded query within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
 const RERANK_ERRORS: f32 = 4.0;
 
 /// A query on its way through the graph.
@@ -92,8 +92,8 @@ struct Near {
     /// Of the 7-bit row, and its scale.
     score: f32,
     scale: f32,
-    /// Of the f16 row.
-    position: usize,
+    /// Of the row that it is scored by.
+    place: usize,
 }
 
 /// Why a run of searches stopped.
@@ -187,15 +187,15 @@ impl Segment {
             Outcome::Done if scratch.beam.len() < ef.min(there) => return Ok(None),
             Outcome::Done | Outcome::Budget => {}
         }
-        let best = rerank(vectors, query, cpu, (scratch, &|position| self.row_of(vectors, position)))?;
+        let best = rerank(vectors, query, cpu, (scratch, &|place| self.row_of(vectors, place)))?;
         Ok(Some(SegmentAnswer { degraded: best.len() < query.k.min(there), hits: best }))
     }
 }
 
-/// What the f16 row at a position counts as among the hits.
+/// What the row at a place counts as among the hits.
 pub(super) type RowOf<'a> = &'a dyn Fn(usize) -> Result<u64, StoreError>;
 
-/// The best k of a beam by their f16 rows. Behind the first k only those are looked at whose 7-bit score is within
+/// The best k of a beam by the most precise rows there are. Behind the first k only those are looked at whose 7-bit score is within
 /// [`RERANK_ERRORS`] of the k-th.
 pub(super) fn rerank(
     vectors: &VectorsFile,
@@ -205,8 +205,8 @@ pub(super) fn rerank(
 ) -> Result<Vec<Scored>, StoreError> {
     // The 7-bit scores order the beam well enough that the best k are among twice as many.
     let most = query.k.saturating_mul(2).max(16);
-    scratch.beam.nodes().take(most).for_each(|node| vectors.prefetch_position(node, cpu));
-    let near = |(score, node)| Ok(Near { score, scale: vectors.scale(node), position: vectors.position(node)? });
+    scratch.beam.nodes().take(most).for_each(|node| vectors.prefetch_place(node, cpu));
+    let near = |(score, node)| Ok(Near { score, scale: vectors.scale(node), place: vectors.place(node)? });
     let mut found = scratch.beam.scored().take(most).map(near).collect::<Result<Vec<_>, StoreError>>()?;
     let mut best = TopK::new(query.k);
     let rest = found.split_off(query.k.min(found.len()));
@@ -225,13 +225,13 @@ fn score_again(
     cpu: Cpu,
     (found, best, row): (&[Near], &mut TopK, RowOf<'_>),
 ) -> Result<(), StoreError> {
+    let mut widened = Vec::new();
     for (i, near) in found.iter().enumerate() {
         if let Some(ahead) = found.get(i + 2) {
-            cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead.position)));
-            cpu.prefetch_value(&vectors.rows()[ahead.position]);
+            vectors.prefetch(ahead.place, cpu);
         }
-        let score = finite(cpu.dot_f16(vectors.f16_row(near.position), &query.padded), vectors, near.position)?;
-        best.push(score, row(near.position)?);
+        let score = finite(vectors.score(near.place, &query.padded, &mut widened, cpu), vectors, near.place)?;
+        best.push(score, row(near.place)?);
     }
     Ok(())
 }

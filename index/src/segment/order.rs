@@ -28,7 +28,7 @@ pub(super) struct Rows<'a> {
 }
 
 impl Rows<'_> {
-    fn row(&self, at: u32) -> &[f16] {
+    pub(super) fn row(&self, at: u32) -> &[f16] {
         &self.values[at as usize * self.width..][..self.width]
     }
 

@@ -4,11 +4,12 @@ use std::path::Path;
 
 use super::{
     dead::{read_dead, write_dead},
-    files::{GraphFile, PairsFile, PicturesFile, VectorsFile},
+    files::{GraphFile, PairsFile, PicturesFile},
     select::Selected,
+    vectors::VectorsFile,
 };
 use crate::{
-    ContentHash, Parts, Record, RowId, RowSet, Side, StoreError,
+    ContentHash, Parts, Precision, Record, RowId, RowSet, Side, StoreError,
     disk::Disk,
     format::{
         bytes::Damage,
@@ -17,6 +18,7 @@ use crate::{
         header::{FileId, FileKind},
         manifest::{FileEntry, SegmentEntry, side_index},
     },
+    map::Access,
 };
 
 /// Vectors of one side and their graph.
@@ -62,6 +64,19 @@ impl Segment {
         })
     }
 
+    /// Tells the system how the vectors and graphs will be read.
+    pub(crate) fn advise(&self, access: Access) {
+        for SideFiles { vectors, graph } in self.sides.iter().flatten() {
+            vectors.advise(access);
+            graph.advise(access);
+        }
+    }
+
+    /// The part of a side's vectors file that every search reads.
+    pub(crate) fn searched(&self, side: Side) -> Option<std::ops::Range<u64>> {
+        self.side(side).map(|files| files.vectors.searched())
+    }
+
     pub(super) fn side(&self, side: Side) -> Option<&SideFiles> {
         self.sides[side_index(side)].as_ref()
     }
@@ -86,6 +101,18 @@ impl Segment {
 
     pub(crate) fn facts(&self, side: Side) -> Option<GraphFacts> {
         self.side(side).map(|files| files.graph.facts())
+    }
+
+    /// A vectors file that keeps other rows than the pool does.
+    pub(crate) fn check_precision(&self, pool: Precision) -> Result<(), StoreError> {
+        let files = self.sides.iter().flatten().map(|side| &side.vectors);
+        match files.into_iter().find(|vectors| vectors.precision() != pool) {
+            None => Ok(()),
+            Some(vectors) => {
+                let reason = format!("it keeps {} vectors, the manifest says {pool}", vectors.precision());
+                Err(vectors.corrupt(Damage::new(128, reason)))
+            }
+        }
     }
 
     /// Whether a row of this segment was deleted or replaced.
@@ -138,7 +165,7 @@ impl Segment {
                 dead.insert(row);
                 counts.rows += 1;
                 for side in Side::ALL {
-                    let node = self.side(side).and_then(|files| files.vectors.node_of(row));
+                    let node = self.side(side).and_then(|files| files.vectors.find(row));
                     counts.sides[side_index(side)] += u64::from(node.is_some());
                 }
             }
@@ -159,7 +186,10 @@ impl Segment {
             true => self.pairs.picture(&stored, local, self.pictures.as_ref())?.map(<[u8]>::to_vec),
             false => None,
         };
-        let vector = |side| self.side(side).filter(|_| parts.vectors).and_then(|files| files.vectors.vector(local));
+        let vector = |side| match self.side(side).filter(|_| parts.vectors) {
+            Some(files) => files.vectors.vector(local),
+            None => Ok(None),
+        };
         Ok(Record {
             row,
             key: stored.key,
@@ -168,18 +198,19 @@ impl Segment {
             caption: stored.caption,
             fields: stored.fields,
             picture,
-            image: vector(Side::Image),
-            text: vector(Side::Text),
+            image: vector(Side::Image)?,
+            text: vector(Side::Text)?,
         })
     }
 
-    /// Pool row of a node.
-    pub(super) fn row_of(&self, vectors: &VectorsFile, node: usize) -> Result<u64, StoreError> {
-        let row = u64::from(vectors.rows()[node]);
+    /// Pool row of the vector at a place.
+    pub(super) fn row_of(&self, vectors: &VectorsFile, place: usize) -> Result<u64, StoreError> {
+        let position = vectors.position_at(place)?;
+        let row = u64::from(vectors.rows()[position]);
         if row < self.rows {
             return Ok(self.first_row + row);
         }
-        Err(vectors.corrupt(Damage::new(vectors.rows_offset(node), format!("row {row} of {}", self.rows))))
+        Err(vectors.corrupt(Damage::new(vectors.rows_offset(position), format!("row {row} of {}", self.rows))))
     }
 }
 

@@ -1,7 +1,7 @@
 //! Exact search: every row compared, many queries at once, over several segments and all cores.
 //!
 //! ```text
-//!   mapped f16 rows ─32 at a time, widened─► tile ─times all queries of the pass─► scores ─► the best k of each query, per thread
+//!   mapped rows ─32 at a time, widened─► tile ─times all queries of the pass─► scores ─► the best k of each query, per thread
 //! ```
 //!
 //! Memory: a tile and a list of at most 2k rows for each query and thread, whatever the pool's size.
@@ -11,10 +11,10 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::{
-    files::VectorsFile,
     hits::{PreparedQuery, SegmentAnswer},
     reader::Segment,
     select::Selection,
+    vectors::VectorsFile,
 };
 use crate::{
     Cancel, Side, StoreError,
@@ -56,7 +56,7 @@ impl Segment {
         }
         let nodes: Vec<usize> = match allowed {
             None => nodes.collect(),
-            Some(allowed) => allowed.positions.iter_in(nodes).collect(),
+            Some(allowed) => vectors.places(allowed).iter_in(nodes).collect(),
         };
         best.scan(vectors, &nodes, asked, (cpu, &|node| self.row_of(vectors, node)))
     }
@@ -134,9 +134,9 @@ impl Best {
         self.scores.resize(tile.len() * queries.len(), 0.0);
         if queries.len() < FEW {
             for (i, (&node, scores)) in tile.iter().zip(self.scores.chunks_exact_mut(queries.len())).enumerate() {
-                tile.get(i + AHEAD).inspect(|&&ahead| cpu.prefetch(bytemuck::cast_slice(vectors.f16_row(ahead))));
+                tile.get(i + AHEAD).inspect(|&&ahead| vectors.prefetch(ahead, cpu));
                 for (score, query) in scores.iter_mut().zip(queries) {
-                    *score = cpu.dot_f16(vectors.f16_row(node), &query.padded);
+                    *score = vectors.score(node, &query.padded, &mut self.rows, cpu);
                 }
             }
             return;
@@ -144,7 +144,7 @@ impl Best {
         let width = queries[0].padded.len();
         self.rows.resize(tile.len() * width, 0.0);
         for (&node, row) in tile.iter().zip(self.rows.chunks_exact_mut(width)) {
-            cpu.widen(vectors.f16_row(node), row);
+            vectors.widen(node, row, cpu);
         }
         cpu.dot_tile(&self.rows, &asked.packed, width, &mut self.scores);
     }
@@ -174,7 +174,7 @@ pub(super) fn finite(score: f32, vectors: &VectorsFile, node: usize) -> Result<f
     if score.is_finite() {
         return Ok(score.clamp(-1.0, 1.0));
     }
-    Err(vectors.corrupt(Damage::new(vectors.f16_offset(node), format!("node {node} has a value that is not finite"))))
+    Err(vectors.corrupt(Damage::new(vectors.offset(node), format!("node {node} has a value that is not finite"))))
 }
 
 /// Exact answers of several queries at once over all segments, on all cores. The same rows give the same answer whatever the

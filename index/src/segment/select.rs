@@ -4,10 +4,7 @@ use std::sync::OnceLock;
 
 use rayon::prelude::*;
 
-use super::{
-    Segment,
-    files::{PairsFile, VectorsFile},
-};
+use super::{Segment, files::PairsFile, vectors::VectorsFile};
 use crate::{
     Cancel, RowSet, Side, StoreError,
     filter::{Plan, Schema},

@@ -7,11 +7,12 @@ use half::f16;
 
 use super::{
     calibrate::Calibration,
-    files::{PairsFile, VectorsFile},
+    files::PairsFile,
     order::{Rows, near_together},
+    vectors::VectorsFile,
 };
 use crate::{
-    Cancel, ContentHash, Key, Pair, Side, StoreError,
+    Cancel, ContentHash, Key, Pair, Precision, Side, StoreError,
     disk::{Disk, SectionWriter},
     distance::Cpu,
     format::{
@@ -21,7 +22,7 @@ use crate::{
         manifest::{DeadCounts, FileEntry, SegmentEntry, side_index},
         pairs::{KEY_ORDER, OFFSETS, PICTURES, PairsLayout, PictureRef, RECORDS, encode},
         sketches::{CENTRE, SKETCHES},
-        vectors::{F16, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
+        vectors::{F16, NODES, ORDER, Q8, ROWS, SCALES, VectorsLayout, f16_stride},
     },
     hnsw::{BuildJob, Built, Plan, build},
     map::Map,
@@ -32,7 +33,7 @@ use crate::{
 pub(crate) struct Pending {
     disk: Disk,
     id: u64,
-    dim: usize,
+    shape: Shape,
     keys: HashMap<Key, u32>,
     /// Rows that were deleted or replaced since, with their keys.
     buried: Vec<(Key, u32)>,
@@ -44,19 +45,29 @@ pub(crate) struct Pending {
     record: Vec<u8>,
 }
 
+/// What the vectors of a pool are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shape {
+    /// Values of each.
+    pub(crate) dim: usize,
+    /// What is kept of them.
+    pub(crate) precision: Precision,
+}
+
+/// f16 rows as they come: at the beginning of the vectors file, or in a file of their own that goes when the 7-bit rows are made.
 struct SideWriter {
     file: SectionWriter,
     rows: Vec<u32>,
 }
 
 impl Pending {
-    pub(crate) fn create(disk: &Disk, id: u64, dim: usize) -> Result<Self, StoreError> {
+    pub(crate) fn create(disk: &Disk, id: u64, shape: Shape) -> Result<Self, StoreError> {
         let mut pairs = disk.create(FileId::new(id, FileKind::Pairs, None))?;
         pairs.begin(RECORDS)?;
         Ok(Self {
             disk: disk.clone(),
             id,
-            dim,
+            shape,
             keys: HashMap::new(),
             buried: Vec::new(),
             contents: Vec::new(),
@@ -124,14 +135,18 @@ impl Pending {
         let writer = match &mut self.sides[side_index(side)] {
             Some(writer) => writer,
             none => {
-                let mut file = self.disk.create(FileId::new(self.id, FileKind::Vectors, Some(side)))?;
+                let id = FileId::new(self.id, FileKind::Vectors, Some(side));
+                let mut file = match self.shape.precision {
+                    Precision::SevenBit => self.disk.create_passing(id)?,
+                    Precision::Half | Precision::Single => self.disk.create(id)?,
+                };
                 file.begin(F16)?;
                 none.insert(SideWriter { file, rows: Vec::new() })
             }
         };
         self.record.clear();
         self.record.extend(vector.iter().flat_map(|&v| f16::from_f32(v).to_le_bytes()));
-        self.record.resize(f16_stride(self.dim), 0);
+        self.record.resize(f16_stride(self.shape.dim), 0);
         writer.rows.push(row);
         writer.file.put(&self.record)
     }
@@ -147,12 +162,12 @@ impl Pending {
         for (count, side) in sides.iter_mut().zip(self.sides) {
             if let Some(writer) = side {
                 *count = writer.rows.len() as u64;
-                files.push(seal_vectors(&self.disk, writer, self.dim)?);
+                files.push(seal_vectors(&self.disk, writer, self.shape)?);
             }
         }
         let pairs = PairsFile::open(self.disk.dir(), &files[0], rows)?;
         let entry = SegmentEntry { id: self.id, rows, sides, dead: DeadCounts::default(), files };
-        Ok(Sealed { entry, pairs, dim: self.dim })
+        Ok(Sealed { entry, pairs, dim: self.shape.dim })
     }
 }
 
@@ -169,29 +184,51 @@ fn seal_pairs(mut file: SectionWriter, mut offsets: Vec<u64>, mut order: Vec<(Ke
 }
 
 /// Maps the f16 rows as they are on disk and quantizes those, near ones side by side: what is searched is made from what is
-/// stored.
-fn seal_vectors(disk: &Disk, side: SideWriter, dim: usize) -> Result<FileEntry, StoreError> {
+/// stored, or would have been.
+fn seal_vectors(disk: &Disk, side: SideWriter, shape: Shape) -> Result<FileEntry, StoreError> {
     let SideWriter { mut file, rows } = side;
     file.flush()?;
     let written = Map::open(disk.dir(), file.name(), HEADER_BYTES as u64 + file.section_len())?;
     let values: &[f16] = bytemuck::cast_slice(written.slice(&(HEADER_BYTES..written.bytes().len())));
-    let width = f16_stride(dim) / 2;
+    let cut = Rows { cpu: Cpu::detect(), width: f16_stride(shape.dim) / 2, values };
     // Sealing is not cancelled: it takes a small part of the time of the graph, and a sealed segment can be gone on with.
-    let order = near_together(&Rows { cpu: Cpu::detect(), width, values }, &Cancel::default())?;
+    let order = near_together(&cut, &Cancel::default())?;
+    if shape.precision != Precision::SevenBit {
+        put_derived(&mut file, &cut, (&rows, &order), shape.dim)?;
+        return file.finish(VectorsLayout::numbers(rows.len(), shape.dim));
+    }
+    let mut kept = disk.create(file.id())?;
+    put_derived(&mut kept, &cut, (&rows, &order), shape.dim)?;
+    let mut nodes = vec![0u32; order.len()];
+    order.iter().zip(0..).for_each(|(&position, node)| nodes[position as usize] = node);
+    kept.begin(NODES)?;
+    kept.put(bytemuck::cast_slice(&nodes))?;
+    let entry = kept.finish(VectorsLayout::numbers(rows.len(), shape.dim))?;
+    drop(written);
+    disk.remove(file.name())?;
+    Ok(entry)
+}
+
+/// Everything behind the f16 rows, which determine all of it but the row numbers.
+pub(super) fn put_derived(
+    file: &mut SectionWriter,
+    cut: &Rows<'_>,
+    (rows, order): (&[u32], &[u32]),
+    dim: usize,
+) -> Result<(), StoreError> {
     let (mut row, mut scales) = (Vec::new(), Vec::with_capacity(rows.len()));
     file.begin(Q8)?;
-    for &position in &order {
-        scales.push(quantize_row(&values[position as usize * width..][..width], dim, &mut row));
+    for &position in order {
+        scales.push(quantize_row(cut.row(position), dim, &mut row));
         file.put(&row)?;
     }
-    drop(written);
     for (tag, bytes) in
-        [(SCALES, bytemuck::cast_slice(&scales)), (ROWS, bytemuck::cast_slice(&rows)), (ORDER, bytemuck::cast_slice(&order))]
+        [(SCALES, bytemuck::cast_slice(&scales)), (ROWS, bytemuck::cast_slice(rows)), (ORDER, bytemuck::cast_slice(order))]
     {
         file.begin(tag)?;
         file.put(bytes)?;
     }
-    file.finish(VectorsLayout::numbers(rows.len(), dim))
+    Ok(())
 }
 
 /// A segment whose pairs and vectors are on disk, without graphs, known to no manifest.

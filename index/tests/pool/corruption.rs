@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use crate::support::{clustered, image_pair, one_thread, spec};
 use anchorite_index::{
     Answer, Cancel, Effort, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side, StoreError, Value,
-    pool::{DamagedManifest, OpenOptions, Pool, PoolWriter, Verify, verify},
+    pool::{Access, DamagedManifest, OpenOptions, Pool, PoolWriter, Verify, verify},
 };
 
 const DIM: usize = 6;
@@ -18,6 +18,11 @@ type Answers = (Vec<Answer>, Vec<Option<Record>>, Vec<Option<RowId>>);
 
 fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
     let vectors = clustered(ROWS, DIM, 6, 9);
+    fill(dir, &vectors);
+    vectors
+}
+
+fn fill(dir: &Path, vectors: &[Vec<f32>]) {
     let mut writer = PoolWriter::open(dir, &spec(DIM), &one_thread()).unwrap();
     let rich = |n: usize| Pair {
         text: n.is_multiple_of(20).then(|| vectors[(n + 1) % ROWS].clone()),
@@ -30,7 +35,6 @@ fn small_pool(dir: &Path) -> Vec<Vec<f32>> {
     let doomed = DEAD.map(|n| image_pair(n, Vec::new()).key);
     assert_eq!(writer.delete(&doomed).unwrap(), DEAD.len() as u64);
     writer.commit(&Cancel::default()).unwrap();
-    vectors
 }
 
 fn ask(dir: &Path, options: &OpenOptions, vectors: &[Vec<f32>]) -> Result<Answers, StoreError> {
@@ -48,8 +52,9 @@ fn ask(dir: &Path, options: &OpenOptions, vectors: &[Vec<f32>]) -> Result<Answer
     Ok((answers?, records?, found?))
 }
 
-const FULL: OpenOptions = OpenOptions { verify: Verify::Full, damaged_manifest: DamagedManifest::Refuse };
-const HEADER: OpenOptions = OpenOptions { verify: Verify::Header, damaged_manifest: DamagedManifest::Refuse };
+const FULL: OpenOptions = OpenOptions { verify: Verify::Full, damaged_manifest: DamagedManifest::Refuse, access: Access::System };
+const HEADER: OpenOptions =
+    OpenOptions { verify: Verify::Header, damaged_manifest: DamagedManifest::Refuse, access: Access::System };
 
 fn files(dir: &Path) -> Vec<String> {
     let names = fs::read_dir(dir).unwrap().map(|e| e.unwrap().file_name().into_string().unwrap());
@@ -135,6 +140,28 @@ fn every_truncation_and_every_missing_or_swapped_file_is_a_named_error_even_with
         }
     }
     assert!(ask(dir.path(), &FULL, &vectors).is_ok());
+}
+
+/// A file of the same name, length and inner checksums that another life of the pool wrote: only the manifest tells it from ours.
+#[test]
+fn a_sound_file_of_another_pool_in_the_place_of_ours_is_refused_at_once() {
+    let (ours, theirs) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+    small_pool(ours.path());
+    let vectors = clustered(ROWS, DIM, 6, 10);
+    fill(theirs.path(), &vectors);
+    for name in live(files(ours.path())).iter().filter(|name| name.starts_with("seg-")) {
+        let (mine, other) = (fs::read(ours.path().join(name)).unwrap(), fs::read(theirs.path().join(name)).unwrap());
+        if mine == other {
+            continue;
+        }
+        replace(ours.path(), name, &other);
+        let error = Pool::open(ours.path(), &HEADER).unwrap_err();
+        assert!(named(&error, name), "{name}: {error}");
+        if mine.len() == other.len() {
+            assert!(error.to_string().contains("not the one the manifest names"), "{name}: {error}");
+        }
+        replace(ours.path(), name, &mine);
+    }
 }
 
 #[test]

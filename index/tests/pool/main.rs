@@ -1,6 +1,6 @@
 //! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
-//! `effort` (recall), `filter` (recall among some), `merge` (segments joined), `power` (power cuts and failing calls), `model` (random
-//! lives beside a plain list), `readers` (one generation each), `old` (pools of
+//! `effort` (recall), `filter` (recall among some), `mend` (damage put back), `merge` (segments joined), `precision` (pools of 7-bit rows), `power` (power cuts and failing calls), `model` (random
+//! lives beside a plain list), `readers` (one generation each), `stream` (snapshots as tars), `old` (pools of
 //! earlier versions), `corruption` (what damage
 //! does).
 #![expect(clippy::unwrap_used, reason = "tests")]
@@ -12,9 +12,12 @@ mod effort;
 mod filter;
 mod graph;
 mod medium;
+mod mend;
 mod merge;
 mod model;
 mod old;
 mod power;
+mod precision;
 mod readers;
+mod stream;
 mod support;

@@ -125,9 +125,9 @@ fn check_image(state: &State, acknowledged: u64, promises: &Promises, (cut, seed
     }
 }
 
-/// Images per state and cut: 4 here; a long run sets ANCHORITE_LONG_RUN to a number.
+/// Images per state and cut: 4 here; a long run sets ANCHORITE_POWER_IMAGES.
 fn seeds() -> u64 {
-    std::env::var("ANCHORITE_LONG_RUN").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    std::env::var("ANCHORITE_POWER_IMAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
 }
 
 #[test]

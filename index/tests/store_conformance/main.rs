@@ -27,6 +27,9 @@ impl PairStore for Borrowed<'_> {
     fn spec(&self) -> &Spec {
         self.0.spec()
     }
+    fn precision(&self) -> anchorite_index::Precision {
+        self.0.precision()
+    }
     fn max_k(&self) -> usize {
         self.0.max_k()
     }

@@ -17,7 +17,7 @@ use anchorite_index::SourceRef;
 use arrow_schema::Schema;
 
 use super::{
-    Rows, Settings, VectorMode,
+    Reach, Rows, Settings, VectorMode,
     columns::ColumnsUsed,
     npy::NpyRows,
     parquet::{ParquetRows, Purpose, unit_vector},
@@ -36,16 +36,16 @@ pub(crate) struct Partition {
 }
 
 /// Whether the folder looks like clip-retrieval's.
-pub(crate) fn is_clip_retrieval(folder: &Path) -> bool {
-    folder.join("img_emb").is_dir() || folder.join("text_emb").is_dir()
+pub(crate) fn is_clip_retrieval(folder: &Path, reach: &Reach) -> bool {
+    ["img_emb", "text_emb"].iter().any(|part| reach.is_folder(&folder.join(part)).unwrap_or(false))
 }
 
 /// The folder's partitions by label, in the order of their names.
-pub(crate) fn partitions(folder: &Path, name: &str) -> Result<Vec<(String, Partition)>, SourceError> {
+pub(crate) fn partitions(folder: &Path, name: &str, reach: &Reach) -> Result<Vec<(String, Partition)>, SourceError> {
     let parts = [("img_emb", ".npy"), ("text_emb", ".npy"), ("metadata", ".parquet")];
     let mut found: BTreeMap<String, Partition> = BTreeMap::new();
     for (part, ending) in parts {
-        for (label, path) in files(folder, part, ending)? {
+        for (label, path) in files(folder, part, ending, reach)? {
             let partition = found.entry(label).or_default();
             match part {
                 "img_emb" => partition.image = Some(path),
@@ -80,19 +80,18 @@ fn metadata(partition: &Partition) -> &Option<PathBuf> {
 }
 
 /// `<part>/<part>_<label><ending>`, by label.
-fn files(folder: &Path, part: &str, ending: &str) -> Result<Vec<(String, PathBuf)>, SourceError> {
+fn files(folder: &Path, part: &str, ending: &str, reach: &Reach) -> Result<Vec<(String, PathBuf)>, SourceError> {
     let inner = folder.join(part);
-    if !inner.is_dir() {
+    if !reach.is_folder(&inner).unwrap_or(false) {
         return Ok(Vec::new());
     }
     let failed = |source| SourceError::Open { path: inner.clone(), source };
     let mut found = Vec::new();
-    for entry in std::fs::read_dir(&inner).map_err(failed)? {
-        let entry = entry.map_err(failed)?;
-        let name = entry.file_name().to_string_lossy().into_owned();
+    for name in reach.names(&inner).map_err(failed)? {
+        let name = name.map_err(failed)?;
         let label = name.strip_prefix(part).and_then(|n| n.strip_prefix('_')).and_then(|n| n.strip_suffix(ending));
         if let Some(label) = label.filter(|l| !l.is_empty()) {
-            found.push((label.to_owned(), entry.path()));
+            found.push((label.to_owned(), inner.join(&name)));
         }
     }
     Ok(found)

@@ -71,6 +71,28 @@ impl Folder {
         Ok(bytes)
     }
 
+    /// Opens a plain file or folder beneath the folder; `path` is a [`RelPath`]'s text.
+    pub(super) fn open_path(&self, path: &str) -> Result<OwnedFd, Errno> {
+        self.open_beneath(&RelPath(path))
+    }
+
+    /// What lies there.
+    pub(super) fn kind(&self, path: &str) -> Result<FileType, Errno> {
+        Ok(FileType::from_raw_mode(rustix::fs::fstat(self.open_path(path)?)?.st_mode))
+    }
+
+    /// A folder beneath the folder.
+    pub(super) fn folder(&self, path: &str) -> Result<Self, Errno> {
+        let opened = self.open_path(path)?;
+        let kind = FileType::from_raw_mode(rustix::fs::fstat(&opened)?.st_mode);
+        if kind == FileType::Directory { Ok(Self(opened)) } else { Err(Errno::NOTDIR) }
+    }
+
+    /// The names in it, `.` and `..` among them.
+    pub(super) fn names(&self) -> Result<rustix::fs::Dir, Errno> {
+        rustix::fs::Dir::read_from(&self.0)
+    }
+
     #[cfg(target_os = "linux")]
     fn open_beneath(&self, path: &RelPath<'_>) -> Result<OwnedFd, Errno> {
         use rustix::fs::ResolveFlags;

@@ -10,13 +10,12 @@
 
 use std::{
     collections::{BTreeSet, HashSet},
-    fs::File,
-    io::Read,
+    io,
     path::{Path, PathBuf},
 };
 
 use super::{
-    Shard, ShardKind, clip_retrieval,
+    Reach, Shard, ShardKind, clip_retrieval,
     pattern::{self, natural},
     pictures, sidecar, tar,
 };
@@ -33,15 +32,15 @@ pub(crate) struct Found {
 }
 
 /// The shards of all arguments, in order; those of a folder or pattern in natural order of their names.
-pub(crate) fn find(arguments: &[PathBuf], root: Option<&Path>, limits: &Limits) -> Result<Found, SourceError> {
+pub(crate) fn find(arguments: &[PathBuf], root: Option<&Path>, limits: &Limits, reach: &Reach) -> Result<Found, SourceError> {
     if arguments.is_empty() {
         return Err(SourceError::NoSources);
     }
-    let root = root.map(canonical).transpose()?;
-    let mut finder = Finder { root, limits, found: Found::default() };
+    let root = root.map(|root| failed_open(root, root.canonicalize())).transpose()?;
+    let mut finder = Finder { root, limits, reach, found: Found::default() };
     for argument in arguments {
         let before = finder.found.shards.len();
-        for source in pattern::expand(argument, limits)? {
+        for source in pattern::expand(argument, limits, reach)? {
             finder.source(&source)?;
         }
         if finder.found.shards.len() == before {
@@ -65,39 +64,49 @@ impl Found {
     }
 }
 
-fn canonical(path: &Path) -> Result<PathBuf, SourceError> {
-    path.canonicalize().map_err(|source| SourceError::Open { path: path.to_owned(), source })
+fn failed_open<T>(path: &Path, result: io::Result<T>) -> Result<T, SourceError> {
+    result.map_err(|source| SourceError::Open { path: path.to_owned(), source })
 }
 
 struct Finder<'a> {
     root: Option<PathBuf>,
     limits: &'a Limits,
+    reach: &'a Reach,
     found: Found,
 }
 
 impl Finder<'_> {
     fn source(&mut self, source: &pattern::Expanded) -> Result<(), SourceError> {
         let path = &source.path;
-        let info = std::fs::metadata(path).map_err(|source| SourceError::Open { path: path.clone(), source })?;
-        if info.is_dir() {
+        if failed_open(path, self.reach.is_folder(path))? {
             return self.folder(path);
         }
-        let parent = canonical(path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new(".")))?;
+        let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        let parent = failed_open(parent, self.reach.canonical(parent))?;
         let name = file_name(path);
         let kind = by_name(&name, path);
-        if source.matched && (kind.is_none() || self.passed_over(&name, &|other| parent.join(other).exists())) {
+        if source.matched && (kind.is_none() || self.passed_over(&name, &|other| self.reach.exists(&parent.join(other)))) {
             return Ok(());
         }
-        let kind = kind.unwrap_or_else(|| by_content(path));
+        let kind = kind.unwrap_or_else(|| by_content(path, self.reach));
         self.push(&parent.join(name), kind)
     }
 
+    /// Whether an entry is a folder. One that cannot be looked at, such as a link that leads nowhere, is passed over if its name is no
+    /// source's.
+    fn is_folder(&self, path: &Path, is_source: bool) -> Result<bool, SourceError> {
+        match self.reach.is_folder(path) {
+            Err(_) if !is_source => Ok(false),
+            looked => failed_open(path, looked),
+        }
+    }
+
     fn folder(&mut self, folder: &Path) -> Result<(), SourceError> {
-        let folder = canonical(folder)?;
-        if clip_retrieval::is_clip_retrieval(&folder) {
+        let folder = failed_open(folder, self.reach.canonical(folder))?;
+        if clip_retrieval::is_clip_retrieval(&folder, self.reach) {
             let name = self.name(&folder.join("x"))?;
             let name = name.strip_suffix("/x").unwrap_or_default();
-            for (label, partition) in clip_retrieval::partitions(&folder, name)? {
+            for (label, partition) in clip_retrieval::partitions(&folder, name, self.reach)? {
                 let (name, place) = (format!("{name}/{label}"), folder.join(&label));
                 self.found.shards.push(Shard { name, place, kind: ShardKind::ClipRetrieval(partition) });
             }
@@ -115,8 +124,8 @@ impl Finder<'_> {
     fn walk(&mut self, folder: &Path, depth: usize, owned: bool) -> Result<(), SourceError> {
         let failed = |source| SourceError::Open { path: folder.to_owned(), source };
         let (mut names, mut pictures) = (BTreeSet::new(), 0);
-        for entry in std::fs::read_dir(folder).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        for name in self.reach.names(folder).map_err(failed)? {
+            let name = name.map_err(failed)?;
             match (name.starts_with('.'), pictures::is_picture_name(&name)) {
                 (true, _) => {}
                 (_, true) => pictures += 1,
@@ -139,7 +148,7 @@ impl Finder<'_> {
         let owned = owned || kinds.iter().any(owner);
         for (name, kind) in kinds {
             let path = folder.join(name);
-            if path.is_dir() {
+            if self.is_folder(&path, kind.is_some())? {
                 if depth > 0 {
                     self.walk(&path, depth - 1, owned)?;
                 }
@@ -205,11 +214,8 @@ fn by_name(name: &str, path: &Path) -> Option<ShardKind> {
 }
 
 /// A file that is named itself and whose ending says nothing. What is no tar is left to the parquet reader to refuse.
-fn by_content(path: &Path) -> ShardKind {
-    let mut head = Vec::new();
-    // What cannot be read here cannot be read there either, and is told there.
-    let _ = File::open(path).and_then(|file| file.take(512).read_to_end(&mut head));
-    let kind = if tar::is_tar_content(&head) { ShardKind::Tar } else { ShardKind::Parquet };
+fn by_content(path: &Path, reach: &Reach) -> ShardKind {
+    let kind = if tar::is_tar_content(&reach.head(path, 512)) { ShardKind::Tar } else { ShardKind::Parquet };
     kind(path.to_owned())
 }
 

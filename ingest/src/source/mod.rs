@@ -14,7 +14,7 @@
 //! | `pictures.rs`, `table.rs` | loose pictures with their captions beside them, or in a table |
 //! | `json.rs`, `sidecar.rs` | JSON metadata; img2dataset's files beside its shards |
 //! | `clip_retrieval.rs`, `npy.rs` | ready-made vectors with their metadata |
-//! | `confined.rs` | paths that come as data |
+//! | `confined.rs`, `reach.rs` | paths that come as data; the folder beneath which sources must lie |
 //!
 //! A source gives rows in a fixed order and never skips one silently: what is no row is a reject. A damaged file is an error
 //! that names it, after the rows before the damage.
@@ -28,6 +28,7 @@ mod npy;
 mod parquet;
 mod pattern;
 mod pictures;
+mod reach;
 mod sidecar;
 mod table;
 mod tar;
@@ -46,6 +47,7 @@ use table::TableRows;
 use tar::TarRows;
 
 pub(crate) use find::find;
+pub use reach::Reach;
 
 /// Whether vectors are made or taken as they come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -65,6 +67,7 @@ pub(crate) struct Settings {
     pub(crate) columns: ColumnOptions,
     pub(crate) mode: VectorMode,
     pub(crate) limits: Limits,
+    pub(crate) reach: Reach,
 }
 
 /// One file, one folder of loose pictures, or one partition of a clip-retrieval folder.
@@ -139,7 +142,7 @@ impl Shard {
     /// Rows, where they can be told without reading all of it; none also when it cannot be opened.
     pub(crate) fn rows(&self, settings: &Arc<Settings>) -> Option<u64> {
         match &self.kind {
-            ShardKind::Tar(path) => sidecar::successes(path),
+            ShardKind::Tar(path) => sidecar::successes(path, &settings.reach),
             ShardKind::Table(_) => None,
             ShardKind::Pictures(_, count) => Some(*count),
             ShardKind::Parquet(_) | ShardKind::ClipRetrieval(_) => self.open(settings).ok()?.rows(),

@@ -49,7 +49,7 @@ pub(crate) struct NpyRows {
 
 impl NpyRows {
     pub(crate) fn open(path: &Path, name: &str, settings: &Settings) -> Result<Self, SourceError> {
-        let file = File::open(path).map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
+        let file = settings.reach.open(path).map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
         let length = file.metadata().map_err(|source| SourceError::Read { file: name.to_owned(), source })?.len();
         let mut file = BufReader::new(file);
         let (text, data_at) = header_text(&mut file, settings.limits.max_npy_header_bytes).map_err(|r| corrupt(name, r))?;

@@ -61,7 +61,7 @@ pub(crate) enum Purpose {
 
 impl ParquetRows {
     pub(crate) fn open(path: &Path, name: &str, purpose: Purpose, settings: &Arc<Settings>) -> Result<Self, SourceError> {
-        let mut file = File::open(path).map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
+        let mut file = settings.reach.open(path).map_err(|source| SourceError::Open { path: path.to_owned(), source })?;
         check_ends(&mut file, name, settings)?;
         let metadata =
             guarded(name, || ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|e| corrupt(name, e)))?;
@@ -74,7 +74,7 @@ impl ParquetRows {
         };
         check_width(metadata.schema(), name, &columns, settings)?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = Folder::open(parent).map_err(|e| SourceError::Open { path: parent.to_owned(), source: e.into() })?;
+        let folder = settings.reach.folder(parent).map_err(|source| SourceError::Open { path: parent.to_owned(), source })?;
         Ok(Self {
             name: name.to_owned(),
             file,

@@ -11,6 +11,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::Reach;
 use crate::{Limits, SourceError};
 
 /// What an argument stands for.
@@ -22,17 +23,18 @@ pub(crate) struct Expanded {
 }
 
 /// The paths an argument stands for; those of a wildcard in natural order.
-pub(crate) fn expand(argument: &Path, limits: &Limits) -> Result<Vec<Expanded>, SourceError> {
-    let plain = || vec![Expanded { path: argument.to_owned(), matched: false }];
+pub(crate) fn expand(argument: &Path, limits: &Limits, reach: &Reach) -> Result<Vec<Expanded>, SourceError> {
+    let place = reach.place(argument)?;
+    let plain = || vec![Expanded { path: place.clone(), matched: false }];
     let Some(text) = argument.to_str().filter(|text| text.contains(['*', '?', '[', '{'])) else { return Ok(plain()) };
-    if argument.exists() {
+    if reach.exists(&place) {
         return Ok(plain());
     }
     let mut all = Vec::new();
     for alternative in braces(text, limits.max_shards)? {
         match alternative.contains(['*', '?', '[']) {
-            true => all.extend(wildcard(&alternative, text, limits)?),
-            false => all.push(Expanded { path: alternative.into(), matched: false }),
+            true => all.extend(wildcard(&alternative, text, limits, reach)?),
+            false => all.push(Expanded { path: reach.place(Path::new(&alternative))?, matched: false }),
         }
         if all.len() > limits.max_shards {
             return Err(SourceError::TooManyShards { path: argument.to_owned(), max: limits.max_shards });
@@ -41,9 +43,13 @@ pub(crate) fn expand(argument: &Path, limits: &Limits) -> Result<Vec<Expanded>, 
     Ok(all)
 }
 
-fn wildcard(pattern: &str, argument: &str, limits: &Limits) -> Result<Vec<Expanded>, SourceError> {
+fn wildcard(pattern: &str, argument: &str, limits: &Limits, reach: &Reach) -> Result<Vec<Expanded>, SourceError> {
     let bad = |reason: String| SourceError::Pattern { pattern: argument.to_owned(), reason };
     let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
+    // Checked once more: braces may have put a `..` together.
+    reach.place(Path::new(pattern))?;
+    let escaped = |root: &Path| format!("{}/{pattern}", glob::Pattern::escape(&root.to_string_lossy()));
+    let pattern = &reach.root().map_or_else(|| pattern.to_owned(), escaped);
     let mut found = Vec::new();
     for path in glob::glob_with(pattern, options).map_err(|e| bad(e.to_string()))?.take(limits.max_shards + 1) {
         found.push(path.map_err(|e| SourceError::Open { path: e.path().to_owned(), source: e.into() })?);

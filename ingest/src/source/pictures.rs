@@ -50,10 +50,10 @@ impl PictureRows {
             });
         }
         let failed = |source| SourceError::Open { path: path.to_owned(), source };
-        let folder = Folder::open(path).map_err(|e| failed(e.into()))?;
+        let folder = settings.reach.folder(path).map_err(failed)?;
         let mut names = Vec::new();
-        for entry in std::fs::read_dir(path).map_err(failed)? {
-            let name = entry.map_err(failed)?.file_name().to_string_lossy().into_owned();
+        for name in settings.reach.names(path).map_err(failed)? {
+            let name = name.map_err(failed)?;
             if is_picture_name(&name) && !name.starts_with('.') {
                 names.push(name);
             }

@@ -92,7 +92,7 @@ const BUFFER: usize = 1 << 16;
 impl TableRows {
     pub(crate) fn open(path: &Path, name: &str, settings: &Arc<Settings>) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = settings.reach.open(path).map_err(failed)?;
         let info = file.metadata().map_err(failed)?;
         if !info.is_file() {
             return Err(SourceError::Corrupt { file: name.to_owned(), reason: "it is no plain file".to_owned() });
@@ -101,7 +101,8 @@ impl TableRows {
         allow_a_line(&position, &settings.limits);
         let bounded = Bounded { file, position: Rc::clone(&position) };
         let json = path.extension().is_some_and(|ending| ending.eq_ignore_ascii_case("jsonl"));
-        let (lines, schema) = if json { json_lines(bounded, name)? } else { csv_lines(bounded, path, name)? };
+        let (lines, schema) =
+            if json { json_lines(bounded, name)? } else { csv_lines(bounded, settings.reach.head(path, BUFFER as u64), name)? };
         let detector = Detector {
             file: name,
             schema: &schema,
@@ -114,7 +115,7 @@ impl TableRows {
         }
         let columns = detector.detect()?;
         let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-        let folder = Folder::open(parent).map_err(|e| SourceError::Open { path: parent.to_owned(), source: e.into() })?;
+        let folder = settings.reach.folder(parent).map_err(|source| SourceError::Open { path: parent.to_owned(), source })?;
         let settings = Arc::clone(settings);
         let (name, file_bytes) = (name.to_owned(), info.len());
         Ok(Self { name, lines, folder, schema, columns, settings, row: 0, failed: None, ended: false, position, file_bytes })
@@ -254,10 +255,7 @@ fn text_columns<'a>(names: impl Iterator<Item = &'a str>) -> Schema {
     Schema::new(names.map(|name| Field::new(name, DataType::Utf8, true)).collect::<Vec<_>>())
 }
 
-fn csv_lines(bounded: Bounded, path: &Path, name: &str) -> Result<(Lines, Schema), SourceError> {
-    let failed = |source| SourceError::Open { path: path.to_owned(), source };
-    let mut head = Vec::new();
-    File::open(path).and_then(|file| file.take(BUFFER as u64).read_to_end(&mut head)).map_err(failed)?;
+fn csv_lines(bounded: Bounded, head: Vec<u8>, name: &str) -> Result<(Lines, Schema), SourceError> {
     let first = head.split(|byte| *byte == b'\n').next().unwrap_or_default();
     let pieces = |separator: &u8| first.iter().filter(|byte| *byte == separator).count();
     // Of equal counts the earlier: `max_by_key` takes the last.

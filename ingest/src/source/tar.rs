@@ -27,7 +27,7 @@ use flate2::bufread::MultiGzDecoder;
 use tar::{EntryType, Header, PaxExtensions};
 
 use super::{
-    Rows, Settings, VectorMode,
+    Reach, Rows, Settings, VectorMode,
     columns::{ColumnChoice, ColumnsUsed},
     json,
 };
@@ -125,12 +125,12 @@ impl TarRows {
         };
         Ok(Self {
             name: name.to_owned(),
-            members: Members::open(path, name, &settings.limits)?,
+            members: Members::open(path, name, &settings.limits, &settings.reach)?,
             settings: Arc::clone(settings),
             pictures,
             ahead: None,
             row: 0,
-            declared: super::sidecar::successes(path),
+            declared: super::sidecar::successes(path, &settings.reach),
             failed: None,
             ended: false,
             fields: BTreeSet::new(),
@@ -426,9 +426,9 @@ struct Extension {
 }
 
 impl Members {
-    fn open(path: &Path, name: &str, limits: &Limits) -> Result<Self, SourceError> {
+    fn open(path: &Path, name: &str, limits: &Limits, reach: &Reach) -> Result<Self, SourceError> {
         let failed = |source| SourceError::Open { path: path.to_owned(), source };
-        let file = File::open(path).map_err(failed)?;
+        let file = reach.open(path).map_err(failed)?;
         let info = file.metadata().map_err(failed)?;
         if !info.is_file() {
             return Err(SourceError::Corrupt { file: name.to_owned(), reason: "it is no plain file".to_owned() });

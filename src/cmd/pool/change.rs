@@ -12,6 +12,7 @@ use clap::{Args, builder::FalseyValueParser};
 
 use super::{Graphs, Which, interruptible, writer};
 use crate::{
+    cmd::ingest::KeptVectors,
     exit::Exit,
     open,
     output::{bytes, count, json, line},
@@ -148,6 +149,10 @@ pub(crate) struct Merge {
     /// What happens when a key is there for other content: refuse the whole merge, keep the first pair, or take the last.
     #[arg(long, env = "ANCHORITE_ON_CONFLICT", value_enum, default_value_t)]
     on_conflict: Rule,
+    /// What a new pool keeps of every vector. 7-bit pools are not merged into one that keeps f16: what was rounded away does not come back.
+    /// Default: what the first part keeps.
+    #[arg(long, env = "ANCHORITE_PRECISION", value_enum)]
+    precision: Option<KeptVectors>,
     #[command(flatten)]
     graphs: Graphs,
 }
@@ -179,7 +184,9 @@ pub(super) fn merge(args: &Merge) -> Result<Exit> {
     let parts = args.parts.iter().map(|part| open::pool(part)).collect::<Result<Vec<Pool>>>()?;
     // A pool that is not there yet is made as the first part is.
     let (spec, model) = (parts[0].spec().clone(), parts[0].model().unwrap_or_default().to_owned());
-    let options = anchorite::index::pool::WriterOptions { model, ..super::writer_options(&args.graphs) };
+    let is_there = anchorite::index::pool::inspect(dir).is_ok();
+    let precision = args.precision.map(Into::into).or((!is_there).then(|| parts[0].precision()));
+    let options = anchorite::index::pool::WriterOptions { model, precision, ..super::writer_options(&args.graphs) };
     let mut writer = anchorite::index::pool::PoolWriter::open(dir, &spec, &options)
         .with_context(|| format!("open the pool {} for writing", dir.display()))?;
     interruptible(|cancel| {

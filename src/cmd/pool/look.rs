@@ -1,9 +1,9 @@
 //! `pool info|verify|warm`.
 
 use anchorite::index::{
-    Effort, StoreError,
+    Effort, Precision, StoreError,
     format::effort::{MEASURED, Measured, Width},
-    pool::{Memory, Pool, PoolInfo, VerifyReport, repair, verify as check},
+    pool::{Memory, Pool, PoolInfo, RepairReport, VerifyReport, repair, verify as check},
 };
 use anyhow::{Context, Result, bail};
 use clap::{Args, builder::FalseyValueParser};
@@ -21,7 +21,8 @@ use crate::{
 pub(crate) struct Verify {
     #[command(flatten)]
     which: Which,
-    /// Build damaged graphs anew from their vectors; all else that is damaged is named and stays.
+    /// Build damaged graphs anew from their vectors, and put back to the byte what of vectors follows from the rest (7-bit rows from f16 rows,
+    /// orders, headers); all else that is damaged is named and stays.
     #[arg(long, env = "ANCHORITE_REPAIR", value_parser = FalseyValueParser::new())]
     repair: bool,
     #[command(flatten)]
@@ -64,6 +65,11 @@ fn describe(info: &PoolInfo) {
     line(&format!("generation  {}", info.generation));
     let model = if info.model.is_empty() { String::new() } else { format!("{}, ", info.model) };
     line(&format!("encoder     {} ({model}dimension {})", info.encoder, info.dim));
+    line(&format!(
+        "vectors     {}{}",
+        info.precision,
+        if info.precision == Precision::SevenBit { ": all scores are of these" } else { "" }
+    ));
     line(&format!("rows        {} ({} with image vectors, {} with text vectors)", info.rows, info.image_rows, info.text_rows));
     if info.dead_rows > 0 {
         line(&format!("dead rows   {} (deleted or replaced; anchorite pool compact drops them)", info.dead_rows));
@@ -102,22 +108,24 @@ pub(super) fn verify(args: &Verify) -> Result<Exit> {
     let which = &args.which;
     let named = || format!("verify {}", which.dir.display());
     if !args.repair {
-        tell(which, &check(&which.dir).with_context(named)?, &[])?;
+        let nothing = RepairReport { generation: 0, rebuilt: Vec::new(), beyond: Vec::new() };
+        tell(which, &check(&which.dir).with_context(named)?, &nothing)?;
         return Ok(Exit::Done);
     }
     interruptible(|cancel| {
         let mended = repair(&which.dir, &writer_options(&args.graphs), cancel).with_context(named)?;
         mended.rebuilt.iter().filter(|_| !which.form.json).for_each(|file| line(&format!("built anew: {file}")));
-        tell(which, &check(&which.dir).with_context(named)?, &mended.rebuilt)
+        mended.beyond.iter().filter(|_| !which.form.json).for_each(|error| line(&format!("not repaired: {error}")));
+        tell(which, &check(&which.dir).with_context(named)?, &mended)
     })
 }
 
-fn tell(which: &Which, report: &VerifyReport, rebuilt: &[String]) -> Result<()> {
+fn tell(which: &Which, report: &VerifyReport, mended: &RepairReport) -> Result<()> {
     if which.form.json {
-        let damage: Vec<String> = report.damage.iter().map(ToString::to_string).collect();
+        let words = |errors: &[StoreError]| errors.iter().map(ToString::to_string).collect::<Vec<String>>();
         json(&serde_json::json!({
-            "generation": report.generation, "files": report.files, "bytes": report.bytes, "sound": report.is_sound(), "damage": damage,
-            "rebuilt": rebuilt,
+            "generation": report.generation, "files": report.files, "bytes": report.bytes, "sound": report.is_sound(), "damage": words(&report.damage),
+            "rebuilt": mended.rebuilt, "beyond": words(&mended.beyond),
         }))?;
     } else {
         line(&format!("generation {}: {}, {}", report.generation, count(report.files, "file"), bytes(report.bytes)));
@@ -134,14 +142,28 @@ fn remedy(damage: &StoreError) -> &'static str {
     if damage.to_string().contains(".graph") {
         return "anchorite pool verify --repair builds it anew";
     }
+    if damage.to_string().contains(".vectors") {
+        return "anchorite pool verify --repair puts back what follows from the rest; f16 rows do not: restore a snapshot";
+    }
     "it holds what is nowhere else in the pool: restore a snapshot, or ingest these rows again into a new pool"
 }
 
-pub(super) fn warm(which: &Which) -> Result<Exit> {
+/// Which pool, and how much of it.
+#[derive(Args, Debug)]
+pub(crate) struct Warm {
+    #[command(flatten)]
+    which: Which,
+    /// Read no more than this many bytes, what searches need most first: for pools beyond memory. Default: all but the pictures.
+    #[arg(long, env = "ANCHORITE_WARM_BYTES", value_name = "BYTES")]
+    most: Option<u64>,
+}
+
+pub(super) fn warm(args: &Warm) -> Result<Exit> {
+    let which = &args.which;
     let pool: Pool = open::pool(&which.dir)?;
     interruptible(|cancel| {
         let (shown, begun) = (Shown::new("warm"), std::time::Instant::now());
-        let warmed = pool.warm(cancel, &mut |at| shown.at(at.bytes, at.total, "bytes"))?;
+        let warmed = pool.warm(args.most.unwrap_or(u64::MAX), cancel, &mut |at| shown.at(at.bytes, at.total, "bytes"))?;
         shown.finish();
         let seconds = begun.elapsed().as_secs_f64();
         if which.form.json {

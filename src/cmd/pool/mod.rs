@@ -32,7 +32,7 @@ pub(crate) enum Command {
     /// Reads every byte and compares it with its checksum.
     Verify(look::Verify),
     /// Reads the pool into memory ahead of its questions.
-    Warm(Which),
+    Warm(look::Warm),
     /// Joins segments into few large ones and drops dead rows.
     Compact(change::Compact),
     /// Deletes pairs by key, source or filter; `compact` gives their room back.
@@ -74,7 +74,7 @@ pub(crate) fn run(command: &Command) -> Result<Exit> {
     match command {
         Command::Info(which) => look::info(which),
         Command::Verify(args) => look::verify(args),
-        Command::Warm(which) => look::warm(which),
+        Command::Warm(args) => look::warm(args),
         Command::Compact(args) => change::compact(args),
         Command::Delete(args) => change::delete(args),
         Command::Merge(args) => change::merge(args),
