@@ -22,6 +22,7 @@
 //! | `embeddings/` | `POST /v1/embeddings`, `GET /v1/models`: OpenAI's shape, micro-batches across requests |
 //! | `jobs/` | `POST /v1/pools/{pool}/ingest`, `/v1/jobs`: pools are filled while they are served |
 //! | `pools.rs` | pools, pairs and stored pictures |
+//! | `vector.rs` | vectors in requests: numbers or base64 |
 //! | `health.rs` | liveness, readiness, metrics |
 //! | `clip_retrieval/` | the drop-in routes |
 //! | `page.rs` | the page at `/` |
@@ -52,6 +53,7 @@ mod routes;
 mod search;
 mod server;
 mod tls;
+mod vector;
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};

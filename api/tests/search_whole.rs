@@ -290,3 +290,25 @@ fn a_cursor_is_good_for_its_request_and_its_generation() {
     let none = server.search(&json!({"id": 2, "page": 0}));
     assert_eq!((none.status, none.code().as_str()), (422, "page_out_of_range"));
 }
+
+#[test]
+fn a_vector_in_base64_is_the_vector_in_numbers() {
+    let server = support::start(Limits::default());
+    let values = text_vector("a red apple");
+    let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
+    let answer = |embedding: Json| {
+        server.search(&json!({"embedding": embedding, "side": "text", "k": 5})).ok()["results"][0]["hits"].clone()
+    };
+    assert_eq!(answer(json!(support::base64(&bytes))), answer(json!(values)));
+    let anchors = |embedding: Json| {
+        let policy = json!({"directions": [{"from": "text", "to": "text"}]});
+        let body = json!({"queries": [{"name": "q", "embedding": embedding}], "policy": policy});
+        server.post("/v1/anchors", body.to_string()).ok()["results"].clone()
+    };
+    assert_eq!(anchors(json!(support::base64(&bytes))), anchors(json!(values)));
+    for (text, words) in [("%%", "base64"), ("AAAA", "3 bytes"), ("", "0 values")] {
+        let reply = server.search(&json!({"embedding": text}));
+        assert_eq!(reply.status, 422, "{}", reply.text());
+        assert!(reply.text().contains(words), "{}", reply.text());
+    }
+}

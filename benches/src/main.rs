@@ -18,6 +18,7 @@
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `ingest.rs` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
+//! | `serve/` | the server over loopback, against the index in process, clip-retrieval and milvus-lite |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 //! | `index/growth.rs` | the same against hnswlib from 100,000 to a million rows; one segment and eight |
 
@@ -34,6 +35,7 @@ mod peers;
 mod process;
 mod results;
 mod scale;
+mod serve;
 mod train;
 
 use std::path::PathBuf;
@@ -64,6 +66,8 @@ enum Name {
     Train,
     /// Filtered search: recall and latency at each selectivity.
     Filters,
+    /// The server over loopback: searches, filters, words, anchors, exact manifests.
+    Serve,
     /// Pools beyond memory, in many segments, and extrapolated to 10^8 and 10^9 pairs.
     Scale,
 }
@@ -90,6 +94,12 @@ struct Args {
     /// For the child process with little memory: wait for a line, ask this pool, print what it took, end.
     #[arg(long, hide = true)]
     scale_child: Option<PathBuf>,
+    /// For the child process that serves: this pool, until standard input ends.
+    #[arg(long, hide = true)]
+    serve_child: Option<PathBuf>,
+    /// For the child process that serves: the model of its pool.
+    #[arg(long, hide = true)]
+    serve_model: Option<PathBuf>,
     /// Where peers and generated data are kept.
     #[arg(long, env = "ANCHORITE_BENCH_CACHE", default_value = "target/benches")]
     cache: PathBuf,
@@ -107,6 +117,9 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.scale_child {
         return scale::beyond::in_child(dir);
     }
+    if let Some(dir) = &args.serve_child {
+        return serve::child::serve(dir, args.serve_model.as_deref());
+    }
     let figures: Vec<Figure> = match args.name {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
@@ -117,6 +130,8 @@ fn main() -> Result<()> {
         Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
+        Name::Serve => serve::run(&args.cache, args.quick)?,
+        Name::Scale => scale::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {

@@ -1,7 +1,9 @@
 """What a caller asks with, as JSON takes it."""
 
+import array
 import base64
 import os
+import sys
 
 
 def one(query):
@@ -43,5 +45,8 @@ def picture(source):
 
 
 def vector(values):
-    """Numbers of any kind as floats."""
-    return [float(value) for value in values]
+    """Numbers of any kind, as base64 of little-endian float32."""
+    values = array.array("f", values)
+    if sys.byteorder == "big":
+        values.byteswap()
+    return base64.b64encode(values.tobytes()).decode("ascii")

@@ -7,7 +7,12 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use utoipa::ToSchema;
 
-use crate::{body, error::ApiError, search::hex};
+use crate::{
+    body,
+    error::ApiError,
+    search::hex,
+    vector::{Vector, VectorForm},
+};
 
 /// One query. Words and a picture may come together, for policies with several directions; `embedding`, `id` and `key` stand alone.
 #[derive(Default, Deserialize, ToSchema)]
@@ -22,8 +27,9 @@ pub(crate) struct AnchorQuery {
     text: Option<String>,
     /// A JPEG, PNG or WebP picture: the file's bytes in base64, with or without a `data:` prefix.
     image: Option<String>,
-    /// A vector of this pool's model, for any direction; any length but zero.
-    embedding: Option<Vec<f32>>,
+    /// A vector of this pool's model, for any direction, as numbers or as base64 of little-endian float32; any length but zero.
+    #[schema(value_type = Option<VectorForm>)]
+    embedding: Option<Vector>,
     /// A pair of this pool, by row number: its stored vectors ask.
     #[schema(minimum = 0)]
     id: Option<u64>,
@@ -88,7 +94,7 @@ impl AnchorQuery {
             Ok(picture) => picture,
             Err(e) => return wrong(e.code, e.message),
         };
-        let vector = self.embedding.map(|values| unit(values, place, retriever)).transpose()?;
+        let vector = self.embedding.map(|Vector(values)| unit(values, place, retriever)).transpose()?;
         let pair = match (self.id, self.key.map(Key::new)) {
             (Some(row), _) => Some(Pair::Row(RowId(row))),
             (None, Some(Ok(key))) => Some(Pair::Key(key)),
@@ -112,7 +118,7 @@ impl AnchorQuery {
         part("class", self.class.as_deref().map(str::as_bytes));
         part("text", self.text.as_deref().map(str::as_bytes));
         part("image", self.image.as_deref().map(str::as_bytes));
-        let values = self.embedding.as_ref().map(|v| v.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
+        let values = self.embedding.as_ref().map(|v| v.0.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>());
         part("embedding", values.as_deref());
         part("id", self.id.map(u64::to_le_bytes).as_ref().map(<[u8; 8]>::as_slice));
         part("key", self.key.as_deref().map(str::as_bytes));

@@ -8,7 +8,12 @@ use serde::Deserialize;
 use utoipa::ToSchema;
 
 use super::Include;
-use crate::{Limits, body, error::ApiError, filter::FilterForm};
+use crate::{
+    Limits, body,
+    error::ApiError,
+    filter::FilterForm,
+    vector::{Vector, VectorForm},
+};
 
 /// Hits of a query that does not say how many.
 const DEFAULT_K: usize = 10;
@@ -24,8 +29,9 @@ pub(crate) struct SearchRequest {
     text: Option<String>,
     /// A JPEG, PNG or WebP picture to look for: the file's bytes in base64, with or without a `data:` prefix.
     image: Option<String>,
-    /// A vector of this pool's model; any length but zero.
-    embedding: Option<Vec<f32>>,
+    /// A vector of this pool's model, as numbers or as base64 of little-endian float32; any length but zero.
+    #[schema(value_type = Option<VectorForm>)]
+    embedding: Option<Vector>,
     /// A pair of this pool, by row number: its stored vector is looked for.
     #[schema(minimum = 0)]
     id: Option<u64>,
@@ -81,7 +87,8 @@ pub(crate) struct QueryInput {
     /// A picture file's bytes in base64.
     image: Option<String>,
     /// A vector of this pool's model.
-    embedding: Option<Vec<f32>>,
+    #[schema(value_type = Option<VectorForm>)]
+    embedding: Option<Vector>,
     /// A pair, by row number.
     #[schema(minimum = 0)]
     id: Option<u64>,
@@ -101,7 +108,8 @@ pub(crate) struct WeightedInput {
     /// A picture file's bytes in base64.
     image: Option<String>,
     /// A vector of this pool's model.
-    embedding: Option<Vec<f32>>,
+    #[schema(value_type = Option<VectorForm>)]
+    embedding: Option<Vector>,
     /// A pair, by row number.
     #[schema(minimum = 0)]
     id: Option<u64>,
@@ -252,7 +260,7 @@ impl QueryInput {
                 let picture = body::picture(&image).map_err(|e| ApiError { message: format!("{place}{}", e.message), ..e })?;
                 Some(Input::Picture(picture))
             }
-            Self { embedding: Some(values), .. } => Some(Input::Embedding(values)),
+            Self { embedding: Some(Vector(values)), .. } => Some(Input::Embedding(values)),
             Self { id: Some(row), .. } => Some(Input::Row(RowId(row))),
             Self { key: Some(key), .. } => {
                 Some(Input::Key(Key::new(key).map_err(|e| ApiError::unprocessable("key_malformed", format!("{place}{e}")))?))
