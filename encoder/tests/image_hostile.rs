@@ -1,5 +1,4 @@
 //! Pictures made to hurt: bombs, cuts, flipped bits, other formats. Each is an error with a name or a picture; none is a panic.
-#![expect(clippy::unwrap_used, reason = "what fails while a test is set up fails the test")]
 
 mod bombs;
 

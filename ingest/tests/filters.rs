@@ -202,7 +202,7 @@ fn near_duplicates_are_found_across_the_commits_of_a_run_in_a_pool_on_disk() {
     let mut options = with(Filters { near_duplicate: Some(0.997), ..Default::default() });
     options.limits.near_rows = 10;
     let spec = anchorite_index::Spec { encoder: "v".to_owned(), dim: 2 };
-    let mut writer = anchorite_index::pool::PoolWriter::open(&folder.path().join("pool"), &spec, &Default::default()).unwrap();
+    let mut writer = anchorite_index::pool::PoolWriter::open(folder.path().join("pool"), &spec, &Default::default()).unwrap();
     let sources = [file.clone()];
     let job = IngestJob { sources: &sources, vectors: Vectors::Ready { dim: Some(2) }, options: &options };
     let report = ingest(job, &mut writer, &mut NoProgress, &Cancel::default()).unwrap();

@@ -83,7 +83,7 @@ fn dataset(folder: &Path, rows: usize) {
         let picture = |i: usize| {
             let mut bytes = b"\xff\xd8\xff".to_vec();
             bytes.extend((0..PICTURE).map(|at| (i.wrapping_mul(2_654_435_761) >> (at % 24)) as u8 ^ at as u8));
-            bytes.extend(i.to_le_bytes());
+            bytes.extend((i as u64).to_le_bytes());
             Some(bytes)
         };
         let captions = numbers.clone().map(|i| Some(format!("the words of row {i}")));
