@@ -131,7 +131,6 @@ fn main() -> Result<()> {
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Serve => serve::run(&args.cache, args.quick)?,
-        Name::Scale => scale::run(&args.cache, args.quick)?,
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {

@@ -13,8 +13,9 @@ use anchorite::{
         pool::{PoolWriter, WriterOptions},
     },
     ingest::{
-        ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, HubSource, IngestFailure, IngestJob, IngestOptions, IngestReport,
-        Missing, OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan, sample_agreement,
+        ColumnChoice, ColumnOptions, Earlier, Estimate, Filters, HubSource, IngestFailure, IngestJob, IngestOptions,
+        IngestReport, Missing, OnChange, Outcome, Part, ProgressUpdate, Script, Vectors, holds_only_vectors, ingest, plan,
+        sample_agreement,
     },
 };
 use anyhow::{Context, Result, bail};
@@ -214,7 +215,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
     };
     if let Some(encoder) = encoder.as_deref().filter(|_| args.model.int8 && !ready) {
-        check_int8(args, &options, encoder)?;
+        check_int8(args, &sources, &options, encoder)?;
     }
     if args.dry_run {
         return dry_run(args, &sources, &options, encoder.as_deref().filter(|_| !ready));
@@ -246,13 +247,13 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 /// Refuses matrices in 8 bits where they change too much on the first rows.
-fn check_int8(args: &Args, options: &IngestOptions, quick: &Encoder) -> Result<()> {
+fn check_int8(args: &Args, sources: &[PathBuf], options: &IngestOptions, quick: &Encoder) -> Result<()> {
     if args.tasks.is_some() {
         say("--int8 is not checked: with --tasks the rows are not known yet; try it on one shard without --tasks");
         return Ok(());
     }
     let exact = args.model.as_stored().open(Use::Ingest)?;
-    let found = sample_agreement(&args.sources, options, &*exact, quick)?;
+    let found = sample_agreement(sources, options, &*exact, quick)?;
     for (half, agreement) in [("pictures", found.image), ("captions", found.text)] {
         if let Some(a) = agreement {
             let figures =

@@ -121,7 +121,7 @@ fn pool_of(dir: &Path, vectors: &[f32], dim: usize, encoder: &str, picture: usiz
 
 fn pair(row: u64, vector: &[f32], picture: usize) -> Result<Pair> {
     // Fibonacci hashing: every value as often as any other, in no order.
-    let random = (row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) * STEPS >> 32;
+    let random = ((row.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) * STEPS) >> 32;
     let fields = [("random", Value::Int(random as i64)), ("url", Value::Text(format!("https://example.invalid/{row}.jpg")))];
     let hash: [u8; 32] = Sha256::digest(row.to_le_bytes()).into();
     let bytes = || [&b"\xff\xd8\xff"[..], &hash.repeat(picture / 32)].concat();

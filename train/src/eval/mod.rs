@@ -53,6 +53,6 @@ pub use examples::Unreadable;
 pub(crate) use head::HeadMaker;
 pub use limits::EvalLimits;
 pub(crate) use matrix::Matrix;
-pub(crate) use probe::{Intercept, Probe};
 pub use paired::{Draw, Paired, TwoLevel, holm};
+pub(crate) use probe::{Intercept, Probe};
 pub use run::{Evaluator, Heads, ModelOutcome, ModelUnderTest, Plan, PlannedSet};
