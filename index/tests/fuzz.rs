@@ -117,7 +117,7 @@ fn survives(kind: &str, mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
 #[expect(clippy::print_stdout, reason = "how much was read is what a long run reports")]
 fn survives_all(kind: &str, seeds: &[(String, Vec<u8>)], mend: impl Fn(&mut [u8]), read: impl Fn(&[u8])) {
     let mut rounds = Rounds::begin(1);
-    while let Some(round) = rounds.next() {
+    for round in rounds.by_ref() {
         for (name, seed) in seeds {
             let mut bytes = seed.clone();
             if round > 0 {
