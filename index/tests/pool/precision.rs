@@ -26,7 +26,10 @@ fn fill(dir: &Path, vectors: &[Vec<f32>], options: &WriterOptions) -> PoolWriter
     writer
 }
 
-fn vectors_of(pool: &Pool) -> Vec<(Key, Option<Vec<f32>>, Option<Vec<f32>>)> {
+/// A key with its stored image and text vector.
+type Stored = (Key, Option<Vec<f32>>, Option<Vec<f32>>);
+
+fn vectors_of(pool: &Pool) -> Vec<Stored> {
     let all: Vec<RowId> = (0..pool.status().positions).map(RowId).collect();
     let records = pool.get(&all, Parts { picture: false, vectors: true }).unwrap();
     records.into_iter().flatten().map(|record| (record.key, record.image, record.text)).collect()

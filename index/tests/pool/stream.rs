@@ -177,7 +177,8 @@ fn hostile_streams_are_refused_and_leave_nothing() {
     huge.0.set_size(u64::MAX >> 2);
     huge.0.set_cksum();
     refused(
-        &[packed(&[first.clone()])[..first.1.len().next_multiple_of(512) + 512].to_vec(), huge.0.as_bytes().to_vec()].concat(),
+        &[packed(std::slice::from_ref(&first))[..first.1.len().next_multiple_of(512) + 512].to_vec(), huge.0.as_bytes().to_vec()]
+            .concat(),
         "huge",
     );
     let mut vast = hostile(first.0.path().unwrap().to_str().unwrap().as_bytes(), EntryType::Regular, b"", b"");
