@@ -83,7 +83,7 @@ impl<'a> Matrices<'a> {
         for node in &scanned.nodes {
             let quantized = self.is_quantized(node);
             for (at, &name) in node.reads.iter().enumerate() {
-                if !(quantized && at == 1) {
+                if !quantized || at != 1 {
                     replaced.remove(name);
                 }
             }
