@@ -11,6 +11,7 @@ use anchorite_index::{
     pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
 };
 use anyhow::{Context, Result};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use sha2::{Digest as _, Sha256};
 
 use super::{K, SEED, World, child};
@@ -139,14 +140,6 @@ fn pair(row: u64, vector: &[f32], picture: usize) -> Result<Pair> {
 
 /// Little-endian bytes of the values in base64, as OpenAI's clients write vectors.
 pub(super) fn base64(values: &[f32]) -> String {
-    const LETTERS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
     let bytes: Vec<u8> = values.iter().flat_map(|v| v.to_le_bytes()).collect();
-    let mut text = String::with_capacity(bytes.len().div_ceil(3) * 4);
-    for chunk in bytes.chunks(3) {
-        let word = chunk.iter().enumerate().fold(0_u32, |word, (i, &byte)| word | u32::from(byte) << (16 - 8 * i));
-        (0..4).for_each(|i| {
-            text.push(if i <= chunk.len() { char::from(LETTERS[(word >> (18 - 6 * i) & 63) as usize]) } else { '=' })
-        });
-    }
-    text
+    STANDARD.encode(bytes)
 }
