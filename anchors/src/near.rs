@@ -1,60 +1,110 @@
-//! Whether two vectors are near each other: of most pairs it is told from a quarter of their values.
+//! Whether vectors are near each other: of most pairs it is told from a quarter of their values.
+//!
+//! ```text
+//!   vectors ──push──► Heads (first quarters, side by side) ──dot_tile──► pairs that may be near ──whole vectors──► cosines
+//! ```
+//!
+//! The rest of two unit vectors adds at most the product of its lengths to what their first quarters give. What is left is compared in whole, in
+//! the one order of sums of [`diversity::dot`], so that kernels and blocks change time and no cosine.
 
-use std::collections::HashSet;
+use std::{collections::HashSet, ops::Range};
 
-use anchorite_index::ContentHash;
+use anchorite_index::{ContentHash, distance::Cpu};
+use rayon::prelude::*;
 
 use crate::diversity;
 
-/// A unit vector whose first quarter mostly says that another is not near: the rest adds at most the product of both lengths.
-pub(crate) struct Split<'a> {
-    values: &'a [f32],
-    /// Length of all but the first quarter.
-    tail: f32,
+/// What rounding may add to a bound.
+const SLACK: f32 = 1e-4;
+/// The kernel takes values by so many.
+const STEP: usize = 32;
+/// Rows that a thread compares with all queries at once: 128 KiB of first quarters of 512 values, 512 KiB of products with 512 queries.
+const ROWS: usize = 256;
+
+/// First quarters of vectors, and the lengths of what is left of them.
+#[derive(Default)]
+pub(crate) struct Heads {
+    /// Values of each head, padded; 0 before the first.
+    width: usize,
+    values: Vec<f32>,
+    tails: Vec<f32>,
 }
 
-impl<'a> Split<'a> {
-    /// What rounding may add to a bound.
-    const SLACK: f32 = 1e-4;
+/// A pair of a query and a row, and its cosine.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Near {
+    pub(crate) query: usize,
+    pub(crate) row: usize,
+    pub(crate) cosine: f32,
+}
 
-    pub(crate) fn new(values: &'a [f32]) -> Self {
-        let rest = &values[values.len() / 4..];
-        Self { values, tail: diversity::dot(rest, rest).sqrt() }
+impl Heads {
+    pub(crate) fn of<'a>(vectors: impl Iterator<Item = &'a [f32]>) -> Self {
+        let mut heads = Self::default();
+        vectors.for_each(|values| heads.push(values));
+        heads
     }
 
-    /// Of values whose tail's length is known already.
-    pub(crate) fn with_tail(values: &'a [f32], tail: f32) -> Self {
-        Self { values, tail }
+    /// Adds a vector, as long as those before.
+    pub(crate) fn push(&mut self, values: &[f32]) {
+        let (head, rest) = values.split_at(values.len() / 4);
+        self.width = head.len().next_multiple_of(STEP).max(STEP);
+        self.values.extend_from_slice(head);
+        self.tails.push(diversity::dot(rest, rest).sqrt());
+        self.values.resize(self.tails.len() * self.width, 0.0);
     }
 
-    pub(crate) fn tail(&self) -> f32 {
-        self.tail
+    pub(crate) fn len(&self) -> usize {
+        self.tails.len()
     }
 
-    /// The cosine, if it is not below the limit.
-    pub(crate) fn at_least(&self, other: &Self, limit: f32) -> Option<f32> {
-        let quarter = (self.values.len() / 4).min(other.values.len());
-        let start = diversity::dot(&self.values[..quarter], &other.values[..quarter]);
-        if start + self.tail * other.tail + Self::SLACK < limit {
-            return None;
+    /// Every pair of a query and a row whose cosine is not below `limit`, by row. `vectors` gives whole queries and rows.
+    pub(crate) fn near<'a>(&self, queries: &Self, limit: f32, vectors: (Whole<'a, '_>, Whole<'a, '_>)) -> Vec<Near> {
+        let starts: Vec<usize> = (0..self.len()).step_by(ROWS).collect();
+        let part = |start: usize| self.near_in(start..(start + ROWS).min(self.len()), queries, limit, vectors);
+        // Threads are worth their while from some thousand pairs on.
+        if self.len() * queries.len() < 4 * ROWS {
+            return starts.into_iter().flat_map(part).collect();
         }
-        let cosine = diversity::dot(self.values, other.values);
-        (cosine >= limit).then_some(cosine)
+        starts.into_par_iter().flat_map_iter(part).collect()
+    }
+
+    fn near_in(&self, rows: Range<usize>, queries: &Self, limit: f32, (query, row): (Whole<'_, '_>, Whole<'_, '_>)) -> Vec<Near> {
+        let many = queries.len();
+        let mut products = vec![0.0; rows.len() * many];
+        let heads = &self.values[rows.start * self.width..rows.end * self.width];
+        Cpu::detect().dot_tile(heads, &queries.values, self.width, &mut products);
+        let mut found = Vec::new();
+        for (at, products) in rows.zip(products.chunks_exact(many.max(1))) {
+            for (asked, product) in products.iter().enumerate() {
+                if product + self.tails[at] * queries.tails[asked] + SLACK < limit {
+                    continue;
+                }
+                let cosine = diversity::dot(query(asked), row(at));
+                if cosine >= limit {
+                    found.push(Near { query: asked, row: at, cosine });
+                }
+            }
+        }
+        found
     }
 }
+
+/// Whole vectors by their place among the heads.
+pub(crate) type Whole<'a, 'f> = &'f (dyn Fn(usize) -> &'a [f32] + Sync);
 
 /// Takes pairs one after the other, and refuses those that repeat one taken before.
 pub(crate) struct Sieve {
     limit: f32,
     contents: HashSet<ContentHash>,
-    /// What was taken, each with its tail's length.
-    vectors: Vec<(Vec<f32>, f32)>,
+    heads: Heads,
+    vectors: Vec<Vec<f32>>,
 }
 
 impl Sieve {
     /// Refuses pairs whose cosine with a taken one is `limit` or above.
     pub(crate) fn new(limit: f32) -> Self {
-        Self { limit, contents: HashSet::new(), vectors: Vec::new() }
+        Self { limit, contents: HashSet::new(), heads: Heads::default(), vectors: Vec::new() }
     }
 
     /// Whether the pair is taken. One without a vector repeats only equal content.
@@ -63,13 +113,13 @@ impl Sieve {
             return false;
         }
         if let Some(values) = vector {
-            let split = Split::new(&values);
-            let near = |(taken, tail): &(Vec<f32>, f32)| split.at_least(&Split::with_tail(taken, *tail), self.limit).is_some();
-            if self.vectors.iter().any(near) {
+            let asked = Heads::of([values.as_slice()].into_iter());
+            let whole: (Whole<'_, '_>, Whole<'_, '_>) = (&|_| &values, &|row| &self.vectors[row]);
+            if !self.heads.near(&asked, self.limit, whole).is_empty() {
                 return false;
             }
-            let tail = split.tail();
-            self.vectors.push((values, tail));
+            self.heads.push(&values);
+            self.vectors.push(values);
         }
         self.contents.insert(content)
     }

@@ -14,12 +14,11 @@ use std::{
 };
 
 use anchorite_index::ContentHash;
-use rayon::prelude::*;
 
 use crate::{
     cutoffs::Cutoffs,
     diversity,
-    near::Split,
+    near::Heads,
     policy::Select,
     reason::{End, Reason},
 };
@@ -127,13 +126,14 @@ pub fn select(rules: &Select, askers: &[Asker], items: &[Item], listed: usize) -
     run.finish()
 }
 
-/// Anchors taken from which on a comparison with all of them is worth several threads.
-const PARALLEL_FROM: usize = 4_096;
+/// Proposals of a round that are compared at once with all that was taken, and with each other.
+const PROPOSALS: usize = 512;
 
-/// A taken pair as near duplicates are told from it.
-struct Vectored {
-    item: usize,
-    tail: f32,
+/// What is near to the proposals of a block: for each the nearest of what was taken before, and those of the block that stand before it.
+#[derive(Default)]
+struct Nearby {
+    taken: Vec<Option<(usize, f32)>>,
+    before: Vec<Vec<(usize, f32)>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -188,8 +188,9 @@ struct Run<'a> {
     cutoffs: Cutoffs,
     walks: Vec<Walk>,
     chosen: Vec<Chosen>,
-    /// The chosen that have a vector.
-    vectored: Vec<Vectored>,
+    /// The chosen items that have a vector, in the order in which they were taken.
+    vectored: Vec<usize>,
+    heads: Heads,
     taken_by: HashMap<usize, usize>,
     contents: HashMap<ContentHash, usize>,
     class_counts: HashMap<usize, usize>,
@@ -208,6 +209,7 @@ impl<'a> Run<'a> {
             walks,
             chosen: Vec::new(),
             vectored: Vec::new(),
+            heads: Heads::default(),
             taken_by: HashMap::new(),
             contents: HashMap::new(),
             class_counts: HashMap::new(),
@@ -226,11 +228,21 @@ impl<'a> Run<'a> {
                 return;
             }
             proposals.sort_by(|a, b| precedes(&self.offer(*a), &self.offer(*b), self.items).then(a.0.cmp(&b.0)));
-            for (asker, offer) in proposals {
-                // The round itself may have filled the class or the set, or taken the pair.
-                if self.barred(asker, phase).is_none() && self.advance(asker) == Some(offer) {
-                    self.take(asker, offer);
-                }
+            proposals.chunks(PROPOSALS).for_each(|block| self.consider(block, phase));
+        }
+    }
+
+    /// Takes what may be taken of a round's proposals, in their order.
+    fn consider(&mut self, block: &[(usize, usize)], phase: Phase) {
+        let items: Vec<usize> = block.iter().map(|&proposal| self.offer(proposal).item).collect();
+        let nearby = self.nearby(&items);
+        let mut taken = vec![false; block.len()];
+        for (place, &(asker, offer)) in block.iter().enumerate() {
+            // The round itself may have filled the class or the set, or taken the pair.
+            if self.barred(asker, phase).is_none() && self.advance(asker) == Some(offer) {
+                let twin = nearby.twin(place, &items, &taken);
+                taken[place] = twin.is_none();
+                self.take(asker, offer, twin);
             }
         }
     }
@@ -289,42 +301,47 @@ impl<'a> Run<'a> {
         self.contents.get(&self.items[item].content).map(|of| Reason::SameContent { of: *of })
     }
 
-    fn take(&mut self, asker: usize, offer: usize) {
+    fn take(&mut self, asker: usize, offer: usize, twin: Option<Reason>) {
         let item = self.askers[asker].offers[offer].item;
-        let twin = self.near_duplicate(item);
-        self.walks[asker].pass(offer, twin.clone(), self.listed);
-        if twin.is_some() {
+        let refused = twin.is_some();
+        self.walks[asker].pass(offer, twin, self.listed);
+        if refused {
             return;
         }
         self.walks[asker].taken += 1;
         self.chosen.push(Chosen { asker, offer, item });
         self.taken_by.insert(item, asker);
         self.contents.insert(self.items[item].content, item);
-        if let Some(values) = self.items[item].vector.as_deref() {
-            self.vectored.push(Vectored { item, tail: Split::new(values).tail() });
+        if let Some(values) = self.items[item].vector.as_deref().filter(|_| self.rules.near_duplicate.is_some()) {
+            self.vectored.push(item);
+            self.heads.push(values);
         }
         if let Some(class) = self.askers[asker].class {
             *self.class_counts.entry(class).or_insert(0) += 1;
         }
     }
 
-    /// The nearest of the taken, if it is too near; of equally near ones the first taken.
-    fn near_duplicate(&self, item: usize) -> Option<Reason> {
-        let limit = self.rules.near_duplicate?;
-        let vector = Split::new(self.items[item].vector.as_deref()?);
-        let near = |chosen: &Vectored| {
-            let other = Split::with_tail(self.items[chosen.item].vector.as_deref()?, chosen.tail);
-            vector.at_least(&other, limit).map(|cosine| (chosen.item, cosine))
-        };
-        let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };
-        let found = if self.vectored.len() < PARALLEL_FROM {
-            self.vectored.iter().filter_map(near).reduce(nearer)
-        } else {
-            let parts: Vec<Option<(usize, f32)>> =
-                self.vectored.par_chunks(PARALLEL_FROM / 4).map(|part| part.iter().filter_map(near).reduce(nearer)).collect();
-            parts.into_iter().flatten().reduce(nearer)
-        };
-        found.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
+    /// What is too near to each of these items, of the taken and of the items themselves.
+    fn nearby(&self, items: &[usize]) -> Nearby {
+        let mut nearby = Nearby { taken: vec![None; items.len()], before: vec![Vec::new(); items.len()] };
+        let Some(limit) = self.rules.near_duplicate else { return nearby };
+        let asked: Vec<usize> = (0..items.len()).filter(|&place| self.items[items[place]].vector.is_some()).collect();
+        let vector = |item: usize| self.items[item].vector.as_deref().unwrap_or_default();
+        let query = |asked_place: usize| vector(items[asked[asked_place]]);
+        let heads = Heads::of(asked.iter().map(|&place| vector(items[place])));
+        for near in self.heads.near(&heads, limit, (&query, &|row| vector(self.vectored[row]))) {
+            let nearest = &mut nearby.taken[asked[near.query]];
+            // Rows come in the order in which they were taken: of equally near ones the first stays.
+            if nearest.is_none_or(|(_, cosine)| near.cosine > cosine) {
+                *nearest = Some((self.vectored[near.row], near.cosine));
+            }
+        }
+        for near in heads.near(&heads, limit, (&query, &query)) {
+            if near.row < near.query {
+                nearby.before[asked[near.query]].push((asked[near.row], near.cosine));
+            }
+        }
+        nearby
     }
 
     fn finish(self) -> Selection {
@@ -337,6 +354,17 @@ impl<'a> Run<'a> {
             selection.decisions.push(log.decisions);
         }
         selection
+    }
+}
+
+impl Nearby {
+    /// The nearest of what was taken, if one is too near; of equally near ones the first taken. `taken` says which of the block were.
+    fn twin(&self, place: usize, items: &[usize], taken: &[bool]) -> Option<Reason> {
+        let within =
+            self.before[place].iter().filter(|(before, _)| taken[*before]).map(|&(before, cosine)| (items[before], cosine));
+        let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };
+        let nearest = self.taken[place].into_iter().chain(within).reduce(nearer);
+        nearest.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
     }
 }
 

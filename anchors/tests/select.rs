@@ -351,4 +351,9 @@ fn near_duplicates_are_told_among_thousands_and_in_many_dimensions() {
     }
     assert_eq!(dropped, slow);
     assert!(dropped.len() >= 590);
+    // The same as one round of thousands of queries: one hit each, in the same order.
+    let askers: Vec<Asker> = offers.iter().map(|&offer| asker(None, &[offer])).collect();
+    let selection = select(&rules, &askers, &items, usize::MAX);
+    let dropped: Vec<usize> = (0..items.len()).filter(|&i| selection.decisions[i][0].reason.is_some()).collect();
+    assert_eq!(dropped, slow);
 }
