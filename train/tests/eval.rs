@@ -319,6 +319,32 @@ fn pictures_that_cannot_be_read_are_counted_and_named() {
 }
 
 #[test]
+fn a_set_may_be_the_rows_of_a_file_that_have_a_value() {
+    let (golden, folder) = (golden(), tempfile::tempdir().unwrap());
+    let mut config = prepare(&golden, folder.path());
+    let pictures: BinaryArray = ["i3", "no picture", "i4", "i5"].iter().map(|p| Some(p.as_bytes())).collect();
+    let labels: Int64Array = vec![0, 1, 2, 3].into();
+    let splits: Int64Array = vec![1, 2, 1, 3].into();
+    let columns: Vec<(&str, ArrayRef)> =
+        vec![("image", Arc::new(pictures)), ("label", Arc::new(labels)), ("split", Arc::new(splits))];
+    write(&folder.path().join("split.parquet"), columns);
+    config.sets.retain(|s| s.name == "all");
+    config.probes.clear();
+    config.sets[0].sources = vec!["split.parquet".into()];
+    config.sets[0].only.insert("split".into(), vec!["1".into(), "3".into()]);
+    let plan = Evaluator::new(config.clone(), EvalLimits::default()).unwrap().plan(&Cancel::default()).unwrap();
+    assert_eq!((plan.sets[0].looked_at, plan.sets[0].usable), (3, 3));
+    let (evaluation, ..) = evaluate(&golden, config.clone(), &folder.path().join("cache"));
+    assert_eq!((evaluation.sets[0].images, evaluation.sets[0].unreadable), (3, 0));
+    config.sets[0].only.insert("split".into(), vec!["4".into()]);
+    let evaluator = Evaluator::new(config, EvalLimits::default()).unwrap();
+    let encoder = Golden(&golden["models"][0]);
+    let model = ModelUnderTest { name: "m", encoder: &encoder, scale: 1.0, scale_assumed: true, heads: None };
+    let error = evaluator.run(model, &mut Cache::in_memory(), &Cancel::default(), &|_, _| {}).unwrap_err();
+    assert!(matches!(error, EvalError::Empty { .. }), "{error}");
+}
+
+#[test]
 fn a_label_that_is_not_evaluated_is_an_error_that_names_row_and_remedy() {
     let (golden, folder) = (golden(), tempfile::tempdir().unwrap());
     let mut config = prepare(&golden, folder.path());

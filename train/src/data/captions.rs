@@ -8,7 +8,7 @@ use std::{
 use anchorite_index::Value;
 use anchorite_ingest::{ColumnChoice, ColumnOptions, Limits, Rows, VectorMode};
 
-use super::{DataError, read::plain};
+use super::{DataError, only::plain};
 use crate::runner::Captions;
 
 /// Captions by the key of their picture, several in file order.

@@ -7,7 +7,11 @@ use anchorite_index::{Cancel, Value};
 use anchorite_ingest::{ColumnChoice, ColumnOptions, Limits, Row, Rows, VectorMode};
 use rayon::prelude::*;
 
-use super::{DataError, PairData, Spool, SpoolWriter, captions::CaptionFile};
+use super::{
+    DataError, PairData, Spool, SpoolWriter,
+    captions::CaptionFile,
+    only::{meant, plain},
+};
 use crate::runner::{RunConfig, TaskText};
 
 /// Rows decoded together while reading. 256: enough for all cores, 16 MB of common pictures.
@@ -67,7 +71,7 @@ pub fn read_task(config: &RunConfig, reading: Reading<'_>) -> Result<PairSet, Da
     let mut filling = Filling::new("task", reading, config.data.max_rejects)?;
     while let Some(row) = rows.next_row()? {
         match row {
-            Ok(row) if !reader.wanted(&row) => {}
+            Ok(row) if !meant(&config.task.only, &row) => {}
             Ok(row) => {
                 let name = format!("{}#{}", row.source.file, row.source.row);
                 filling.add(name, reader.pair(row))?;
@@ -117,16 +121,6 @@ fn class_names(config: &RunConfig) -> Result<Vec<String>, DataError> {
     Ok(text.lines().map(|line| line.trim().to_owned()).filter(|line| !line.is_empty()).collect())
 }
 
-/// A metadata value as text.
-pub(crate) fn plain(value: &Value) -> String {
-    match value {
-        Value::Bool(v) => v.to_string(),
-        Value::Int(v) => v.to_string(),
-        Value::Float(v) => v.to_string(),
-        Value::Text(v) => v.clone(),
-    }
-}
-
 /// Rows of the finetune set to pairs.
 struct TaskReader<'a> {
     config: &'a RunConfig,
@@ -145,11 +139,6 @@ struct TaskReader<'a> {
 }
 
 impl TaskReader<'_> {
-    fn wanted(&self, row: &Row) -> bool {
-        let fits = |(column, values): (&String, &Vec<String>)| row.fields.get(column).is_some_and(|v| values.contains(&plain(v)));
-        self.config.task.only.iter().all(fits)
-    }
-
     fn pair(&mut self, row: Row) -> Result<PairData, String> {
         self.first_columns.get_or_insert_with(|| row.fields.keys().cloned().collect::<Vec<_>>().join(", "));
         let captions = self.captions(&row)?;

@@ -162,6 +162,8 @@ pub struct SetConfig {
     pub task: Option<Task>,
     /// Parquet files, folders or patterns, relative to this file.
     pub sources: Vec<String>,
+    /// Only rows whose column of this name has one of these values, as `{ split = ["test"] }`. Default: all rows.
+    pub only: crate::data::Only,
     /// The class list.
     pub classes: Option<String>,
     /// Only these classes compete (ImageNet-A and -R: 200 of 1,000).

@@ -19,6 +19,7 @@ use super::{
     matrix::Matrix,
     targets::Targets,
 };
+use crate::data::only::meant;
 
 /// A row that could not be evaluated.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,6 +117,7 @@ impl Reader<'_> {
                 return Err(EvalError::TooMany { what: format!("rows of set {:?}", self.set.name), max: self.limits.max_rows });
             }
             match row {
+                Ok(row) if !meant(&self.set.only, &row) => {}
                 Ok(row) => block.extend(self.item(row, &mut reading)?),
                 Err(reject) => {
                     reading.refuse(place(&reject.source.file, reject.source.row), reject.code, reject.message.to_string());

@@ -20,6 +20,7 @@ use super::{
     recall::{self, Ranks},
     targets::{Classes, Targets},
 };
+use crate::data::only::meant;
 
 /// A model to be measured.
 #[derive(Clone, Copy)]
@@ -200,6 +201,9 @@ impl Evaluator {
             else {
                 break;
             };
+            if matches!(&row, Ok(row) if !meant(&set.only, row)) {
+                continue;
+            }
             planned.looked_at += 1;
             let problem = match row {
                 Err(reject) => Some(reject.message.into_owned()),

@@ -122,7 +122,7 @@ pub struct Task {
     /// The column that `captions.file` names pictures by.
     pub key: Option<String>,
     /// Only rows whose column of this name has one of these values, as `{ split = ["train"] }`. Default: all rows.
-    pub only: std::collections::BTreeMap<String, Vec<String>>,
+    pub only: crate::data::Only,
     /// The loss's weight. Default 1.
     pub weight: f64,
     /// What two pictures of one class are to each other in a batch. Default `negatives`, as FLYP has it.
@@ -163,7 +163,7 @@ impl Default for Task {
             image: None,
             caption: None,
             key: None,
-            only: std::collections::BTreeMap::new(),
+            only: crate::data::Only::new(),
             weight: 1.0,
             same_class: SameClass::default(),
         }
