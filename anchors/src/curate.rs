@@ -20,7 +20,7 @@ use crate::{
     gather::{Gathered, Gatherer},
     policy::{Control, Policy, Select, Shares},
     protect::Protected,
-    questions::{Questions, plain},
+    questions::Questions,
     reason::{End, Match, Reason},
     select::{Asker, Item, Offer, Selection, order_offers, select},
 };
@@ -371,7 +371,7 @@ impl<'a> Work<'a> {
             Side::Image => record.image.or(record.text),
             Side::Text => record.text.or(record.image),
         };
-        let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(plain);
+        let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(ToString::to_string);
         self.places.insert(record.row, place);
         self.items.push(Item { content: record.content, refusal, vector });
         self.facts.push(Fact { row: record.row, key: record.key, caption: record.caption, stratum });
@@ -389,7 +389,7 @@ impl<'a> Work<'a> {
             }
             let numbers: Vec<RowId> = (first..rows.min(first.saturating_add(step as u64))).map(RowId).collect();
             for record in self.store.get(&numbers, Parts::default())?.into_iter().flatten() {
-                let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(plain);
+                let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(ToString::to_string);
                 strata.entry(stratum).or_default().push((lot(seed, b"draw", record.key.as_str()), record.row));
             }
         }

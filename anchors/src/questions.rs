@@ -235,7 +235,7 @@ impl<'a> Reader<'a> {
                 let named = usize::try_from(*label).ok().and_then(|i| names.get(i)).cloned();
                 named.ok_or_else(|| CurateError::NoClassName { query: query.to_owned(), label: *label, names: names.len() })
             }
-            value => Ok(plain(value)),
+            value => Ok(value.to_string()),
         }
     }
 
@@ -380,16 +380,6 @@ impl<'a> Reader<'a> {
             self.found.list = by_class(self.found.list, self.policy.queries.prompts)?;
         }
         Ok(self.found)
-    }
-}
-
-/// A metadata value as text.
-pub(crate) fn plain(value: &Value) -> String {
-    match value {
-        Value::Bool(v) => v.to_string(),
-        Value::Int(v) => v.to_string(),
-        Value::Float(v) => v.to_string(),
-        Value::Text(v) => v.clone(),
     }
 }
 

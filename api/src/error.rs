@@ -149,7 +149,8 @@ impl From<StoreError> for ApiError {
     }
 }
 
-fn chain(error: &dyn std::error::Error) -> String {
+/// An error and each of its causes.
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut next = error.source();
     while let Some(source) = next {

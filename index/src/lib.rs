@@ -14,7 +14,6 @@
 //! | `format` | bytes to structs and back |
 //! | `distance`, `quantize`, `sketch`, `topk` | kernels, 7-bit rows, one bit per value, the best k |
 //! | `rowset` | a bit per row: what a filter selects, what is alive |
-//! | `distance`, `quantize`, `topk` | kernels, 7-bit rows, the best k |
 //! | `map`, `disk` | the only memory map; the only writes |
 //! | `memory` | the brute-force store that tests compare with |
 //!

@@ -128,6 +128,18 @@ pub enum Value {
     Text(String),
 }
 
+/// As a person writes it: text without quotes.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Bool(v) => v.fmt(f),
+            Self::Int(v) => v.fmt(f),
+            Self::Float(v) => v.fmt(f),
+            Self::Text(v) => v.fmt(f),
+        }
+    }
+}
+
 /// One image-text pair on its way into a pool. At least one vector is there; every vector is of unit length.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Pair {

@@ -11,7 +11,7 @@ use super::{
     queue::{Ending, Jobs},
     record::{Job, JobReport, Phase, State},
 };
-use crate::app::App;
+use crate::{app::App, error::chain};
 
 /// Runs a job to its end. The pool answers with its rows when this returns.
 pub(crate) fn run(app: &Arc<App>, jobs: &Jobs, job: &Job, cancel: &Cancel) -> Ending {
@@ -124,14 +124,4 @@ pub(crate) fn without_root(text: &str, jobs: &Jobs) -> String {
         let root = root.display().to_string();
         text.replace(&format!("{root}/"), "").replace(&root, "the folder of sources")
     })
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        text = format!("{text}: {source}");
-        next = source.source();
-    }
-    text
 }

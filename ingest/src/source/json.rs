@@ -1,12 +1,15 @@
 //! A JSON object to caption and metadata: the same rule for a tar's `.json` members, sidecars and JSON lines.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anchorite_index::Value;
 use serde_json::{Map, Value as Json};
 
 use super::columns::{CAPTION_NAMES, ColumnChoice};
-use crate::{Limits, Row};
+use crate::{
+    Limits, Row,
+    reject::{RowProblem, code},
+};
 
 /// A JSON object.
 pub(crate) type Object = Map<String, Json>;
@@ -44,6 +47,35 @@ pub(crate) fn key(value: &Json) -> Option<String> {
         Json::Number(number) if !number.is_f64() => Some(number.to_string()),
         _ => None,
     }
+}
+
+/// Puts an object that belongs to a picture into its row: a caption and a key where the row has none, the other scalars as fields.
+pub(crate) fn object_into(row: &mut Row, object: Object, (choice, chosen_key): (&ColumnChoice, Option<&str>), limits: &Limits) {
+    let named = caption_name(&object, choice);
+    if row.caption.is_none() {
+        let value = named.as_ref().and_then(|name| object.get(name));
+        row.caption = value.and_then(caption).map(str::to_owned);
+    }
+    if row.key.is_none() {
+        row.key = chosen_key.and_then(|name| object.get(name)).and_then(key);
+    }
+    let taken: Vec<&str> = named.as_deref().into_iter().chain(chosen_key).collect();
+    fields_into(row, object, &taken, limits);
+}
+
+/// A row that is complete: its fields are among those seen so far, as far as there is room.
+///
+/// # Errors
+/// A caption that is too long.
+pub(crate) fn noted(row: Row, seen: &mut BTreeSet<String>, limits: &Limits) -> Result<Row, RowProblem> {
+    if row.caption.as_ref().is_some_and(|text| text.len() > limits.max_caption_bytes) {
+        let message = format!("the caption has more than the {} bytes that are allowed", limits.max_caption_bytes);
+        return Err(RowProblem::new(code::TEXT_TOO_LONG, message));
+    }
+    let room = limits.max_columns.saturating_sub(seen.len());
+    let new: Vec<String> = row.fields.keys().filter(|name| !seen.contains(*name)).take(room).cloned().collect();
+    seen.extend(new);
+    Ok(row)
 }
 
 /// Puts the scalars among the object's fields into the row, but for those in `taken`.

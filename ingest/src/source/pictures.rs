@@ -86,23 +86,9 @@ impl PictureRows {
         if let Some(bytes) = self.beside(stem, "json", limits.max_metadata_bytes, code::METADATA_INVALID)? {
             let invalid = |r| RowProblem::new(code::METADATA_INVALID, format!("the .json beside it is no JSON object: {r}"));
             let object = json::object(&bytes).map_err(invalid)?;
-            let caption = json::caption_name(&object, &columns.caption);
-            if row.caption.is_none() {
-                let value = caption.as_ref().and_then(|name| object.get(name));
-                row.caption = value.and_then(json::caption).map(str::to_owned);
-            }
-            row.key = columns.key.as_ref().and_then(|name| object.get(name)).and_then(json::key);
-            let taken: Vec<&str> = caption.as_deref().into_iter().chain(columns.key.as_deref()).collect();
-            json::fields_into(&mut row, object, &taken, limits);
+            json::object_into(&mut row, object, (&columns.caption, columns.key.as_deref()), limits);
         }
-        if row.caption.as_ref().is_some_and(|text| text.len() > limits.max_caption_bytes) {
-            let message = format!("the caption has more than the {} bytes that are allowed", limits.max_caption_bytes);
-            return Err(RowProblem::new(code::TEXT_TOO_LONG, message));
-        }
-        let room = limits.max_columns.saturating_sub(self.fields.len());
-        let new: Vec<String> = row.fields.keys().filter(|name| !self.fields.contains(*name)).take(room).cloned().collect();
-        self.fields.extend(new);
-        Ok(row)
+        json::noted(row, &mut self.fields, limits)
     }
 
     /// The file of the same stem, if there is one.

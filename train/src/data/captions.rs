@@ -8,7 +8,7 @@ use std::{
 use anchorite_index::Value;
 use anchorite_ingest::{ColumnChoice, ColumnOptions, Limits, Rows, VectorMode};
 
-use super::{DataError, only::plain};
+use super::DataError;
 use crate::runner::Captions;
 
 /// Captions by the key of their picture, several in file order.
@@ -31,7 +31,9 @@ impl CaptionFile {
             // A row without a caption is none; whether its picture has another shows when captions are looked for.
             let Ok(row) = row else { continue };
             first.get_or_insert_with(|| row.fields.keys().cloned().collect::<Vec<_>>().join(", "));
-            let Some((key, caption)) = row.fields.get(&columns.file_key).map(plain).zip(row.caption) else { continue };
+            let Some((key, caption)) = row.fields.get(&columns.file_key).map(ToString::to_string).zip(row.caption) else {
+                continue;
+            };
             by_key.entry(key).or_default().push(caption.replace('\0', " "));
         }
         if by_key.is_empty() {
@@ -43,7 +45,7 @@ impl CaptionFile {
 
     /// The captions of the picture with this key.
     pub(crate) fn of(&self, key: &Value) -> Option<&[String]> {
-        self.by_key.get(&plain(key)).map(Vec::as_slice)
+        self.by_key.get(&key.to_string()).map(Vec::as_slice)
     }
 
     pub(crate) fn no_matches(&self, example: String) -> DataError {

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use anchorite_index::Value;
 use anchorite_ingest::Row;
 
 /// Columns, and for each the values that its rows may have; `{ split = ["train"] }`.
@@ -10,15 +9,5 @@ pub type Only = BTreeMap<String, Vec<String>>;
 
 /// Whether the row has, in every column named, one of its values.
 pub(crate) fn meant(only: &Only, row: &Row) -> bool {
-    only.iter().all(|(column, values)| row.fields.get(column).is_some_and(|value| values.contains(&plain(value))))
-}
-
-/// A metadata value as text.
-pub(crate) fn plain(value: &Value) -> String {
-    match value {
-        Value::Bool(v) => v.to_string(),
-        Value::Int(v) => v.to_string(),
-        Value::Float(v) => v.to_string(),
-        Value::Text(v) => v.clone(),
-    }
+    only.iter().all(|(column, values)| row.fields.get(column).is_some_and(|value| values.contains(&value.to_string())))
 }

@@ -7,11 +7,7 @@ use anchorite_index::{Cancel, Value};
 use anchorite_ingest::{ColumnChoice, ColumnOptions, Limits, Row, Rows, VectorMode};
 use rayon::prelude::*;
 
-use super::{
-    DataError, PairData, Spool, SpoolWriter,
-    captions::CaptionFile,
-    only::{meant, plain},
-};
+use super::{DataError, PairData, Spool, SpoolWriter, captions::CaptionFile, only::meant};
 use crate::runner::{RunConfig, TaskText};
 
 /// Rows decoded together while reading. 256: enough for all cores, 16 MB of common pictures.
@@ -162,7 +158,7 @@ impl TaskReader<'_> {
             let named = usize::try_from(*number).ok().and_then(|i| self.names.get(i).map(|name| (name.clone(), i as u32)));
             return named.ok_or_else(|| format!("class {number} is none of the {} in task.class_names", self.names.len()));
         }
-        let name = plain(label).replace('\0', " ");
+        let name = label.to_string().replace('\0', " ");
         if let Some(&group) = self.known.get(&name) {
             return Ok((name, group));
         }
@@ -179,16 +175,16 @@ impl TaskReader<'_> {
         let Some(captions) = &self.config.captions else { return Ok(Vec::new()) };
         if let Some(column) = &captions.column {
             let own = row.caption.as_ref().filter(|_| self.config.task.caption.as_ref() == Some(column));
-            let text = own.cloned().or_else(|| row.fields.get(column).map(plain));
+            let text = own.cloned().or_else(|| row.fields.get(column).map(ToString::to_string));
             return text.map(|t| vec![t.replace('\0', " ")]).ok_or_else(|| format!("it has no {column}"));
         }
         let column = self.config.task.key.as_deref().unwrap_or_default();
         let key = row.fields.get(column).ok_or_else(|| format!("it has no {column}"))?;
         self.has_key = true;
-        self.example_key.get_or_insert_with(|| plain(key));
+        self.example_key.get_or_insert_with(|| key.to_string());
         let found = self.file.as_ref().and_then(|file| file.of(key)).map(<[String]>::to_vec);
         self.matched += u64::from(found.is_some());
-        found.ok_or_else(|| format!("captions.file has no caption for {:?}", plain(key)))
+        found.ok_or_else(|| format!("captions.file has no caption for {:?}", key.to_string()))
     }
 
     /// A column that no row has is named as such, before the rows without it are counted.

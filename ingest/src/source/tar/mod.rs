@@ -258,25 +258,9 @@ impl TarRows {
         if let Some(bytes) = sample.metadata {
             let invalid = |reason| RowProblem::new(code::METADATA_INVALID, format!("its .json is no JSON object: {reason}"));
             let object = json::object(&bytes).map_err(invalid)?;
-            let caption = json::caption_name(&object, &columns.caption);
-            if row.caption.is_none() {
-                let value = caption.as_ref().and_then(|name| object.get(name));
-                row.caption = value.and_then(json::caption).map(str::to_owned);
-            }
-            if let Some(value) = chosen_key.filter(|name| *name != KEY).and_then(|name| object.get(name)) {
-                row.key = json::key(value);
-            }
-            let taken: Vec<&str> = caption.as_deref().into_iter().chain(chosen_key).collect();
-            json::fields_into(&mut row, object, &taken, limits);
+            json::object_into(&mut row, object, (&columns.caption, chosen_key), limits);
         }
-        if row.caption.as_ref().is_some_and(|text| text.len() > limits.max_caption_bytes) {
-            let message = format!("the caption has more than the {} bytes that are allowed", limits.max_caption_bytes);
-            return Err(RowProblem::new(code::TEXT_TOO_LONG, message));
-        }
-        let room = limits.max_columns.saturating_sub(self.fields.len());
-        let new: Vec<String> = row.fields.keys().filter(|name| !self.fields.contains(*name)).take(room).cloned().collect();
-        self.fields.extend(new);
-        Ok(row)
+        json::noted(row, &mut self.fields, limits)
     }
 }
 
