@@ -173,6 +173,7 @@ def main():
             said["disk"] = size(path)
             said["open"] = min(timed(lambda: peer.load(path))[1]["wall"] for _ in range(3))
             said["version"] = peer.version
+            del base  # a million rows of every peer at once would not fit
         else:
             found, said = timed(lambda: peer.search(queries[asked["queries"]], asked["ef"], asked["reorder"], asked["k"], asked["threads"]))
             said["found"] = np.asarray(found).astype(np.int64).tolist()

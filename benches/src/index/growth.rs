@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   each size: the same world, more rows ──both engines, interleaved──► rate at equal recall ──line through logarithms──► exponent
+//!   the largest size: more peers, and what building, storing and opening cost
 //!   one size: the same rows in one and in eight segments, asked at an effort ──► recall and rate of each
 //! ```
 
@@ -14,7 +15,8 @@ use anchorite_index::{
 use anyhow::{Context, Result};
 
 use super::{
-    Data, EF_CONSTRUCTION, Entry, K, M, Ours, PythonPeer, Queries, ROUNDS, SEED, Sides, Spent, progress, rate_at, rounds,
+    Data, EF_CONSTRUCTION, Entry, K, M, Ours, PEERS, PythonPeer, Queries, ROUNDS, SEED, Sides, Spent, build_figures, progress,
+    rate_at, rounds, search_figures,
 };
 use crate::{
     clip_like::DIM,
@@ -26,6 +28,9 @@ use crate::{
 /// Rows. A million is what one segment holds at most.
 const SIZES: [usize; 3] = [100_000, 300_000, 1_000_000];
 const QUICK_SIZES: [usize; 3] = [2_000, 4_000, 8_000];
+/// Of the peers, those that the smaller sizes are compared with, and those that join at the largest: what memory of 24 GiB holds at once.
+const EVERY_SIZE: &[&str] = &["hnswlib"];
+const LARGEST: &[&str] = &["hnswlib", "faiss-flat", "scann"];
 /// Recalls that rates are compared at.
 const RECALLS: [f64; 2] = [0.95, 0.99];
 /// Segments that the rows of one are spread over.
@@ -43,13 +48,17 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
         if n == sizes[0] {
             segments(&data, &mut sheet)?;
         }
-        let mut engines = vec![ours(&data), Entry::new("hnswlib", PythonPeer::start(cache, &data, "hnswlib", "hnswlib==0.8.0")?)];
+        let largest = n == sizes[sizes.len() - 1];
+        let mut engines = engines(cache, &data, if largest { LARGEST } else { EVERY_SIZE })?;
         for entry in &mut engines {
             entry.built = entry.engine.build(&data).with_context(|| format!("build {}", entry.name))?;
             progress(&format!("{n} rows, {}: built in {:.1} s", entry.name, entry.built.wall));
         }
         rounds(&mut engines, &data)?;
         compare(&engines, &data, &mut sheet, &mut lines)?;
+        if largest {
+            wide_figures(&engines, &data, &mut sheet)?;
+        }
         drop(engines);
         std::fs::remove_dir_all(&data.folder)?;
     }
@@ -60,6 +69,23 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
         }
     }
     Ok(sheet.into_figures())
+}
+
+/// Ours first, then the named ones of [`PEERS`].
+fn engines(cache: &Path, data: &Data, named: &[&str]) -> Result<Vec<Entry>> {
+    let peers = PEERS.iter().filter(|(name, _)| named.contains(name));
+    let started = peers.map(|&(name, package)| Ok(Entry::new(name, PythonPeer::start(cache, data, name, package)?)));
+    std::iter::once(Ok(ours(data))).chain(started).collect()
+}
+
+/// Every engine's rates and costs, by the goals of the smaller benchmark.
+fn wide_figures(engines: &[Entry], data: &Data, sheet: &mut Sheet) -> Result<()> {
+    let about = format!("{} x {DIM} CLIP-like, load average {}", data.base.len() / DIM, process::load()?);
+    build_figures(engines, &about, sheet);
+    for (part, queries) in data.queries.iter().enumerate() {
+        search_figures(engines, part, &format!("{about}, {} {} queries, k = {K}", queries.count(), queries.name), sheet);
+    }
+    Ok(())
 }
 
 fn ours(data: &Data) -> Entry {
@@ -83,7 +109,7 @@ fn compare(engines: &[Entry], data: &Data, sheet: &mut Sheet, lines: &mut Vec<(S
                     None => lines.push((name, vec![point])),
                 }
             }
-            if let [Some(own), Some(peer)] = rates[..] {
+            if let [Some(own), Some(peer)] = rates[..2] {
                 let name = format!("queries per CPU-second at recall {recall}, {} queries", queries.name);
                 sheet.add(Figure::new(name, own, "1/s", &about).seed(SEED).against("hnswlib", peer));
             }
