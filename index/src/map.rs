@@ -2,7 +2,7 @@
 //! one is written, of rows behind which its writer goes on. Everything above
 //! sees `&[u8]`.
 
-use std::{fs::File, io, ops::Range, path::Path};
+use std::{fs::File, io, ops::Range, path::Path, sync::OnceLock};
 
 use memmap2::Advice;
 
@@ -19,6 +19,39 @@ pub enum Access {
     Random,
     /// As [`Access::Random`], and links, sketches and 7-bit rows are read at once, in the background. For pools of which these fit memory.
     Searched,
+    /// Links, sketches and 7-bit rows are copied into memory of the process's own, in huge pages where the system has them: 1.1 to 1.2 times the
+    /// queries a second (100,000 rows of 512 values), for 0.7 KB a vector beside what the system keeps of the files, and for an opening that
+    /// reads all of them. For pools that are asked all day on a machine with memory to spare.
+    Resident,
+}
+
+/// Bytes of a file in memory of our own.
+#[derive(Debug)]
+struct Held {
+    /// Where they begin in the file.
+    start: usize,
+    copy: memmap2::Mmap,
+    len: usize,
+}
+
+/// What the smallest huge page holds; less is not worth a copy of its own.
+const HUGE_PAGE: usize = 2 << 20;
+
+impl Held {
+    fn new(start: usize, bytes: &[u8]) -> io::Result<Self> {
+        let mut copy = memmap2::MmapOptions::new().len(bytes.len().next_multiple_of(HUGE_PAGE)).map_anon()?;
+        #[cfg(target_os = "linux")]
+        if let Err(error) = copy.advise(Advice::HugePage) {
+            tracing::debug!(%error, "the system has no huge pages to give");
+        }
+        copy[..bytes.len()].copy_from_slice(bytes);
+        Ok(Self { start, copy: copy.make_read_only()?, len: bytes.len() })
+    }
+
+    fn slice(&self, range: &Range<usize>) -> Option<&[u8]> {
+        let first = range.start.checked_sub(self.start)?;
+        self.copy[..self.len].get(first..first + range.len())
+    }
 }
 
 /// A mapped file.
@@ -26,6 +59,8 @@ pub enum Access {
 pub(crate) struct Map {
     name: String,
     map: memmap2::Mmap,
+    /// What searches read, where that is asked for.
+    held: OnceLock<Held>,
 }
 
 impl Map {
@@ -41,14 +76,15 @@ impl Map {
         if map.len() as u64 != len {
             return Err(Damage::new(0, "its length changed while it was opened").of(name));
         }
-        Ok(Self { name: name.to_owned(), map })
+        Ok(Self { name: name.to_owned(), map, held: OnceLock::new() })
     }
 
     /// Tells the system how a run of bytes will be read; `searched` is what every search reads. It is a wish: a system that refuses it
     /// serves the same bytes.
     pub(crate) fn advise(&self, range: &Range<usize>, access: Access, searched: bool) {
         let advice: &[Advice] = match access {
-            Access::System => &[],
+            Access::Resident if searched => return self.hold(range),
+            Access::System | Access::Resident => &[],
             Access::Searched if searched => &[Advice::WillNeed, Advice::Random],
             Access::Random | Access::Searched => &[Advice::Random],
         };
@@ -59,6 +95,15 @@ impl Map {
         }
     }
 
+    /// Copies a run of bytes; where there is no memory for it the file serves them.
+    fn hold(&self, range: &Range<usize>) {
+        match Held::new(range.start, &self.map[range.clone()]) {
+            // Only the first copy is kept: a file has one run that searches read.
+            Ok(held) => drop(self.held.set(held)),
+            Err(error) => tracing::warn!(file = self.name, %error, "not copied into memory"),
+        }
+    }
+
     /// All bytes.
     pub(crate) fn bytes(&self) -> &[u8] {
         &self.map
@@ -66,7 +111,8 @@ impl Map {
 
     /// A run of bytes that was checked against the file's length when the file was opened.
     pub(crate) fn slice(&self, range: &Range<usize>) -> &[u8] {
-        &self.map[range.clone()]
+        let held = self.held.get().and_then(|held| held.slice(range));
+        held.unwrap_or_else(|| &self.map[range.clone()])
     }
 
     /// Damage in this file.

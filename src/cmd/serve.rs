@@ -48,7 +48,8 @@ pub(crate) struct Args {
     #[arg(long, env = "ANCHORITE_TLS_KEY", value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
     /// How the system is told that pools will be read: it may read ahead (system), which is best where they fit memory; must not (random), for
-    /// pools beyond memory; or must not, but reads what every search needs at once (searched). Default: as the pools fit.
+    /// pools beyond memory; or must not, but reads what every search needs at once (searched). Or the server keeps that in memory of its own (resident). Default: as the
+    /// pools fit.
     #[arg(long, env = "ANCHORITE_ACCESS", value_enum, default_value_t)]
     access: Reading,
     /// Take jobs that fill the pools (`POST /v1/pools/NAME/ingest`), and keep them in this folder: records, uploads. Made when missing.
@@ -83,6 +84,8 @@ enum Reading {
     Random,
     /// So they are, and what every search reads is read at once.
     Searched,
+    /// What every search reads is copied into memory of the server's own: the fastest answers, where there is memory for it.
+    Resident,
 }
 
 impl Reading {
@@ -92,6 +95,7 @@ impl Reading {
             Self::System => Access::System,
             Self::Random => Access::Random,
             Self::Searched => Access::Searched,
+            Self::Resident => Access::Resident,
         };
         Ok(OpenOptions { access, ..OpenOptions::default() })
     }

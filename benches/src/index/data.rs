@@ -121,7 +121,8 @@ pub(super) fn exact(base: &[f32], query: &[f32]) -> Vec<u64> {
     }
     scored.truncate(MANY);
     scored.sort_unstable_by(order);
-    scored.into_iter().map(|(_, row)| row).collect()
+    // Not `into_iter`, which would collect in place and keep the memory of all rows.
+    scored.iter().map(|&(_, row)| row).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 
 use std::path::Path;
 
+use anchorite_index::pool::Access;
 use anyhow::Result;
 
 use super::{
@@ -69,7 +70,8 @@ fn engines(cache: &Path, data: &Data, named: &[&str]) -> Result<Vec<Entry>> {
 
 fn ours(data: &Data) -> Entry {
     let build = anchorite_index::BuildParams { m: M, ef_construction: EF_CONSTRUCTION, ..Default::default() };
-    Entry::new("anchorite", Ours { dir: data.folder.join("anchorite"), build, sides: Sides::Images, pool: None })
+    let dir = data.folder.join("anchorite");
+    Entry::new("anchorite", Ours { dir, build, sides: Sides::Images, access: Access::System, pool: None })
 }
 
 /// Rates of both engines at each recall; also as points of lines, by name.

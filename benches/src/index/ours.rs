@@ -4,7 +4,7 @@ use std::{path::PathBuf, time::Instant};
 
 use anchorite_index::{
     BuildParams, Cancel, Effort, Query, Side,
-    pool::{OpenOptions, Pool, WriterOptions},
+    pool::{Access, OpenOptions, Pool, WriterOptions},
 };
 use anyhow::{Context, Result};
 use rayon::prelude::*;
@@ -18,6 +18,9 @@ use crate::demo::fill;
 /// The pool whose pairs have texts too: its picture graph is made with them in mind. Building it makes two graphs.
 pub(super) const PAIRS: &str = "anchorite (pairs)";
 
+/// The pool of which searches read a copy in huge pages.
+pub(super) const RESIDENT: &str = "anchorite (resident)";
+
 /// What the pairs of a pool have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sides {
@@ -30,6 +33,7 @@ pub(super) struct Ours {
     pub(super) dir: PathBuf,
     pub(super) build: BuildParams,
     pub(super) sides: Sides,
+    pub(super) access: Access,
     pub(super) pool: Option<Pool>,
 }
 
@@ -44,7 +48,7 @@ impl Engine for Ours {
         let mut open = f64::INFINITY;
         for _ in 0..3 {
             let start = Instant::now();
-            self.pool = Some(Pool::open(&self.dir, &OpenOptions::default())?);
+            self.pool = Some(Pool::open(&self.dir, &OpenOptions { access: self.access, ..OpenOptions::default() })?);
             open = open.min(start.elapsed().as_secs_f64());
         }
         let mut disk = 0;

@@ -45,11 +45,16 @@ impl BitQuery {
     #[inline(always)]
     fn sift(&self, lines: &[u8], nodes: &mut Vec<u32>, floor: f32, dot: impl Fn(&[u8], &[u64]) -> i32) {
         let stride = self.planes.len() * 2;
-        nodes.retain(|&node| {
+        let mut kept = 0;
+        // Kept without a branch: which of them stay is what no processor foretells.
+        for at in 0..nodes.len() {
+            let node = nodes[at];
             let line = &lines[node as usize * stride..][..stride];
             let out = self.bound(line, dot(line, &self.planes)) <= floor;
-            !out
-        });
+            nodes[kept] = node;
+            kept += usize::from(!out);
+        }
+        nodes.truncate(kept);
     }
 }
 

@@ -90,7 +90,8 @@ fn find_host(built: &Built, rows: &RowsView<'_>, walk: &Walk, orphan: u32, rest:
 /// Reachable nodes near the orphan, nearest first. A search follows links from the entry, so all it finds can be reached.
 fn candidates(built: &Built, rows: &RowsView<'_>, orphan: u32, scratch: &mut Scratch) -> Vec<u32> {
     let query = as_query(rows, orphan);
-    let plan = SearchPlan { ef: HOST_EF, budget: usize::MAX, without: None, cancel: &Cancel::default() };
+    let cancel = Cancel::default();
+    let plan = SearchPlan::new(HOST_EF, &cancel);
     let view = built.view(rows.cpu);
     // Upper levels may lead the descent to a node that level 0 does not reach; level 0 alone keeps the promise above.
     let level0_only = super::view::GraphView { upper: Vec::new(), ..view };

@@ -16,6 +16,22 @@ pub(crate) struct Beam {
     width: usize,
     /// No slot before this one is left to expand.
     next: usize,
+    limit: Limit,
+}
+
+/// How far a search goes that knows what was found elsewhere: nodes that score no more than `bound` are of no use, but for the best `least`,
+/// which lead to others.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) struct Limit {
+    pub(crate) bound: f32,
+    pub(crate) least: usize,
+}
+
+/// Nothing is known.
+impl Default for Limit {
+    fn default() -> Self {
+        Self { bound: f32::NEG_INFINITY, least: 1 }
+    }
 }
 
 impl Beam {
@@ -24,23 +40,25 @@ impl Beam {
         self.slots.reserve(width + 1);
         self.width = width;
         self.next = 0;
+        self.limit = Limit::default();
     }
 
-    /// Whether a node of this score would be kept.
-    pub(crate) fn takes(&self, score: f32) -> bool {
-        self.slots.len() < self.width || self.slots.last().is_none_or(|worst| score > worst.score)
+    /// Goes no further than this; `least` is at least 1.
+    pub(crate) fn limit(&mut self, limit: Limit) {
+        self.limit = limit;
     }
 
-    /// The score that a node must exceed to be kept.
+    /// The score that a node must exceed to be kept; minus infinity while every node is.
     pub(crate) fn floor(&self) -> f32 {
-        if self.slots.len() < self.width {
-            return f32::NEG_INFINITY;
-        }
-        self.slots.last().map_or(f32::NEG_INFINITY, |worst| worst.score)
+        let full = if self.slots.len() < self.width { None } else { self.slots.last() };
+        let full = full.map_or(f32::NEG_INFINITY, |worst| worst.score);
+        let led = self.slots.get(self.limit.least - 1).map_or(f32::NEG_INFINITY, |slot| slot.score);
+        full.max(led.min(self.limit.bound))
     }
 
     pub(crate) fn insert(&mut self, score: f32, node: u32) {
-        if !self.takes(score) {
+        let floor = self.floor();
+        if score <= floor && floor > f32::NEG_INFINITY {
             return;
         }
         if self.slots.len() == self.width {
@@ -54,6 +72,9 @@ impl Beam {
     /// The best node whose links were not followed yet; it counts as followed from now on.
     pub(crate) fn expand(&mut self) -> Option<u32> {
         while let Some(slot) = self.slots.get_mut(self.next) {
+            if self.next >= self.limit.least && slot.score <= self.limit.bound {
+                return None;
+            }
             self.next += 1;
             if slot.node & EXPANDED == 0 {
                 slot.node |= EXPANDED;

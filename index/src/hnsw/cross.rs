@@ -68,7 +68,7 @@ fn question(rows: &RowsView<'_>, row: u32) -> QuantizedQuery {
 /// The first [`HITS`] nodes, nearest first; none where the graph is damaged or the caller has left.
 fn answer(built: &Built, rows: &RowsView<'_>, query: &QuantizedQuery, plan: &Plan, scratch: &ScratchPool) -> Vec<u32> {
     let view = built.view(rows.cpu);
-    let search_plan = SearchPlan { ef: EF, budget: usize::MAX, without: None, cancel: &plan.cancel };
+    let search_plan = SearchPlan::new(EF, &plan.cancel);
     scratch.with(|scratch| match search(&view, rows, query, search_plan, scratch) {
         Ok(_) => scratch.beam.nodes().take(HITS).collect(),
         Err(_) => Vec::new(),

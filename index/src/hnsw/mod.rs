@@ -31,6 +31,7 @@ mod walk;
 
 pub(crate) use all::search_all;
 pub(crate) use among::{Allowed, search_among};
+pub(crate) use beam::Limit;
 pub(crate) use build::{BuildJob, Built, build};
 pub(crate) use params::Plan;
 pub use params::{BuildParams, BuildProgress, Builder, Refine, Threads};

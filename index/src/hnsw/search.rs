@@ -3,6 +3,7 @@
 //! A search compares every node at most once and stops at its budget, so that no damage to a graph can make it hang.
 
 use super::{
+    beam::Limit,
     view::{Fault, GraphView, Level, RowScorer, RowsView},
     visited::{Scratch, ScratchPool},
     walk::Scorer,
@@ -18,7 +19,16 @@ pub(crate) struct SearchPlan<'a> {
     pub(crate) budget: usize,
     /// A node that is not walked through and not found.
     pub(crate) without: Option<u32>,
+    /// What need not be looked at.
+    pub(crate) limit: Limit,
     pub(crate) cancel: &'a Cancel,
+}
+
+impl<'a> SearchPlan<'a> {
+    /// A beam of `ef` over everything.
+    pub(crate) fn new(ef: usize, cancel: &'a Cancel) -> Self {
+        Self { ef, budget: usize::MAX, without: None, limit: Limit::default(), cancel }
+    }
 }
 
 /// How a search ended.
@@ -60,6 +70,7 @@ impl<'a> Search<'a> {
             Part::Descend => {
                 let start = descend(self.graph, &self.scorer)?;
                 scratch.start(self.plan.ef, [start].into_iter().chain(self.plan.without));
+                scratch.beam.limit(self.plan.limit);
                 scratch.beam.insert(self.scorer.score(start), start);
                 Part::Gather
             }

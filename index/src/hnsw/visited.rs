@@ -3,88 +3,60 @@
 use std::sync::{Mutex, PoisonError};
 
 use super::beam::Beam;
-use crate::format::graph::NONE;
 
-/// Nodes seen by one search, in a table of its own size: it stays in the nearest cache, where an array of one mark per node
-/// would not.
+/// Nodes seen by one search: one bit each. Near rows have near numbers, so that what a search marks lies in few cache lines, and marking
+/// takes no branch that depends on what is there.
 #[derive(Debug, Default)]
 pub(crate) struct Visited {
-    /// [`NONE`] or a node; a power of two in length, at most half full.
-    table: Vec<u32>,
-    seen: usize,
-    /// Takes a hash to a place.
-    shift: u32,
+    bits: Vec<u64>,
+    /// Words that are not zero, some more than once: what the next search clears.
+    marked: Vec<u32>,
 }
 
-/// Places to begin with, as a power of two, at least. 2,048: a beam of 24 sees about 700 nodes.
-const PLACES: u32 = 11;
-/// Places for each slot of a wider beam, so that the table seldom grows during a search.
-const PLACES_PER_SLOT: usize = 40;
-/// Most places to begin with, as a power of two. 65,536: 256 KiB, which takes some microseconds to clear.
-const MOST_PLACES: u32 = 16;
-
-/// The place of a node that was forgotten: others may lie behind it. No node has this number.
-const GONE: u32 = NONE - 1;
-/// Spreads numbers: 2^32 over the golden ratio.
-const SPREAD: u32 = 0x9E37_79B1;
-
 impl Visited {
-    /// Forgets everything; a beam of `ef` follows.
-    pub(crate) fn start(&mut self, ef: usize) {
-        self.resize(ef.saturating_mul(PLACES_PER_SLOT).next_power_of_two().ilog2().clamp(PLACES, MOST_PLACES));
+    /// Forgets everything.
+    pub(crate) fn start(&mut self) {
+        if self.marked.len() > self.bits.len() {
+            self.bits.fill(0);
+        } else {
+            self.marked.iter().for_each(|&word| self.bits[word as usize] = 0);
+        }
+        self.marked.clear();
     }
 
     /// Marks a node; true when it was new.
+    #[inline]
     pub(crate) fn insert(&mut self, node: u32) -> bool {
-        let mask = self.table.len() - 1;
-        let mut place = (node.wrapping_mul(SPREAD) >> self.shift) as usize;
-        loop {
-            let found = self.table[place & mask];
-            if found == node {
-                return false;
-            }
-            if found == NONE {
-                break;
-            }
-            place += 1;
+        let place = (node / u64::BITS) as usize;
+        if place >= self.bits.len() {
+            self.grow(place);
         }
-        self.table[place & mask] = node;
-        self.seen += 1;
-        if self.seen * 2 > self.table.len() {
-            self.grow();
-        }
-        true
-    }
-
-    fn resize(&mut self, places: u32) {
-        self.table.clear();
-        self.table.resize(1 << places, NONE);
-        self.shift = u32::BITS - places;
-        self.seen = 0;
+        let word = &mut self.bits[place];
+        let new = *word >> (node % u64::BITS) & 1 == 0;
+        *word |= 1 << (node % u64::BITS);
+        push_if(&mut self.marked, place as u32, new);
+        new
     }
 
     #[cold]
-    fn grow(&mut self) {
-        let places = u32::BITS - self.shift + 1;
-        let seen: Vec<u32> = self.table.iter().copied().filter(|&node| node < GONE).collect();
-        self.resize(places);
-        for node in seen {
-            self.insert(node);
-        }
+    fn grow(&mut self, place: usize) {
+        self.bits.resize((place + 1).next_power_of_two(), 0);
     }
 
     /// Takes a node's mark back.
     pub(super) fn forget(&mut self, node: u32) {
-        let mask = self.table.len() - 1;
-        let mut place = (node.wrapping_mul(SPREAD) >> self.shift) as usize;
-        while self.table[place & mask] != NONE {
-            if self.table[place & mask] == node {
-                self.table[place & mask] = GONE;
-                return;
-            }
-            place += 1;
+        if let Some(word) = self.bits.get_mut((node / u64::BITS) as usize) {
+            *word &= !(1 << (node % u64::BITS));
         }
     }
+}
+
+/// Pushes without a branch on `keep`, which no processor could foretell here.
+#[inline]
+pub(super) fn push_if(into: &mut Vec<u32>, value: u32, keep: bool) {
+    let before = into.len();
+    into.push(value);
+    into.truncate(before + usize::from(keep));
 }
 
 /// Memory of one search.
@@ -102,7 +74,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Ready for a beam of `ef`; `seen` are not to be found.
     pub(crate) fn start(&mut self, ef: usize, seen: impl IntoIterator<Item = u32>) {
-        self.visited.start(ef);
+        self.visited.start();
         self.beam.start(ef);
         seen.into_iter().for_each(|node| {
             self.visited.insert(node);

@@ -8,7 +8,7 @@
 
 use std::convert::Infallible;
 
-use super::visited::Scratch;
+use super::visited::{Scratch, push_if};
 
 /// A query against nodes; larger is nearer.
 pub(crate) trait Scorer {
@@ -42,11 +42,10 @@ impl Scratch {
         self.fresh.clear();
         for link in links {
             let link = link?;
-            if self.visited.insert(link) {
-                scorer.prefetch_sketch(link);
-                self.fresh.push(link);
-            }
+            let new = self.visited.insert(link);
+            push_if(&mut self.fresh, link, new);
         }
+        self.fresh.iter().for_each(|&node| scorer.prefetch_sketch(node));
         Ok(())
     }
 

@@ -128,7 +128,7 @@ impl Calibration<'_> {
         let scratch = ScratchPool::default();
         let cpu = Cpu::detect();
         let rows = self.vectors.view(cpu);
-        let plan = SearchPlan { ef, budget: Limits::STANDARD.node_budget(ef), without: None, cancel: self.cancel };
+        let plan = SearchPlan { budget: Limits::STANDARD.node_budget(ef), ..SearchPlan::new(ef, self.cancel) };
         let one = |probe: &Probe| {
             scratch.with(|scratch| {
                 let plan = SearchPlan { without: probe.own.map(|own| own.1), ..plan };
@@ -136,7 +136,8 @@ impl Calibration<'_> {
                 if outcome == Outcome::Cancelled {
                     return Err(StoreError::Cancelled);
                 }
-                let found = rerank(self.vectors, &probe.query, cpu, (&*scratch, &|position| Ok(position as u64)))?;
+                let found =
+                    rerank(self.vectors, (&probe.query, f32::NEG_INFINITY), cpu, (&*scratch, &|position| Ok(position as u64)))?;
                 let counts =
                     found.iter().filter(|hit| probe.own.is_none_or(|own| hit.row != own.0) && hit.score >= probe.bar).count();
                 Ok(counts.min(probe.hits) as f64 / probe.hits.max(1) as f64)

@@ -1,16 +1,19 @@
 //! A query over several segments: each looks for its share of the hits, and whoever gave more than that looks again.
 //!
 //! ```text
-//!   every segment ──beam for its share──► hits ─► the best k of all ──a segment gave more than it was trusted with──► that one again,
-//!                                                                                                       with the whole beam
+//!   segment after segment ──beam for its share──► hits, scores ─► the best k of all ──a segment gave more than it was
+//!             ▲   once these fill a beam: no further than its last    │                  trusted with──► that one again, with the whole beam
+//!             └──────────────────────────────────────────────────────┘
 //! ```
 //!
 //! A beam is measured for finding k hits in its segment. Of a pool's k hits a segment of a tenth of the rows holds about a tenth, and fewer
 //! hits need a narrower beam: so many segments cost little more than one where rows are spread over them, and where they are not
-//! (each segment a dataset of its own), the few that hold the answer are searched as if they were alone.
+//! (each segment a dataset of its own), the few that hold the answer are searched as if they were alone. As soon as the segments before gave as
+//! many nodes as a whole beam has room for, the next one may use the whole beam and stops where nothing is left that would enter theirs, and only
+//! rows that may be among the best k are scored again.
 
 use super::{
-    hits::{PreparedQuery, SegmentAnswer},
+    hits::{Known, PreparedQuery, SegmentAnswer},
     reader::Segment,
     select::{Selected, Selection},
 };
@@ -18,12 +21,15 @@ use crate::{
     Cancel, Side, StoreError,
     distance::Cpu,
     hnsw::ScratchPool,
-    topk::{Scored, order},
+    topk::{Scored, TopK, order},
 };
 
 /// Standard deviations of the number of hits that a segment is trusted with above its share. 2: where rows are spread by chance
 /// one segment in fifty looks twice.
 const SPREAD: f64 = 2.0;
+
+/// Most scores of a query that are kept: no beam has room for more.
+const MOST_NEAR: usize = 4_096;
 
 /// How many of `k` hits a segment is trusted with that holds this share of the rows.
 pub(super) fn trusted(k: usize, share: f64) -> usize {
@@ -46,15 +52,18 @@ pub(crate) fn search_segments(
     let counts = segments.iter().enumerate().map(|(place, segment)| segment.findable(side, selected(place)));
     let counts = counts.collect::<Result<Vec<usize>, StoreError>>()?;
     let total = counts.iter().sum::<usize>().max(1) as f64;
-    let mut round = Round { found: vec![Vec::new(); queries.len()], degraded: vec![false; queries.len()], again: Vec::new() };
+    let mut round = Round::new(queries);
     let shares: Vec<f64> = counts.iter().map(|&count| count as f64 / total).collect();
     for (place, segment) in segments.iter().enumerate().filter(|(place, _)| counts[*place] > 0) {
-        let answers = segment.search((side, selected(place)), (queries, shares[place]), scratch, run)?;
+        let known: Vec<&Known> = round.known.iter().collect();
+        let answers = segment.search((side, selected(place)), (queries, &known, shares[place]), scratch, run)?;
+        round.learn(&answers);
         round.take(place, (0..queries.len()).zip(answers));
     }
     for (place, asked) in round.doubtful(queries, &shares) {
         let again: Vec<&PreparedQuery> = asked.iter().map(|&nth| queries[nth]).collect();
-        let answers = segments[place].search((side, selected(place)), (&again, 1.0), scratch, run)?;
+        let known: Vec<&Known> = asked.iter().map(|&nth| &round.known[nth]).collect();
+        let answers = segments[place].search((side, selected(place)), (&again, &known, 1.0), scratch, run)?;
         round.take(place, asked.into_iter().zip(answers));
     }
     Ok(round.best(queries))
@@ -71,12 +80,45 @@ impl Segment {
 /// What was found so far, by query.
 struct Round {
     found: Vec<Vec<Found>>,
+    /// The best k of the first round.
+    best: Vec<TopK>,
+    known: Vec<Known>,
     degraded: Vec<bool>,
     /// Segments and queries whose beams were narrower than for all hits.
     again: Vec<(usize, usize)>,
 }
 
+/// Both lists in one, best first.
+fn merged(a: &[f32], b: &[f32]) -> Vec<f32> {
+    let mut all = Vec::with_capacity(a.len() + b.len());
+    let (mut a, mut b) = (a.iter().copied().peekable(), b.iter().copied().peekable());
+    while all.len() < MOST_NEAR {
+        let from_a = match (a.peek(), b.peek()) {
+            (Some(x), Some(y)) => x >= y,
+            (x, _) => x.is_some(),
+        };
+        let Some(next) = (if from_a { a.next() } else { b.next() }) else { break };
+        all.push(next);
+    }
+    all
+}
+
 impl Round {
+    fn new(queries: &[&PreparedQuery]) -> Self {
+        let (found, known) = (vec![Vec::new(); queries.len()], vec![Known::default(); queries.len()]);
+        let best = queries.iter().map(|query| TopK::new(query.k)).collect();
+        Self { found, best, known, degraded: vec![false; queries.len()], again: Vec::new() }
+    }
+
+    /// What the next segments may go by. Not from segments that look again: their nodes would count twice.
+    fn learn(&mut self, answers: &[SegmentAnswer]) {
+        for (answer, (known, best)) in answers.iter().zip(self.known.iter_mut().zip(&mut self.best)) {
+            known.near = merged(&known.near, &answer.near);
+            answer.hits.iter().for_each(|hit| best.push(hit.score, hit.row));
+            known.kth = best.kth().unwrap_or(f32::NEG_INFINITY);
+        }
+    }
+
     fn take(&mut self, place: usize, answers: impl Iterator<Item = (usize, SegmentAnswer)>) {
         for (nth, answer) in answers {
             self.degraded[nth] |= answer.degraded;
@@ -112,7 +154,7 @@ impl Round {
             // A segment that looked again found most of its hits again.
             found.dedup_by_key(|(hit, _)| hit.row);
             found.truncate(query.k);
-            SegmentAnswer { hits: found.into_iter().map(|(hit, _)| hit).collect(), degraded, narrow: false }
+            SegmentAnswer { hits: found.into_iter().map(|(hit, _)| hit).collect(), degraded, ..SegmentAnswer::default() }
         };
         self.found.into_iter().zip(self.degraded).zip(queries).map(one).collect()
     }

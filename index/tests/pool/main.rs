@@ -5,6 +5,7 @@
 //! does).
 #![expect(clippy::unwrap_used, reason = "tests")]
 
+mod access;
 mod commit;
 mod corruption;
 mod dead;
