@@ -3,7 +3,7 @@
 
     peers_index.py PEER FOLDER DIM THREADS
 
-FOLDER has base.f32, image.f32, text.f32 (little-endian rows of DIM values). Reads one JSON request per line and answers with one:
+FOLDER has base.f32 and a file for each kind of queries, such as image.f32 (little-endian rows of DIM values). Reads one JSON request per line and answers with one:
 
     {"do": "build"}                                  -> wall and CPU seconds, bytes on disk, seconds to load it again
     {"do": "search", "queries": "image", "ef": 64, "k": 10, "threads": 1}
@@ -163,7 +163,7 @@ def main():
     os.dup2(2, 1)
     read = lambda part: np.fromfile(folder / f"{part}.f32", "<f4").reshape(-1, dim)  # noqa: E731
     peer = PEERS[name](dim, threads)
-    queries = {part: read(part) for part in ("image", "text")}
+    queries = {path.stem: read(path.stem) for path in folder.glob("*.f32") if path.stem != "base"}
     for line in sys.stdin:
         asked = json.loads(line)
         if asked["do"] == "build":

@@ -125,7 +125,7 @@ fn ready_vectors(cache: &Path, n: usize, sheet: &mut Sheet) -> Result<()> {
     let world = World::new(SEED);
     let data = format!("{n} x {DIM} CLIP-like");
     let start = Instant::now();
-    fill(&dir, &world.images(n, 1), &[], &WriterOptions::default())?;
+    fill(&dir, DIM, &world.images(n, 1), &[], &WriterOptions::default())?;
     sheet.add(Figure::new("append, build and commit (one side)", start.elapsed().as_secs_f64(), "s", &data).seed(SEED));
     let pool = Pool::open(&dir, &OpenOptions::default())?;
     for (asked, vectors) in [("image queries", world.images(1_000, 2)), ("text queries", world.texts(1_000, 3))] {
@@ -136,13 +136,13 @@ fn ready_vectors(cache: &Path, n: usize, sheet: &mut Sheet) -> Result<()> {
     opening(&dir, &data, sheet)
 }
 
-/// A pool in `dir` with these rows as images, and as many as texts where there are any.
-pub(crate) fn fill(dir: &Path, vectors: &[f32], texts: &[f32], options: &WriterOptions) -> Result<()> {
-    let spec = Spec { encoder: "clip-like".to_owned(), dim: DIM };
+/// A pool in `dir` with these rows of `dim` values as images, and as many as texts where there are any.
+pub(crate) fn fill(dir: &Path, dim: usize, vectors: &[f32], texts: &[f32], options: &WriterOptions) -> Result<()> {
+    let spec = Spec { encoder: "clip-like".to_owned(), dim };
     let mut writer = PoolWriter::open(dir, &spec, options)?;
-    for (block, rows) in vectors.chunks(BATCH * DIM).enumerate() {
-        let numbered = rows.chunks_exact(DIM).zip((block * BATCH) as u64..);
-        let text = |row: u64| texts.chunks_exact(DIM).nth(row as usize).map(<[f32]>::to_vec);
+    for (block, rows) in vectors.chunks(BATCH * dim).enumerate() {
+        let numbered = rows.chunks_exact(dim).zip((block * BATCH) as u64..);
+        let text = |row: u64| texts.chunks_exact(dim).nth(row as usize).map(<[f32]>::to_vec);
         let pairs = numbered.map(|(v, row)| Ok(Pair { text: text(row), ..pair(row, v)? })).collect::<Result<Vec<_>>>()?;
         writer.append(&pairs)?;
     }

@@ -14,16 +14,20 @@
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
 //! | `train.rs` | training steps against PyTorch eager |
 //! | `eval.rs` | evaluation against NumPy, captions against transformers |
+//! | `embed.rs` | real embeddings: the demo's pairs, WordNet's glosses |
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
 //! | `ingest.rs` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
 //! | `serve/` | the server over loopback, against the index in process, clip-retrieval and milvus-lite |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
+//! | `index/real.rs` | the same on real embeddings |
+//! | `index/segments.rs` | one segment against many |
 //! | `index/growth.rs` | the same against hnswlib from 100,000 to a million rows; one segment and eight |
 
 mod clip_like;
 mod demo;
+mod embed;
 mod eval;
 mod exact;
 mod figure;
@@ -54,6 +58,10 @@ enum Name {
     Demo,
     /// The index against its peers: recall, speed, build, size, opening.
     Index,
+    /// The same on real embeddings: the bundled pairs, and the glosses of WordNet.
+    Real,
+    /// One segment against eight and sixteen.
+    Segments,
     /// Filling a pool: pictures and captions a second against open_clip, decoding against its transform.
     Ingest,
     /// The index beside hnswlib as it grows from 100,000 to a million rows, and in eight segments.
@@ -124,6 +132,8 @@ fn main() -> Result<()> {
         Name::Parity => parity::run(&args.cache, args.quick)?,
         Name::Demo => demo::run(&args.cache, args.quick)?,
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
+        Name::Real => index::real::run(&args.cache, args.quick)?,
+        Name::Segments => index::segments::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
         Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,

@@ -106,7 +106,7 @@ impl Data<'_> {
             fs::remove_dir_all(dir)?;
         }
         let (start, cpu) = (Instant::now(), process_cpu());
-        fill(dir, &self.vectors[..n * DIM], &[], options)?;
+        fill(dir, DIM, &self.vectors[..n * DIM], &[], options)?;
         Ok(Built { seconds: start.elapsed().as_secs_f64(), cpu_seconds: (process_cpu() - cpu).as_secs_f64() })
     }
 

@@ -2,7 +2,13 @@
 
 use anyhow::Result;
 
-use super::{Asked, Data, Entry, K, MANY, MANY_EFS, PAIRS, Point, REORDER, ROUNDS, SEED, front, is_ours, rate_at};
+use super::{
+    K, MANY, MANY_EFS, PAIRS, REORDER, ROUNDS, SEED,
+    data::Data,
+    engine::{Asked, Entry},
+    figures::is_ours,
+    rates::{Point, front, rate_at},
+};
 use crate::figure::{Figure, Sheet};
 
 /// Recall that two threads and single queries are measured at.

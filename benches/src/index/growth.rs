@@ -1,28 +1,25 @@
-//! Queries a second as a pool grows, beside hnswlib on the same rows, and what many segments cost.
+//! Queries a second as a pool grows, beside hnswlib on the same rows.
 //!
 //! ```text
 //!   each size: the same world, more rows ──both engines, interleaved──► rate at equal recall ──line through logarithms──► exponent
 //!   the largest size: more peers, and what building, storing and opening cost
-//!   one size: the same rows in one and in eight segments, asked at an effort ──► recall and rate of each
 //! ```
 
 use std::path::Path;
 
-use anchorite_index::{
-    Cancel, Effort, PairStore, Query, Side,
-    pool::{OpenOptions, Pool, WriterOptions},
-};
-use anyhow::{Context, Result};
+use anyhow::Result;
 
 use super::{
-    Data, EF_CONSTRUCTION, Entry, K, M, Ours, PEERS, PythonPeer, Queries, ROUNDS, SEED, Sides, Spent, build_figures, progress,
-    rate_at, rounds, search_figures,
+    EF_CONSTRUCTION, M, PEERS, SEED, build_all, compare,
+    data::Data,
+    engine::{Entry, rounds},
+    ours::{Ours, Sides},
+    python::PythonPeer,
+    rates::rate_at,
 };
 use crate::{
     clip_like::DIM,
-    demo::fill,
     figure::{Figure, Sheet},
-    process,
 };
 
 /// Rows. A million is what one segment holds at most.
@@ -33,8 +30,6 @@ const EVERY_SIZE: &[&str] = &["hnswlib"];
 const LARGEST: &[&str] = &["hnswlib", "faiss-flat", "scann"];
 /// Recalls that rates are compared at.
 const RECALLS: [f64; 2] = [0.95, 0.99];
-/// Segments that the rows of one are spread over.
-const SEGMENTS: usize = 8;
 
 /// All figures of this benchmark.
 pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
@@ -45,19 +40,13 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
     let mut lines: Vec<(String, Vec<(f64, f64)>)> = Vec::new();
     for n in sizes {
         let data = Data::without_texts(&folder.join(format!("growth-{n}")), n, asked)?;
-        if n == sizes[0] {
-            segments(&data, &mut sheet)?;
-        }
         let largest = n == sizes[sizes.len() - 1];
         let mut engines = engines(cache, &data, if largest { LARGEST } else { EVERY_SIZE })?;
-        for entry in &mut engines {
-            entry.built = entry.engine.build(&data).with_context(|| format!("build {}", entry.name))?;
-            progress(&format!("{n} rows, {}: built in {:.1} s", entry.name, entry.built.wall));
-        }
+        build_all(&mut engines, &data)?;
         rounds(&mut engines, &data)?;
-        compare(&engines, &data, &mut sheet, &mut lines)?;
+        grown(&engines, &data, &mut sheet, &mut lines)?;
         if largest {
-            wide_figures(&engines, &data, &mut sheet)?;
+            compare(&engines, &data, &data.about()?, &mut sheet);
         }
         drop(engines);
         std::fs::remove_dir_all(&data.folder)?;
@@ -78,25 +67,15 @@ fn engines(cache: &Path, data: &Data, named: &[&str]) -> Result<Vec<Entry>> {
     std::iter::once(Ok(ours(data))).chain(started).collect()
 }
 
-/// Every engine's rates and costs, by the goals of the smaller benchmark.
-fn wide_figures(engines: &[Entry], data: &Data, sheet: &mut Sheet) -> Result<()> {
-    let about = format!("{} x {DIM} CLIP-like, load average {}", data.base.len() / DIM, process::load()?);
-    build_figures(engines, &about, sheet);
-    for (part, queries) in data.queries.iter().enumerate() {
-        search_figures(engines, part, &format!("{about}, {} {} queries, k = {K}", queries.count(), queries.name), sheet);
-    }
-    Ok(())
-}
-
 fn ours(data: &Data) -> Entry {
     let build = anchorite_index::BuildParams { m: M, ef_construction: EF_CONSTRUCTION, ..Default::default() };
     Entry::new("anchorite", Ours { dir: data.folder.join("anchorite"), build, sides: Sides::Images, pool: None })
 }
 
 /// Rates of both engines at each recall; also as points of lines, by name.
-fn compare(engines: &[Entry], data: &Data, sheet: &mut Sheet, lines: &mut Vec<(String, Vec<(f64, f64)>)>) -> Result<()> {
-    let n = data.base.len() / DIM;
-    let about = format!("{n} x {DIM} CLIP-like, load average {}", process::load()?);
+fn grown(engines: &[Entry], data: &Data, sheet: &mut Sheet, lines: &mut Vec<(String, Vec<(f64, f64)>)>) -> Result<()> {
+    let n = data.rows();
+    let about = data.about()?;
     for (part, queries) in data.queries.iter().enumerate() {
         for recall in RECALLS {
             let rates: Vec<Option<f64>> = engines.iter().map(|entry| rate_at(&entry.front(part), recall)).collect();
@@ -125,51 +104,6 @@ fn slope(points: &[(f64, f64)]) -> Option<f64> {
     let (x, y) = (mean(|p| p.0), mean(|p| p.1));
     let spread: f64 = points.iter().map(|p| (p.0 - x).powi(2)).sum();
     (points.len() > 1).then(|| points.iter().map(|p| (p.0 - x) * (p.1 - y)).sum::<f64>() / spread)
-}
-
-/// The same rows in one segment and in [`SEGMENTS`], in order of arrival.
-fn segments(data: &Data, sheet: &mut Sheet) -> Result<()> {
-    let n = data.base.len() / DIM;
-    let pools = [1, SEGMENTS].map(|count| -> Result<Pool> {
-        let dir = data.folder.join(format!("in-{count}"));
-        if dir.exists() {
-            std::fs::remove_dir_all(&dir)?;
-        }
-        let options = WriterOptions { segment_rows: n.div_ceil(count) as u64, merge: None, ..WriterOptions::default() };
-        fill(&dir, &data.base, &[], &options)?;
-        Ok(Pool::open(&dir, &OpenOptions::default())?)
-    });
-    let [one, many] = pools;
-    let (one, many) = (one?, many?);
-    for (queries, side) in data.queries.iter().zip([Side::Image, Side::Text]) {
-        for effort in [Effort::Fast, Effort::Normal, Effort::High] {
-            let mut best = [0f64; 2];
-            let mut recalls = [0f64; 2];
-            for _ in 0..ROUNDS {
-                for ((pool, best), recall) in [&one, &many].into_iter().zip(&mut best).zip(&mut recalls) {
-                    let (share, rate) = ask(pool, queries, (side, effort))?;
-                    (*recall, *best) = (share, best.max(rate));
-                }
-            }
-            let about = format!("{n} x {DIM} CLIP-like, {} queries", queries.name);
-            let what = format!("{effort:?}, {SEGMENTS} segments");
-            let recall = Figure::new(format!("recall@10, {what}"), recalls[1], "", &about);
-            sheet.add(recall.against("one segment", recalls[0]).seed(SEED));
-            let rate = Figure::new(format!("queries per CPU-second, {what}"), best[1], "1/s", about);
-            sheet.add(rate.against("one segment", best[0]).seed(SEED));
-        }
-    }
-    Ok(())
-}
-
-/// Recall and queries per CPU-second of one thread.
-fn ask(pool: &Pool, queries: &Queries, (side, effort): (Side, Effort)) -> Result<(f64, f64)> {
-    let query = |v: &[f32]| Query { asked: Some(side), ..Query::new(Side::Image, v.to_vec(), K, effort) };
-    let questions: Vec<Query> = queries.vectors.chunks_exact(DIM).map(query).collect();
-    let alone = rayon::ThreadPoolBuilder::new().num_threads(1).build()?;
-    let (answers, spent) = Spent::on(|| Ok(alone.install(|| pool.search(&questions, &Cancel::default()))?))?;
-    let found: Vec<Vec<u64>> = answers.into_iter().map(|a| a.hits.into_iter().map(|h| h.row.0).collect()).collect();
-    Ok((queries.recall(&found, K), queries.count() as f64 / spent.cpu.as_secs_f64().max(1e-9)))
 }
 
 #[cfg(test)]
