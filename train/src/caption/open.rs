@@ -45,7 +45,7 @@ impl Opener<'_> {
             return Err(failed("its weights are in another file; export it with the weights inside".to_owned()));
         }
         self.hash.update(&bytes);
-        let mut part = |name, bytes: &[u8], prelude| {
+        let part = |name, bytes: &[u8], prelude| {
             let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: false };
             let mut builder = session::builder(self.engine, options).map_err(|e| failed(e.to_string()))?;
             let session = builder.commit_from_memory(bytes).map_err(|e| failed(e.to_string()))?;
