@@ -71,7 +71,12 @@ fn labels(folder: &Path) -> Vec<(Vec<u8>, String)> {
     all
 }
 
-fn by_class(release: &mut Release<'_>, top: &str, classes: &[usize], name: &dyn Fn(usize) -> String) -> BTreeMap<Vec<u8>, String> {
+fn by_class(
+    release: &mut Release<'_>,
+    top: &str,
+    classes: &[usize],
+    name: &dyn Fn(usize) -> String,
+) -> BTreeMap<Vec<u8>, String> {
     classes
         .iter()
         .flat_map(|&class| (0..2).map(move |n| (class, n)))
@@ -149,7 +154,8 @@ fn every_recipe_gives_what_eval_reads_with_the_labels_of_the_class_list() {
     let subset = fs::read_to_string(folder.path().join("out/imagenet-r.json")).unwrap();
     assert_eq!(subset.trim(), "[1, 4, 10]");
 
-    fs::write(folder.path().join("out/imagenet-names.txt"), (0..WNIDS).map(|c| format!("thing {c}\n")).collect::<String>()).unwrap();
+    fs::write(folder.path().join("out/imagenet-names.txt"), (0..WNIDS).map(|c| format!("thing {c}\n")).collect::<String>())
+        .unwrap();
     fs::write(folder.path().join("out/eval.toml"), config + &sets).unwrap();
     let found = run(&["eval", &at("out/eval.toml"), "-o", &at("results")]).with(0);
     let table = fs::read_to_string(folder.path().join("results/evaluation.md")).unwrap_or(found.stdout);
