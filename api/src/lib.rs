@@ -10,7 +10,7 @@
 //! | `limits.rs` | [`Limits`]: every bound of the service |
 //! | `server.rs` | [`Server`]: the accept loop, timeouts, drain |
 //! | `auth.rs`, `tls.rs` | keys with scopes; TLS by rustls |
-//! | `refresh.rs` | new generations of a pool, taken while requests run |
+//! | `refresh.rs`, `published.rs` | new generations of a pool, taken while requests run |
 //! | `routes.rs` | the route table with the scope of each route, and the OpenAPI document made from it |
 //! | `finish.rs` | what every answer gets: request id, error body, metrics, panic caught |
 //! | `body.rs` | request bodies: caps, deadline, memory budget; strict JSON |
@@ -48,12 +48,18 @@ mod manifest;
 mod metrics;
 mod page;
 mod pools;
+mod published;
 mod refresh;
 mod routes;
 mod search;
 mod server;
 mod tls;
 mod vector;
+
+/// What `published` locks with; its test puts a model checker's in this place.
+mod sync {
+    pub(crate) use std::sync::{Mutex, PoisonError, RwLock};
+}
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};

@@ -1,19 +1,20 @@
 //! New generations of a pool, taken without dropping a request: whoever asks holds the generation that was there when it asked.
 //!
 //! ```text
-//!   every Limits::refresh, or POST .../reload ─► Refresh(present generation) ─► newer store? ─► Retriever over it ─► swap
+//!   every Limits::refresh, or POST .../reload ─► Refresh(present generation) ─► newer store? ─► Retriever over it ─► Published
 //! ```
 
-use std::{
-    fmt,
-    sync::{Arc, PoisonError, RwLock},
-};
+use std::{fmt, sync::Arc};
 
 use anchorite_anchors::Retriever;
 use anchorite_index::{PairStore, StoreError};
 use axum::http::StatusCode;
 
-use crate::{app::App, error::ApiError};
+use crate::{
+    app::App,
+    error::ApiError,
+    published::{Published, Renewed},
+};
 
 /// Opens the newest generation; none when it is still the one given. The server calls it now and then, so that "none" should be cheap.
 pub type Refresh = Box<dyn Fn(u64) -> Result<Option<Arc<dyn PairStore>>, StoreError> + Send + Sync>;
@@ -21,7 +22,7 @@ pub type Refresh = Box<dyn Fn(u64) -> Result<Option<Arc<dyn PairStore>>, StoreEr
 /// A served pool.
 pub(crate) struct Pool {
     pub(crate) name: String,
-    current: RwLock<Retriever>,
+    current: Published<Retriever>,
     refresh: Option<Refresh>,
 }
 
@@ -33,12 +34,12 @@ pub(crate) struct Snapshot {
 
 impl Snapshot {
     /// Refuses what was asked of another generation: its row numbers may name other pairs here.
-    pub(crate) fn still_at(&self, generation: u64) -> Result<(), ApiError> {
-        let now = self.retriever.store().status().generation;
-        if now == generation {
+    pub(crate) fn still_at(&self, asked: u64) -> Result<(), ApiError> {
+        let now = generation(&self.retriever);
+        if now == asked {
             return Ok(());
         }
-        let message = format!("this was asked of generation {generation}, and the pool is at {now} now; search again");
+        let message = format!("this was asked of generation {asked}, and the pool is at {now} now; search again");
         Err(ApiError::new(StatusCode::GONE, "generation_gone", message))
     }
 }
@@ -51,7 +52,7 @@ impl fmt::Debug for Pool {
 
 impl Pool {
     pub(crate) fn new(name: String, retriever: Retriever) -> Self {
-        Self { name, current: RwLock::new(retriever), refresh: None }
+        Self { name, current: Published::new(retriever), refresh: None }
     }
 
     pub(crate) fn refresh_with(&mut self, refresh: Refresh) {
@@ -60,26 +61,29 @@ impl Pool {
 
     /// The generation of this moment. Taken once a request, so that the request sees one.
     pub(crate) fn snapshot(&self) -> Snapshot {
-        // A thread that panicked while holding this lock cannot have left half a value behind.
-        let retriever = self.current.read().unwrap_or_else(PoisonError::into_inner).clone();
-        Snapshot { name: self.name.clone(), retriever }
+        Snapshot { name: self.name.clone(), retriever: self.current.get() }
     }
 
     /// Takes the newest generation, if there is a newer one; the generation that answers from now on. Blocks.
     pub(crate) fn reload(&self) -> Result<Reloaded, StoreError> {
-        let present = self.snapshot().retriever;
-        let generation = present.store().status().generation;
-        let newer = match &self.refresh {
-            Some(refresh) => refresh(generation)?,
-            None => None,
+        let Some(refresh) = &self.refresh else {
+            return Ok(Reloaded { generation: generation(&self.current.get()), changed: false });
         };
-        let Some(store) = newer else { return Ok(Reloaded { generation, changed: false }) };
-        let next = present.over(store)?;
-        let generation = next.store().status().generation;
-        *self.current.write().unwrap_or_else(PoisonError::into_inner) = next;
-        tracing::info!(pool = self.name, generation, "a new generation answers");
-        Ok(Reloaded { generation, changed: true })
+        let newer = |present: &Retriever| match refresh(generation(present))? {
+            Some(store) => present.over(store).map(Some),
+            None => Ok(None),
+        };
+        let Renewed { present, changed } = self.current.renew(newer)?;
+        let generation = generation(&present);
+        if changed {
+            tracing::info!(pool = self.name, generation, "a new generation answers");
+        }
+        Ok(Reloaded { generation, changed })
     }
+}
+
+fn generation(retriever: &Retriever) -> u64 {
+    retriever.store().status().generation
 }
 
 /// What [`Pool::reload`] did.

@@ -87,3 +87,17 @@ fn extreme_bytes_do_not_saturate() {
         }
     }
 }
+
+/// The tests above pass where no kernel is found but the scalar one.
+#[test]
+fn the_kernels_of_this_processor_are_found() {
+    let found: Vec<&str> = Cpu::available().into_iter().map(Cpu::name).collect();
+    #[cfg(target_arch = "x86_64")]
+    let expected = is_x86_feature_detected!("avx2").then_some("avx2");
+    #[cfg(target_arch = "aarch64")]
+    let expected =
+        [Some("neon"), std::arch::is_aarch64_feature_detected!("dotprod").then_some("neon-dotprod")].into_iter().flatten();
+    for name in expected {
+        assert!(found.contains(&name), "{name} is not among {found:?}");
+    }
+}

@@ -40,6 +40,9 @@ pub(crate) struct Args {
     /// Paired seeds.
     #[arg(long, default_value_t = 5, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     seeds: u64,
+    /// The first of them: another gives seeds that no earlier run has seen.
+    #[arg(long, default_value_t = 0, value_name = "N", value_parser = clap::value_parser!(u64).range(..1_000_000))]
+    first_seed: u64,
     /// Arms, with commas. The base is always measured. Default: all.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "ARM")]
     arms: Vec<Arm>,
@@ -107,6 +110,7 @@ impl Args {
             out: self.out.clone(),
             model: find_model(self.model.as_deref())?,
             seeds: self.seeds,
+            first_seed: self.first_seed,
             arms,
             style: self.style,
             size: Size {
@@ -131,7 +135,7 @@ fn find_model(named: Option<&Path>) -> Result<PathBuf> {
 fn describe(setting: &Setting) {
     line(&format!("data {}, towers of {}", setting.data.display(), setting.model.display()));
     let arms: Vec<String> = setting.arms.iter().map(ToString::to_string).collect();
-    line(&format!("{} seeds of {}", setting.seeds, arms.join(", ")));
+    line(&format!("{} seeds from {} of {}", setting.seeds, setting.first_seed, arms.join(", ")));
     let size = &setting.size;
     line(&format!("base: {} steps of {}; each arm: {} steps of {}", size.base_steps, size.base_batch, size.steps, size.batch));
     line(&format!("dry run: nothing was done; results would be in {}", setting.out.display()));

@@ -231,8 +231,7 @@ fn classifier(lab: &Lab<'_>, arm: Arm, config: &RunConfig, base: &Weights) -> Re
     if arm == Arm::LpFt {
         let mut probe = config.clone();
         probe.output = config.output.join("probe");
-        // Neither tower: the text tower plays no part in this objective, so that the head alone learns.
-        probe.step.train.towers = TowerChoice::Text;
+        probe.step.train.towers = TowerChoice::Neither;
         let probed = trained(lab, &probe, base, Some(Anchored { source: None, head: Some(head.clone()) }))?;
         head = probed.get(HEAD).cloned().context("the linear probe gave no head")?;
     }

@@ -60,6 +60,7 @@ pub(crate) struct Claim {
 #[derive(Debug, Serialize)]
 pub(crate) struct Findings {
     pub(crate) seeds: u64,
+    pub(crate) first_seed: u64,
     pub(crate) resamples: usize,
     pub(crate) sets: Vec<SetAbout>,
     /// By arm and set: each seed's share right.
@@ -134,7 +135,7 @@ impl Results {
         let seeds = lab.setting.seeds as usize;
         let mut results = Self { sets, seeds, hits: BTreeMap::new(), seconds: BTreeMap::new(), level };
         for &arm in arms {
-            for seed in 0..lab.setting.seeds {
+            for seed in lab.setting.every_seed() {
                 // Done already: the rate is not used.
                 results.add(&arms::result(lab, arm, seed, 0.0)?);
             }
@@ -191,11 +192,12 @@ impl Results {
 /// How good the base is on the finetune set itself, before that is trained on: what the base's own steps are chosen by. No test set is opened.
 pub(crate) fn base_alone(lab: &Lab<'_>) -> Result<String> {
     let evaluator = measure::evaluator(lab, |role| matches!(role, Role::Train | Role::Validation))?;
-    let base = measure::hits(lab, &evaluator, &base::pretrained(lab, 0)?)?;
+    let base = measure::hits(lab, &evaluator, &base::pretrained(lab, lab.setting.first_seed)?)?;
     let all: String = base.values().map(String::as_str).collect();
     let chance = 1.0 / lab.sets.classes[super::bench::CATEGORIES].len() as f64;
     Ok(format!(
-        "the base, seed 0, on the {} pictures of the finetune and validation sets: {:.1} % (chance {:.1} %)",
+        "the base, seed {}, on the {} pictures of the finetune and validation sets: {:.1} % (chance {:.1} %)",
+        lab.setting.first_seed,
         all.len(),
         100.0 * measure::share(&all),
         100.0 * chance
@@ -216,6 +218,7 @@ pub(crate) fn all(lab: &Lab<'_>) -> Result<Findings> {
     let contrasts = CONTRASTS.iter().filter(|(a, b)| results.has(&[*a, *b])).map(contrast).collect();
     Ok(Findings {
         seeds: lab.setting.seeds,
+        first_seed: lab.setting.first_seed,
         resamples: lab.setting.size.resamples,
         shares: shares(&results),
         curves: curves(&results),

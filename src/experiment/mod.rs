@@ -18,7 +18,7 @@
 //! | `tune` | rates by ID validation, before any test set is opened |
 //! | `claims` | hits to claims, with intervals |
 //! | `page` | Markdown and HTML |
-//! | `models` | seed 0's base and ARF as whole model folders, its anchors as a page |
+//! | `models` | the first seed's base and ARF as whole model folders, its anchors as a page |
 //!
 //! Every stage writes a file when it is done and is passed over where that file is there.
 
@@ -59,8 +59,10 @@ pub(crate) struct Setting {
     pub(crate) out: PathBuf,
     /// The model whose towers are taken.
     pub(crate) model: PathBuf,
-    /// Paired seeds.
+    /// Paired seeds: as many, from [`Self::first_seed`] on.
     pub(crate) seeds: u64,
+    /// The first of them; rates are tuned on its base.
+    pub(crate) first_seed: u64,
     /// What is compared, besides the base.
     pub(crate) arms: Vec<Arm>,
     /// Which drawings the finetune sees.
@@ -69,6 +71,13 @@ pub(crate) struct Setting {
     pub(crate) size: Size,
     /// Threads that compute.
     pub(crate) threads: usize,
+}
+
+impl Setting {
+    /// The seeds that are compared.
+    pub(crate) fn every_seed(&self) -> std::ops::Range<u64> {
+        self.first_seed..self.first_seed + self.seeds
+    }
 }
 
 /// How much of it.
@@ -137,10 +146,10 @@ pub(crate) fn run(setting: &Setting, machine: Machine<'_>, cancel: &Cancel) -> R
     duplicates::check(&lab)?;
     say(&claims::base_alone(&lab)?);
     let rates = tune::rates(&lab)?;
-    for seed in 0..setting.seeds {
+    for seed in setting.every_seed() {
         base::pretrained(&lab, seed)?;
     }
-    for seed in 0..setting.seeds {
+    for seed in setting.every_seed() {
         for arm in &setting.arms {
             if cancel.is_cancelled() {
                 return Ok(None);
@@ -156,7 +165,7 @@ pub(crate) fn run(setting: &Setting, machine: Machine<'_>, cancel: &Cancel) -> R
 
 /// Refuses a folder of another experiment, which would mix two.
 fn remember(setting: &Setting) -> Result<()> {
-    let about = serde_json::json!({ "model": setting.model, "data": setting.data, "style": setting.style, "size": setting.size });
+    let about = serde_json::json!({ "model": setting.model, "data": setting.data, "style": setting.style, "size": setting.size, "first_seed": setting.first_seed });
     let path = setting.out.join("experiment.json");
     match fs::read_to_string(&path) {
         Ok(text) if serde_json::from_str::<serde_json::Value>(&text)? == about => Ok(()),

@@ -1,4 +1,4 @@
-//! Seed 0's base and ARF as model folders that every other command opens, and its anchors as a page.
+//! The first seed's base and ARF as model folders that every other command opens, and its anchors as a page.
 
 use anchorite::{
     ingest::{ColumnOptions, Limits, Rows, VectorMode},
@@ -25,17 +25,18 @@ const PROBES: usize = 12;
 
 /// Writes what is not there.
 pub(crate) fn write(lab: &Lab<'_>, rates: &Rates) -> Result<()> {
-    model(lab, "base", &base::pretrained(lab, 0)?, lab.setting.size.base_steps)?;
+    model(lab, "base", &base::pretrained(lab, lab.setting.first_seed)?, lab.setting.size.base_steps)?;
     if !lab.setting.arms.contains(&Arm::Arf) {
         return Ok(());
     }
-    let job = Job { seed: 0, base_seed: 0, rate: rates.of(Arm::Arf), name: Arm::Arf.to_string() };
+    let seed = lab.setting.first_seed;
+    let job = Job { seed, base_seed: seed, rate: rates.of(Arm::Arf), name: Arm::Arf.to_string() };
     model(lab, "arf", &arms::weights(lab, Arm::Arf, &job)?, lab.setting.size.steps)?;
     let page = lab.setting.out.join("anchors.html");
     if page.is_file() {
         return Ok(());
     }
-    let chosen = chosen(lab, 0, Choice::Nearest)?;
+    let chosen = chosen(lab, seed, Choice::Nearest)?;
     let store = open::pool(&chosen.pool)?;
     let tasks = [lab.sets.path("train")];
     let view = View { manifest: &chosen.manifest, store: &store, tasks: &tasks, shown: SHOWN, style_column: "style" };

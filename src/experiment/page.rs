@@ -70,7 +70,7 @@ fn setting(document: &mut Document, lab: &Lab<'_>, found: &Findings, rates: &Rat
     let size = &lab.setting.size;
     document.section("Setting");
     document.text(&format!(
-        "Finetune: {} pictures of {} categories ({:?} drawings), {} steps of {} pairs. Base: {} pool pairs, {} steps of {}. {} paired seeds, each \
+        "Finetune: {} pictures of {} categories ({:?} drawings), {} steps of {} pairs. Base: {} pool pairs, {} steps of {}. {} paired seeds from {} on, each \
          with its own base, anchors and order. {} numbers of both heads are trained; the towers (frozen, their features computed once) stay as \
          packaged, since training them as well takes a hundred times as long on a processor.",
         base::rows(lab, Role::Train),
@@ -82,6 +82,7 @@ fn setting(document: &mut Document, lab: &Lab<'_>, found: &Findings, rates: &Rat
         size.base_steps,
         size.base_batch,
         found.seeds,
+        found.first_seed,
         lab.frozen.trained()
     ));
     document.text(

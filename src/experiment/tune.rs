@@ -53,7 +53,7 @@ pub(crate) fn rates(lab: &Lab<'_>) -> Result<Rates> {
         for arm in families {
             let mut tried = Vec::new();
             for rate in RATES {
-                let job = Job { seed: SEED, base_seed: 0, rate, name: format!("tune-{arm}-{rate}") };
+                let job = Job { seed: SEED, base_seed: lab.setting.first_seed, rate, name: format!("tune-{arm}-{rate}") };
                 let hits = measure::hits(lab, &evaluator, &arms::weights(lab, arm, &job)?)?;
                 let digits = hits.get("validation").context("the validation set is measured")?;
                 tried.push((rate, measure::share(digits)));

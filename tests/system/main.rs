@@ -23,6 +23,7 @@
 //! | `run_ends.rs` | a run killed anywhere, out of disk, or left by its server goes on exactly, or says why it does not |
 //! | `experiment.rs` | the experiment is one command, from data to page |
 //! | `finetune.rs` | a run file becomes a model that every command opens; a killed run goes on exactly where it was |
+//! | `recipes.rs` | the published evaluation sets are prepared as eval reads them |
 //! | `doctor.rs` | the machine's report says what is missing and what to do |
 //! | `settings.rs` | help, usage errors, environment variables |
 //!
@@ -54,6 +55,7 @@ mod program;
 #[path = "../clients/python.rs"]
 mod python;
 mod ready_vectors;
+mod recipes;
 mod refusals;
 mod resume;
 mod run_ends;

@@ -23,6 +23,8 @@ pub enum TowerChoice {
     Vision,
     /// Only captions.
     Text,
+    /// Neither: a classifier's head alone, a linear probe.
+    Neither,
 }
 
 /// Which of a tower's weights learn.

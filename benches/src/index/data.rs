@@ -121,7 +121,7 @@ pub(super) fn exact(base: &[f32], query: &[f32]) -> Vec<u64> {
     }
     scored.truncate(MANY);
     scored.sort_unstable_by(order);
-    // Not `into_iter`, which would collect in place and keep the memory of all rows.
+    // Not `into_iter`: collecting in place would keep the memory of all rows, 16 MB a query at a million.
     scored.iter().map(|&(_, row)| row).collect()
 }
 

@@ -7,6 +7,10 @@
 //!
 //! Rows are padded to whole 64-byte lines (`format::vectors`), so that no kernel has a tail.
 
+#[cfg(any(target_arch = "x86_64", target_arch = "aarch64"))]
+mod blocks;
+#[cfg(target_arch = "aarch64")]
+mod neon;
 mod scalar;
 #[cfg(target_arch = "x86_64")]
 mod tile;
@@ -69,6 +73,10 @@ enum Kind {
     Avx2,
     #[cfg(target_arch = "x86_64")]
     Vnni,
+    #[cfg(target_arch = "aarch64")]
+    Neon,
+    #[cfg(target_arch = "aarch64")]
+    DotProd,
 }
 
 impl Cpu {
@@ -99,6 +107,13 @@ impl Cpu {
                 found.push(Self(Kind::Vnni));
             }
         }
+        #[cfg(target_arch = "aarch64")]
+        if std::arch::is_aarch64_feature_detected!("neon") {
+            found.push(Self(Kind::Neon));
+            if std::arch::is_aarch64_feature_detected!("dotprod") {
+                found.push(Self(Kind::DotProd));
+            }
+        }
         found
     }
 
@@ -111,6 +126,10 @@ impl Cpu {
             Kind::Avx2 => "avx2",
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => "avx512-vnni",
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => "neon",
+            #[cfg(target_arch = "aarch64")]
+            Kind::DotProd => "neon-dotprod",
         }
     }
 
@@ -127,6 +146,10 @@ impl Cpu {
             Kind::Avx2 => x86::dot_query_avx2(self, row, query),
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => x86::dot_query_vnni(self, row, query),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => neon::dot_query_neon(self, row, query),
+            #[cfg(target_arch = "aarch64")]
+            Kind::DotProd => neon::dot_query_dotprod(self, row, query),
         }
     }
 
@@ -143,6 +166,10 @@ impl Cpu {
             Kind::Avx2 => x86::dot_rows_avx2(self, a, b),
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => x86::dot_rows_vnni(self, a, b),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon => neon::dot_rows_neon(self, a, b),
+            #[cfg(target_arch = "aarch64")]
+            Kind::DotProd => neon::dot_rows_dotprod(self, a, b),
         }
     }
 
@@ -160,6 +187,8 @@ impl Cpu {
             Kind::Avx2 => x86::dot_bits_avx2(self, row, planes),
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => x86::dot_bits_avx512(self, row, planes),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::dot_bits(self, row, planes),
         }
     }
 
@@ -172,6 +201,8 @@ impl Cpu {
             Kind::Avx2 => query.sift(lines, nodes, floor, |line, planes| x86::dot_bits_avx2(self, line, planes)),
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => x86::sift_avx512(self, lines, query, nodes, floor),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => query.sift(lines, nodes, floor, |line, planes| neon::dot_bits(self, line, planes)),
         }
     }
 
@@ -186,6 +217,8 @@ impl Cpu {
             Kind::Scalar => scalar::dot_f16(row, query),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::dot_f16(self, row, query),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::dot_f16(self, row, query),
         }
     }
 
@@ -201,6 +234,8 @@ impl Cpu {
             Kind::Scalar => queries.map(|q| scalar::dot_f16(row, q)),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::dot_f16_x4(self, row, queries),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::dot_f16_x4(self, row, queries),
         }
     }
 
@@ -210,6 +245,8 @@ impl Cpu {
             Kind::Scalar => {}
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::prefetch_value(value),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::prefetch_value(value),
         }
     }
 
@@ -229,6 +266,8 @@ impl Cpu {
             Kind::Avx2 => tile::avx2(self, rows, queries, (width, out)),
             #[cfg(target_arch = "x86_64")]
             Kind::Vnni => tile::avx512(self, rows, queries, (width, out)),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::dot_tile(self, rows, queries, (width, out)),
         }
     }
 
@@ -242,6 +281,8 @@ impl Cpu {
             Kind::Scalar => to.iter_mut().zip(from).for_each(|(to, from)| *to = from.to_f32()),
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => tile::widen(self, from, to),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::widen(self, from, to),
         }
     }
 
@@ -251,6 +292,8 @@ impl Cpu {
             Kind::Scalar => {}
             #[cfg(target_arch = "x86_64")]
             Kind::Avx2 | Kind::Vnni => x86::prefetch(bytes),
+            #[cfg(target_arch = "aarch64")]
+            Kind::Neon | Kind::DotProd => neon::prefetch(bytes),
         }
     }
 }

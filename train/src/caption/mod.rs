@@ -11,7 +11,9 @@
 //! | `logits` | penalties, log-softmax, the largest, nucleus sampling |
 //! | `beam` | beam search of one picture |
 //! | `generate` | many pictures, step by step, over anything that is a [`Step`] |
-//! | `model` | the captioner's folder and sessions: [`Captioner`] |
+//! | `open` | the captioner's folder: graphs, how captions begin and end |
+//! | `model` | its sessions at work: [`Captioner`] |
+//! | `hoist` | what a decoder makes of the pictures alone, once a batch |
 //! | `filter` | captions that are no use: [`CaptionFilter`] |
 //!
 //! What holds: greedy and beam search give the ids that transformers' `generate` gives, in any batching; nucleus sampling depends on the seed, the
@@ -21,8 +23,10 @@ mod beam;
 mod decoding;
 mod filter;
 mod generate;
+mod hoist;
 mod logits;
 mod model;
+mod open;
 
 pub use decoding::{Decoding, Method};
 pub use filter::{CaptionFilter, Unfit};

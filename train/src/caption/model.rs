@@ -4,27 +4,23 @@
 //! `decoder_with_past_model.onnx`; `decoder_model.onnx` alone, which reads every caption from its start each time. Inputs are told by name:
 //! `input_ids`, `encoder_hidden_states`, masks, `past_key_values.N` (which `present.N` becomes) and `use_cache_branch`.
 
-use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
+use std::{collections::BTreeMap, path::Path};
 
-use anchorite_encoder::{
-    Pixels,
-    image::Preprocess,
-    model::{ModelLimits, scan},
-    session::{self, Engine, SessionOptions},
-};
+use anchorite_encoder::{Pixels, image::Preprocess, session::Engine};
 use anchorite_index::Cancel;
 use ort::{
     memory::Allocator,
     session::{Session, SessionInputValue},
     value::{DynValue, Tensor as Value, ValueType},
 };
-use serde_json::Value as Json;
 use sha2::{Digest, Sha256};
 use tokenizers::Tokenizer;
 
 use super::{
     CaptionError, Decoding, Generated, Step,
     generate::{Ends, generate},
+    hoist::HIDDEN,
+    open::{Opener, ends},
 };
 
 /// A captioner: picture bytes to captions.
@@ -55,12 +51,19 @@ pub struct Caption {
     pub score: f32,
 }
 
+/// Share of a value by which a batch of other rows may round it differently.
+const SAME: f32 = 1e-4;
+
 /// One graph.
-struct Part {
-    name: &'static str,
-    session: Session,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
+pub(super) struct Part {
+    pub(super) name: &'static str,
+    pub(super) session: Session,
+    pub(super) inputs: Vec<String>,
+    pub(super) outputs: Vec<String>,
+    /// What is made of the pictures once a batch.
+    pub(super) prelude: Option<Box<Part>>,
+    /// Whether rows of what the prelude makes are rows of its pictures; not known before rows first change.
+    pub(super) by_picture: Option<bool>,
 }
 
 /// Floats of some shape.
@@ -169,6 +172,10 @@ impl Captioner {
             decoder: &mut self.decoder,
             with_past: self.with_past.as_mut(),
             hidden,
+            pictures: Vec::new(),
+            shown: BTreeMap::new(),
+            seams: None,
+            cached: false,
             past: BTreeMap::new(),
             started: false,
         };
@@ -180,7 +187,7 @@ impl Captioner {
         let values = pictures.iter().flat_map(|p| p.values.iter().copied()).collect();
         let pixels = Block { shape: vec![pictures.len(), 3, height, width], values };
         let mut feeds = Feeds::new();
-        feeds.insert("pixel_values".to_owned(), float(&pixels, "encoder")?);
+        feeds.insert("pixel_values".to_owned(), float(&pixels, "encoder")?.into());
         let name = "last_hidden_state".to_owned();
         let mut outputs = self.encoder.run(feeds, std::slice::from_ref(&name))?;
         outputs.remove(&name).ok_or_else(|| runtime("encoder", "it has no output last_hidden_state"))
@@ -191,24 +198,41 @@ impl Captioner {
 struct Running<'a> {
     decoder: &'a mut Part,
     with_past: Option<&'a mut Part>,
-    /// By row.
+    /// By picture.
     hidden: Block,
+    /// Which picture each row is of.
+    pictures: Vec<usize>,
+    /// What the decoder in use reads of the pictures, by row: hidden states, and what its prelude makes of them. Made anew when rows change pictures.
+    shown: BTreeMap<String, DynValue>,
     /// By `N` of `past_key_values.N`, by row.
     past: BTreeMap<String, Block>,
+    /// What the prelude makes, by picture; none before a decoder's first step.
+    seams: Option<BTreeMap<String, Block>>,
+    /// Whether the last step went on from the cache.
+    cached: bool,
     started: bool,
 }
 
 impl Step for Running<'_> {
     fn step(&mut self, ids: &[Vec<u32>], parents: &[usize]) -> Result<Vec<Vec<f32>>, CaptionError> {
-        self.hidden = self.hidden.rows(parents);
-        self.past.values_mut().for_each(|past| *past = past.rows(parents));
+        let pictures = if self.started { parents.iter().map(|&row| self.pictures[row]).collect() } else { parents.to_vec() };
+        if parents.iter().enumerate().any(|(row, &parent)| row != parent) || parents.len() != self.pictures.len() {
+            self.past.values_mut().for_each(|past| *past = past.rows(parents));
+        }
         let merged = self.decoder.inputs.iter().any(|name| name == "use_cache_branch");
         let cached = self.started && !self.past.is_empty() && (merged || self.with_past.is_some());
-        let feeds = self.feeds(ids, cached)?;
         let part = match (&mut self.with_past, cached) {
-            (Some(part), true) => part,
+            (Some(part), true) => &mut **part,
             _ => &mut *self.decoder,
         };
+        if cached != self.cached {
+            self.seams = None;
+        }
+        if self.seams.is_none() || pictures != self.pictures {
+            self.shown = part.shown(&self.hidden, &pictures, self.seams.get_or_insert_default())?;
+        }
+        (self.pictures, self.cached) = (pictures, cached);
+        let feeds = feeds(part, &self.shown, &self.past, ids, cached)?;
         let wanted: Vec<String> = part.outputs.iter().filter(|o| *o == "logits" || o.starts_with("present")).cloned().collect();
         let mut outputs = part.run(feeds, &wanted)?;
         let logits = outputs.remove("logits").ok_or_else(|| runtime("decoder", "it has no output logits"))?;
@@ -223,41 +247,42 @@ impl Step for Running<'_> {
     }
 }
 
-type Feeds = BTreeMap<String, DynValue>;
+type Feeds<'v> = BTreeMap<String, SessionInputValue<'v>>;
 
-impl Running<'_> {
-    fn feeds(&self, ids: &[Vec<u32>], cached: bool) -> Result<Feeds, CaptionError> {
-        let part = match (&self.with_past, cached) {
-            (Some(part), true) => part,
-            _ => &*self.decoder,
-        };
-        let length = ids.first().map_or(1, Vec::len);
-        let shown = if cached { 1 } else { length };
-        let tokens: Vec<i64> = ids.iter().flat_map(|row| row[row.len() - shown..].iter().map(|&id| i64::from(id))).collect();
-        let frames = self.hidden.shape.get(1).copied().unwrap_or(1);
-        let mut feeds = Feeds::new();
-        for name in &part.inputs {
-            let value = match name.as_str() {
-                "input_ids" => integers(&[ids.len(), shown], tokens.clone()),
-                "attention_mask" => integers(&[ids.len(), length], vec![1; ids.len() * length]),
-                "position_ids" => {
-                    let positions = (0..ids.len()).flat_map(|_| (length - shown..length).map(|p| p as i64)).collect();
-                    integers(&[ids.len(), shown], positions)
-                }
-                "encoder_attention_mask" => integers(&[ids.len(), frames], vec![1; ids.len() * frames]),
-                "encoder_hidden_states" => float(&self.hidden, "decoder"),
-                "use_cache_branch" => Value::from_array(([1_usize], vec![cached]))
-                    .map(Value::into_dyn)
-                    .map_err(|e| runtime("decoder", &e.to_string())),
-                past => match past.strip_prefix("past_key_values.").and_then(|n| self.past.get(n)) {
-                    Some(block) => float(block, "decoder"),
-                    None => part.no_past(past, ids.len()),
-                },
-            }?;
-            feeds.insert(name.clone(), value);
+fn feeds<'v>(
+    part: &Part,
+    shown: &'v BTreeMap<String, DynValue>,
+    past: &BTreeMap<String, Block>,
+    ids: &[Vec<u32>],
+    cached: bool,
+) -> Result<Feeds<'v>, CaptionError> {
+    let length = ids.first().map_or(1, Vec::len);
+    let new = if cached { 1 } else { length };
+    let tokens: Vec<i64> = ids.iter().flat_map(|row| row[row.len() - new..].iter().map(|&id| i64::from(id))).collect();
+    let mut feeds = Feeds::new();
+    for name in &part.inputs {
+        if let Some(value) = shown.get(name) {
+            feeds.insert(name.clone(), value.into());
+            continue;
         }
-        Ok(feeds)
+        let value = match name.as_str() {
+            "input_ids" => integers(&[ids.len(), new], tokens.clone()),
+            "attention_mask" => integers(&[ids.len(), length], vec![1; ids.len() * length]),
+            "position_ids" => {
+                let positions = (0..ids.len()).flat_map(|_| (length - new..length).map(|p| p as i64)).collect();
+                integers(&[ids.len(), new], positions)
+            }
+            "use_cache_branch" => {
+                Value::from_array(([1_usize], vec![cached])).map(Value::into_dyn).map_err(|e| runtime("decoder", &e.to_string()))
+            }
+            name => match name.strip_prefix("past_key_values.").and_then(|n| past.get(n)) {
+                Some(block) => float(block, "decoder"),
+                None => part.no_past(name, ids.len()),
+            },
+        }?;
+        feeds.insert(name.clone(), value.into());
     }
+    Ok(feeds)
 }
 
 /// The logits of each row's last token.
@@ -287,12 +312,69 @@ fn integers(shape: &[usize], values: Vec<i64>) -> Result<DynValue, CaptionError>
 }
 
 impl Part {
-    fn run(&mut self, feeds: Feeds, wanted: &[String]) -> Result<BTreeMap<String, Block>, CaptionError> {
+    /// What it reads of the pictures, for these rows' pictures. `seams` is what the prelude made of each picture before.
+    fn shown(
+        &mut self,
+        hidden: &Block,
+        pictures: &[usize],
+        seams: &mut BTreeMap<String, Block>,
+    ) -> Result<BTreeMap<String, DynValue>, CaptionError> {
+        let frames = hidden.shape.get(1).copied().unwrap_or(1);
+        let mask = integers(&[pictures.len(), frames], vec![1; pictures.len() * frames])?;
+        let mut shown = BTreeMap::from([("encoder_attention_mask".to_owned(), mask)]);
+        for (name, block) in self.seams(hidden, pictures, seams)? {
+            shown.insert(name, float(&block, self.name)?);
+        }
+        shown.insert(HIDDEN.to_owned(), float(&hidden.rows(pictures), self.name)?);
+        Ok(shown)
+    }
+
+    /// The prelude's values by row. They are made once by picture and then picked, if that gives what making them by row does.
+    fn seams(
+        &mut self,
+        hidden: &Block,
+        pictures: &[usize],
+        seams: &mut BTreeMap<String, Block>,
+    ) -> Result<BTreeMap<String, Block>, CaptionError> {
+        let Some(prelude) = &mut self.prelude else { return Ok(BTreeMap::new()) };
+        let wanted = prelude.outputs.clone();
+        let mut of = |hidden: &Block| -> Result<BTreeMap<String, Block>, CaptionError> {
+            let feeds = Feeds::from([(HIDDEN.to_owned(), float(hidden, prelude.name)?.into())]);
+            prelude.run(feeds, &wanted)
+        };
+        if self.by_picture == Some(false) {
+            return of(&hidden.rows(pictures));
+        }
+        if seams.is_empty() {
+            *seams = of(hidden)?;
+        }
+        let count = hidden.shape.first().copied();
+        if pictures.iter().copied().eq(0..count.unwrap_or(0)) {
+            return Ok(seams.clone());
+        }
+        let fits = seams.values().all(|block| block.shape.first().copied() == count);
+        let picked = |seams: &BTreeMap<String, Block>| seams.iter().map(|(name, b)| (name.clone(), b.rows(pictures))).collect();
+        if fits && self.by_picture == Some(true) {
+            return Ok(picked(seams));
+        }
+        let direct = of(&hidden.rows(pictures))?;
+        let close = |a: &Block, b: &Block| {
+            a.shape == b.shape && a.values.iter().zip(&b.values).all(|(a, b)| (a - b).abs() <= SAME * (1.0 + b.abs()))
+        };
+        let same = fits && {
+            let picked: BTreeMap<String, Block> = picked(seams);
+            direct.iter().all(|(name, block)| picked.get(name).is_some_and(|p| close(p, block)))
+        };
+        self.by_picture = Some(same);
+        Ok(direct)
+    }
+
+    fn run(&mut self, feeds: Feeds<'_>, wanted: &[String]) -> Result<BTreeMap<String, Block>, CaptionError> {
         let failed = |reason: String| CaptionError::Runtime { part: self.name, reason };
         if let Some(missing) = self.inputs.iter().find(|name| !feeds.contains_key(*name)) {
             return Err(failed(format!("nothing is known to feed its input {missing:?} with")));
         }
-        let inputs: Vec<(String, SessionInputValue<'_>)> = feeds.into_iter().map(|(n, v)| (n, v.into())).collect();
+        let inputs: Vec<(String, SessionInputValue<'_>)> = feeds.into_iter().collect();
         let outputs = self.session.run(inputs).map_err(|e| failed(e.to_string()))?;
         let block = |name: &String| {
             let value = outputs.get(name).ok_or_else(|| failed(format!("it has no output {name:?}")))?;
@@ -317,81 +399,4 @@ impl Part {
         let value = Value::<f32>::new(&Allocator::default(), [rows, heads, 0, width]);
         value.map(Value::into_dyn).map_err(|e| runtime("decoder", &e.to_string()))
     }
-}
-
-/// Opens graphs of one folder.
-struct Opener<'a> {
-    engine: &'a Engine,
-    folder: &'a Path,
-    threads: usize,
-    hash: Sha256,
-}
-
-impl Opener<'_> {
-    fn missing(&self, file: &str) -> CaptionError {
-        let reason = format!("no {file}, neither here nor in onnx/; export the captioner with optimum (task image-to-text)");
-        CaptionError::Folder { path: self.folder.to_owned(), reason }
-    }
-
-    /// The first of `names` that is there.
-    fn first(&mut self, part: &'static str, names: &[&str]) -> Result<Option<Part>, CaptionError> {
-        let places = names.iter().flat_map(|name| [self.folder.join("onnx").join(name), self.folder.join(name)]);
-        let Some(path) = places.into_iter().find(|path| path.is_file()) else { return Ok(None) };
-        self.open(part, &path).map(Some)
-    }
-
-    fn open(&mut self, name: &'static str, path: &Path) -> Result<Part, CaptionError> {
-        let failed = |reason: String| CaptionError::Folder { path: path.to_owned(), reason };
-        let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
-        let scanned = scan(&bytes, &ModelLimits::default()).map_err(|e| failed(format!("refused: {e}")))?;
-        if !scanned.external_ranges().is_empty() {
-            return Err(failed("its weights are in another file; export it with the weights inside".to_owned()));
-        }
-        self.hash.update(&bytes);
-        let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: false };
-        let mut builder = session::builder(self.engine, options).map_err(|e| failed(e.to_string()))?;
-        let session = builder.commit_from_memory(&bytes).map_err(|e| failed(e.to_string()))?;
-        let inputs = session.inputs().iter().map(|i| i.name().to_owned()).collect();
-        let outputs = session.outputs().iter().map(|o| o.name().to_owned()).collect();
-        Ok(Part { name, session, inputs, outputs })
-    }
-}
-
-/// How captions begin and end, by `generation_config.json`, then `config.json`; BLIP's text decoder begins with its own token and ends with `sep`.
-fn ends(folder: &Path) -> Result<Ends, CaptionError> {
-    let read = |name: &str| -> Result<Option<Json>, CaptionError> {
-        let path = folder.join(name);
-        match fs::read(&path) {
-            Err(_) => Ok(None),
-            Ok(bytes) => {
-                serde_json::from_slice(&bytes).map(Some).map_err(|e| CaptionError::Folder { path, reason: e.to_string() })
-            }
-        }
-    };
-    let (generation, config) = (read("generation_config.json")?, read("config.json")?.unwrap_or(Json::Null));
-    let blip = config["model_type"].as_str().is_some_and(|kind| kind.starts_with("blip"));
-    let nested = if blip { &config["text_config"] } else { &config["decoder"] };
-    let places: Vec<&Json> = generation.iter().filter(|_| !blip).chain([&config, nested]).collect();
-    let find = |names: &[&str]| {
-        let in_place = |place: &&Json| names.iter().map(|name| place[*name].clone()).find(|v| !v.is_null());
-        places.iter().rev().find_map(in_place).filter(|_| blip).or_else(|| places.iter().find_map(in_place))
-    };
-    let numbers = |value: Option<Json>| -> Vec<u32> {
-        let all = match value {
-            Some(Json::Array(all)) => all,
-            other => other.into_iter().collect(),
-        };
-        all.iter().filter_map(|v| v.as_u64().and_then(|v| u32::try_from(v).ok())).collect()
-    };
-    let (start, stop): (&[&str], &[&str]) = if blip {
-        (&["bos_token_id"], &["sep_token_id"])
-    } else {
-        (&["decoder_start_token_id", "bos_token_id"], &["eos_token_id"])
-    };
-    let (prompt, end) = (numbers(find(start)), numbers(find(stop)));
-    if prompt.is_empty() || end.is_empty() {
-        let reason = format!("neither generation_config.json nor config.json names {} and {}", start[0], stop[0]);
-        return Err(CaptionError::Folder { path: folder.to_owned(), reason });
-    }
-    Ok(Ends { prompt, end })
 }

@@ -1,5 +1,7 @@
 //! Class names to a zero-shot head: each prompt's unit vector, their mean, to unit length again (CLIP, section 3.1.4).
 
+use std::collections::HashMap;
+
 use anchorite_anchors::policy::Templates;
 use anchorite_encoder::{Embedding, Encode};
 use anchorite_index::Cancel;
@@ -62,5 +64,38 @@ impl HeadMaker<'_> {
         };
         let batch: Vec<_> = batch.iter().map(tokens).collect::<Result<_, _>>()?;
         self.encoder.encode_texts(&batch).map_err(|source| EvalError::Encode { model: self.model.to_owned(), source })
+    }
+}
+
+/// Zero-shot heads by class list, each row times the model's scale.
+#[derive(Clone, Debug)]
+pub struct Heads(pub(super) HashMap<String, Matrix>);
+
+impl Heads {
+    /// One class list's head: a row of `dim` values per class, scaled already.
+    #[must_use]
+    pub fn given(list: &str, dim: usize, values: Vec<f32>) -> Self {
+        Self(HashMap::from([(list.to_owned(), Matrix { dim, values })]))
+    }
+
+    /// A class list's head, row by row.
+    #[must_use]
+    pub fn of(&self, list: &str) -> Option<&[f32]> {
+        self.0.get(list).map(|head| &head.values[..])
+    }
+
+    /// `(1 - alpha) from + alpha to`, row by row: WiSE-FT's mix of linear heads. Exactly one of them at 0 and 1.
+    #[must_use]
+    pub fn mix(from: &Self, to: &Self, alpha: f64) -> Self {
+        let value = |(&a, &b): (&f32, &f32)| match alpha {
+            0.0 => a,
+            1.0 => b,
+            alpha => ((1.0 - alpha) * f64::from(a) + alpha * f64::from(b)) as f32,
+        };
+        let mixed = |(name, a): (&String, &Matrix)| {
+            let b = to.0.get(name)?;
+            Some((name.clone(), Matrix { dim: a.dim, values: a.values.iter().zip(&b.values).map(value).collect() }))
+        };
+        Self(from.0.iter().filter_map(mixed).collect())
     }
 }

@@ -18,6 +18,7 @@
 //! | `bootstrap` | resampling, the same draws for every model |
 //! | `paired` | differences between arms over seeds and images; Holm |
 //! | `run` | all of it for one model: [`Evaluator`] |
+//! | `finish` | all models' outcomes together: intervals, means of groups, differences |
 //! | `evaluation` | results of all models: [`Evaluation`] |
 //! | `predictions`, `markdown` | what is written beside the JSON |
 //!
@@ -32,6 +33,7 @@ mod config;
 mod error;
 mod evaluation;
 mod examples;
+mod finish;
 mod head;
 mod lbfgs;
 mod limits;
@@ -51,8 +53,9 @@ pub use error::EvalError;
 pub use evaluation::{Average, Difference, Estimate, Evaluation, Metric, ModelRecord, ProbeRecord, SetRecord, SetResult};
 pub use examples::Unreadable;
 pub(crate) use head::HeadMaker;
+pub use head::Heads;
 pub use limits::EvalLimits;
 pub(crate) use matrix::Matrix;
 pub use paired::{Draw, Paired, TwoLevel, holm};
 pub(crate) use probe::{Intercept, Probe};
-pub use run::{Evaluator, Heads, ModelOutcome, ModelUnderTest, Plan, PlannedSet};
+pub use run::{Evaluator, ModelOutcome, ModelUnderTest, Plan, PlannedSet};

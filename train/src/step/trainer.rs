@@ -386,6 +386,7 @@ fn learns(choice: TowerChoice, side: Side) -> bool {
         TowerChoice::Both => true,
         TowerChoice::Vision => side == Side::Vision,
         TowerChoice::Text => side == Side::Text,
+        TowerChoice::Neither => false,
     }
 }
 
@@ -432,7 +433,12 @@ fn check(plan: &Plan) -> Result<(), TrainError> {
         return refuse("lora", format!("rank {} and alpha {}; rank must be at least 1, alpha a number", lora.rank, lora.alpha));
     }
     if plan.objective == Objective::Classifier && plan.train.towers == TowerChoice::Text {
-        return refuse("train.towers", "the classifier has no use for the text tower: choose \"vision\" or \"both\"".to_owned());
+        let reason =
+            "the classifier has no use for the text tower: choose \"vision\", \"both\", or \"neither\" for the head alone";
+        return refuse("train.towers", reason.to_owned());
+    }
+    if plan.objective != Objective::Classifier && plan.train.towers == TowerChoice::Neither {
+        return refuse("train.towers", "\"neither\" leaves nothing to train: only a classifier has a head of its own".to_owned());
     }
     Ok(())
 }

@@ -1,0 +1,103 @@
+//! A captioner's folder: graphs, and how captions begin and end.
+
+use std::{fs, num::NonZeroUsize, path::Path};
+
+use anchorite_encoder::{
+    model::{ModelLimits, scan},
+    session::{self, Engine, SessionOptions},
+};
+use serde_json::Value as Json;
+use sha2::{Digest, Sha256};
+
+use super::{
+    CaptionError,
+    generate::Ends,
+    hoist::{Hoisted, hoist},
+    model::Part,
+};
+
+/// Opens graphs of one folder.
+pub(super) struct Opener<'a> {
+    pub(super) engine: &'a Engine,
+    pub(super) folder: &'a Path,
+    pub(super) threads: usize,
+    pub(super) hash: Sha256,
+}
+
+impl Opener<'_> {
+    pub(super) fn missing(&self, file: &str) -> CaptionError {
+        let reason = format!("no {file}, neither here nor in onnx/; export the captioner with optimum (task image-to-text)");
+        CaptionError::Folder { path: self.folder.to_owned(), reason }
+    }
+
+    /// The first of `names` that is there.
+    pub(super) fn first(&mut self, part: &'static str, names: &[&str]) -> Result<Option<Part>, CaptionError> {
+        let places = names.iter().flat_map(|name| [self.folder.join("onnx").join(name), self.folder.join(name)]);
+        let Some(path) = places.into_iter().find(|path| path.is_file()) else { return Ok(None) };
+        self.open(part, &path).map(Some)
+    }
+
+    fn open(&mut self, name: &'static str, path: &Path) -> Result<Part, CaptionError> {
+        let failed = |reason: String| CaptionError::Folder { path: path.to_owned(), reason };
+        let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
+        let scanned = scan(&bytes, &ModelLimits::default()).map_err(|e| failed(format!("refused: {e}")))?;
+        if !scanned.external_ranges().is_empty() {
+            return Err(failed("its weights are in another file; export it with the weights inside".to_owned()));
+        }
+        self.hash.update(&bytes);
+        let part = |name, bytes: &[u8], prelude| {
+            let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: false };
+            let mut builder = session::builder(self.engine, options).map_err(|e| failed(e.to_string()))?;
+            let session = builder.commit_from_memory(bytes).map_err(|e| failed(e.to_string()))?;
+            let inputs = session.inputs().iter().map(|i| i.name().to_owned()).collect();
+            let outputs = session.outputs().iter().map(|o| o.name().to_owned()).collect();
+            Ok(Part { name, session, inputs, outputs, prelude, by_picture: None })
+        };
+        match hoist(&bytes).filter(|_| name == "decoder") {
+            Some(Hoisted { prelude, rest }) => {
+                let prelude = part("decoder's prelude", &prelude.write(), None)?;
+                part(name, &rest.write(), Some(Box::new(prelude)))
+            }
+            None => part(name, &bytes, None),
+        }
+    }
+}
+
+/// How captions begin and end, by `generation_config.json`, then `config.json`; BLIP's text decoder begins with its own token and ends with `sep`.
+pub(super) fn ends(folder: &Path) -> Result<Ends, CaptionError> {
+    let read = |name: &str| -> Result<Option<Json>, CaptionError> {
+        let path = folder.join(name);
+        match fs::read(&path) {
+            Err(_) => Ok(None),
+            Ok(bytes) => {
+                serde_json::from_slice(&bytes).map(Some).map_err(|e| CaptionError::Folder { path, reason: e.to_string() })
+            }
+        }
+    };
+    let (generation, config) = (read("generation_config.json")?, read("config.json")?.unwrap_or(Json::Null));
+    let blip = config["model_type"].as_str().is_some_and(|kind| kind.starts_with("blip"));
+    let nested = if blip { &config["text_config"] } else { &config["decoder"] };
+    let places: Vec<&Json> = generation.iter().filter(|_| !blip).chain([&config, nested]).collect();
+    let find = |names: &[&str]| {
+        let in_place = |place: &&Json| names.iter().map(|name| place[*name].clone()).find(|v| !v.is_null());
+        places.iter().rev().find_map(in_place).filter(|_| blip).or_else(|| places.iter().find_map(in_place))
+    };
+    let numbers = |value: Option<Json>| -> Vec<u32> {
+        let all = match value {
+            Some(Json::Array(all)) => all,
+            other => other.into_iter().collect(),
+        };
+        all.iter().filter_map(|v| v.as_u64().and_then(|v| u32::try_from(v).ok())).collect()
+    };
+    let (start, stop): (&[&str], &[&str]) = if blip {
+        (&["bos_token_id"], &["sep_token_id"])
+    } else {
+        (&["decoder_start_token_id", "bos_token_id"], &["eos_token_id"])
+    };
+    let (prompt, end) = (numbers(find(start)), numbers(find(stop)));
+    if prompt.is_empty() || end.is_empty() {
+        let reason = format!("neither generation_config.json nor config.json names {} and {}", start[0], stop[0]);
+        return Err(CaptionError::Folder { path: folder.to_owned(), reason });
+    }
+    Ok(Ends { prompt, end })
+}
