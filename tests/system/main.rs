@@ -53,6 +53,7 @@ mod pools;
 mod program;
 #[path = "../clients/python.rs"]
 mod python;
+mod reading;
 mod ready_vectors;
 mod refusals;
 mod resume;
