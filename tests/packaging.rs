@@ -1,5 +1,6 @@
 //! Promise: the images of `docker/` are pinned, small and without rights, and take the ONNX Runtime that the program itself would fetch.
 //! Read from the files; `docker/exercise.py` carries them out.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use std::{fs, path::Path};
 
