@@ -7,7 +7,7 @@ use std::{
 
 use anchorite_anchors::{Ask, Input, RetrieveError, Retriever};
 use anchorite_encoder::EncodeError;
-use anchorite_index::{Cancel, Effort, Side, StoreError};
+use anchorite_index::{Cancel, Effort, Side, StoreError, pool::Access};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use crate::{
@@ -144,6 +144,13 @@ impl App {
         let served = self.pools.iter_mut().find(|p| p.name == pool);
         served.ok_or_else(|| AppError::Unknown { name: pool.to_owned() })?.refresh_with(refresh);
         Ok(self)
+    }
+
+    /// Shows in the metrics how the system was told that the pools' files will be read.
+    #[must_use]
+    pub fn reading(self, access: Access) -> Self {
+        self.metrics.access.with_label_values(&[access.name()]).set(1);
+        self
     }
 
     /// Takes jobs that fill pools, and goes on with those that an earlier server left.

@@ -27,6 +27,8 @@ pub(crate) struct Metrics {
     pub(crate) rows: IntGaugeVec,
     /// By pool.
     pub(crate) generation: IntGaugeVec,
+    /// By access: 1 for the one in use.
+    pub(crate) access: IntGaugeVec,
     /// By model, tower.
     pub(crate) waiting: IntGaugeVec,
     legacy: Legacy,
@@ -62,6 +64,7 @@ impl Metrics {
             stage_seconds: seconds(&registry, "anchorite_stage_seconds", "One call of one stage.", &["stage"]),
             rows: gauges(&registry, "anchorite_pool_rows", "Rows of a pool; side is all, image or text.", &["pool", "side"]),
             generation: gauges(&registry, "anchorite_pool_generation", "The generation that answers.", &["pool"]),
+            access: gauges(&registry, "anchorite_pools_access", "How the system is told that pools are read.", &["access"]),
             waiting: gauges(&registry, "anchorite_embeddings_waiting", "Inputs that wait for a tower.", &["model", "tower"]),
             legacy: Legacy::new(&registry),
             registry,

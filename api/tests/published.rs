@@ -1,6 +1,7 @@
 //! Promise: no order of requests and reloads shows a request half a generation, an older one after a newer one, or keeps an old one
 //! alive. The file that publishes generations is compiled here with the locks of a model checker, which tries every order of their
 //! steps with at most two forced switches between threads.
+#![expect(clippy::unwrap_used, reason = "tests")]
 
 use loom::{
     model::Builder,

@@ -291,3 +291,15 @@ fn with_anchorite_test_fetch_set_the_pinned_libraries_are_fetched_with_the_machi
     let path = Fetcher::new(fetch).ensure(package, &|told| println!("{told}")).unwrap();
     assert_eq!(locate(&named(&path)).unwrap().version, pins::NPM_VERSION);
 }
+
+/// The GPU build lists its provider on any machine; that there is no driver is said before anything is read, in words.
+#[test]
+fn a_provider_without_its_driver_is_refused_by_name() {
+    let missing = |name: &str| Err(format!("{name}: cannot open shared object file"));
+    assert!(Provider::Cpu.check_driver(missing).is_ok(), "the processor needs none");
+    assert!(Provider::Cuda.check_driver(|_| Ok(())).is_ok());
+    let said = Provider::Cuda.check_driver(missing).unwrap_err().to_string();
+    for part in ["provider cuda", "libcuda.so.1", "cannot open", "driver", "--gpus all", "provider cpu"] {
+        assert!(said.contains(part), "no {part:?} in: {said}");
+    }
+}

@@ -54,6 +54,29 @@ impl Held {
     }
 }
 
+impl Access {
+    /// What suits pools of `bytes` where `available` bytes of memory are left; `None`: the system does not tell. Reading ahead helps as
+    /// long as all fits, and beyond that pushes out what is in use (ARCHITECTURE.md, "Large pools").
+    #[must_use]
+    pub fn fitting(bytes: u64, available: Option<u64>) -> Self {
+        match available {
+            Some(available) if bytes > available => Self::Random,
+            _ => Self::System,
+        }
+    }
+
+    /// What it is called on the command line and in metrics.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::System => "system",
+            Self::Random => "random",
+            Self::Searched => "searched",
+            Self::Resident => "resident",
+        }
+    }
+}
+
 /// A mapped file.
 #[derive(Debug)]
 pub(crate) struct Map {

@@ -102,18 +102,17 @@ impl Reading {
 }
 
 fn fitting(pools: &[(String, PathBuf)]) -> Result<Access> {
-    let Some(available) = Memory::available() else { return Ok(Access::System) };
     let mut all = 0;
     for (_, dir) in pools {
         let files = open::pool(dir)?.info().files;
         // Pictures are read one by one when they are asked for.
         all += files.iter().filter(|(kind, _)| **kind != FileKind::Pictures).map(|(_, size)| size.bytes).sum::<u64>();
     }
-    if all <= available {
-        return Ok(Access::System);
-    }
-    say(&format!("the pools take {} and {} of memory are left: nothing is read ahead (--access)", bytes(all), bytes(available)));
-    Ok(Access::Random)
+    let available = Memory::available();
+    let access = Access::fitting(all, available);
+    let left = available.map_or_else(|| "an unknown amount".to_owned(), bytes);
+    say(&format!("the pools take {} and {left} of memory is left: --access {}", bytes(all), access.name()));
+    Ok(access)
 }
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
@@ -136,7 +135,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     if tls.is_none() && !args.listen.ip().is_loopback() {
         say("keys travel in the clear: use --tls-cert and --tls-key, or a proxy that speaks TLS");
     }
-    let mut app = App::new(served, Options { keys, ..Options::default() })?;
+    let mut app = App::new(served, Options { keys, ..Options::default() })?.reading(options.access);
     for (name, dir) in &args.pools {
         app = app.refreshing(name, newer(dir.clone(), options))?;
     }

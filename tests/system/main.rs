@@ -54,6 +54,7 @@ mod pools;
 mod program;
 #[path = "../clients/python.rs"]
 mod python;
+mod reading;
 mod ready_vectors;
 mod recipes;
 mod refusals;

@@ -34,6 +34,15 @@ pub(crate) fn ask_version(path: &Path) -> Result<String, Refusal> {
     Ok(version)
 }
 
+/// Whether the system's loader finds and takes a library of this name; its word if not. It stays loaded.
+pub(crate) fn loads(name: &str) -> Result<(), String> {
+    // SAFETY: loading runs the library's initialisers. The name is a constant of `provider`, that of a GPU driver's library, and
+    // ONNX Runtime would load it in the same way a moment later.
+    let library = unsafe { Library::new(name) }.map_err(|error| loader_word(&error))?;
+    ASKED.lock().unwrap_or_else(PoisonError::into_inner).push(library);
+    Ok(())
+}
+
 fn version_of(library: &Library) -> Result<String, Refusal> {
     // SAFETY: every ONNX Runtime since 1.0 exports the symbol with this signature, and nothing else has the name.
     let base: Symbol<'_, unsafe extern "C" fn() -> *const OrtApiBase> =

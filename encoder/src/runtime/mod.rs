@@ -263,6 +263,19 @@ pub enum RuntimeError {
         /// What to do.
         remedy: &'static str,
     },
+    /// The library has the provider, and the machine has no driver for it.
+    #[error(
+        "the provider {provider} needs a driver, and its library {library} does not load on this machine ({reason}): install NVIDIA's \
+         driver, start a container with `--gpus all`, or use the provider cpu"
+    )]
+    NoDriver {
+        /// Asked for.
+        provider: Provider,
+        /// The driver's library.
+        library: &'static str,
+        /// The loader's word.
+        reason: String,
+    },
 }
 
 fn not_found(tried: &[Tried], fetching: &[FetchError]) -> String {
@@ -376,9 +389,10 @@ impl Runtime {
     /// Whether sessions can ask for `provider`.
     ///
     /// # Errors
-    /// [`RuntimeError::NoProvider`], which says what to do.
+    /// [`RuntimeError::NoProvider`] or [`RuntimeError::NoDriver`], which say what to do.
     pub fn check_provider(&self, provider: Provider) -> Result<(), RuntimeError> {
-        provider.check(&self.providers)
+        provider.check(&self.providers)?;
+        provider.check_driver(ffi::loads)
     }
 }
 

@@ -62,6 +62,25 @@ impl Provider {
         }
         Err(RuntimeError::NoProvider { provider: self, available: available.to_vec(), remedy: self.remedy() })
     }
+
+    /// The library of the driver that it needs; none for the processor.
+    fn driver(self) -> Option<&'static str> {
+        match self {
+            Self::Cpu => None,
+            Self::Cuda if cfg!(windows) => Some("nvcuda.dll"),
+            Self::Cuda => Some("libcuda.so.1"),
+        }
+    }
+
+    /// Whether the machine has its driver. ONNX Runtime lists a provider that its build has, also where there is no GPU at all, and then
+    /// fails at the first session. `loads` asks the system's loader for a library by name.
+    ///
+    /// # Errors
+    /// [`RuntimeError::NoDriver`], which says what to do.
+    pub fn check_driver(self, loads: impl Fn(&str) -> Result<(), String>) -> Result<(), RuntimeError> {
+        let Some(library) = self.driver() else { return Ok(()) };
+        loads(library).map_err(|reason| RuntimeError::NoDriver { provider: self, library, reason })
+    }
 }
 
 impl fmt::Display for Provider {

@@ -1,4 +1,4 @@
-//! However a pool's files are read, its answers are the same.
+//! However a pool's files are read, its answers are the same; and what the system is told where nobody says so.
 
 use anchorite_index::{
     Cancel, Effort, Hit, PairSink, PairStore, Query, Side,
@@ -8,6 +8,7 @@ use anchorite_index::{
 use crate::support::{clustered, image_pair, one_thread, spec, widened};
 
 const EFFORTS: [Effort; 4] = [Effort::Fast, Effort::Normal, Effort::High, Effort::Exact];
+const GB: u64 = 1 << 30;
 
 fn answers(dir: &std::path::Path, access: Access, queries: &[Vec<f32>]) -> Vec<Vec<Hit>> {
     let pool = Pool::open(dir, &OpenOptions { access, ..OpenOptions::default() }).unwrap();
@@ -31,5 +32,21 @@ fn every_way_to_read_the_files_gives_the_same_hits_and_scores() {
     assert!(by_system.iter().all(|hits| hits.len() == 10));
     for access in [Access::Random, Access::Searched, Access::Resident] {
         assert_eq!(answers(dir.path(), access, queries), by_system, "{access:?}");
+    }
+}
+
+#[test]
+fn pools_beyond_memory_are_read_at_random_and_others_as_the_system_likes() {
+    let cases = [
+        (GB, Some(2 * GB), Access::System),
+        (2 * GB, Some(2 * GB), Access::System),
+        (2 * GB + 1, Some(2 * GB), Access::Random),
+        (180 * GB, Some(64 * GB), Access::Random),
+        (1, Some(0), Access::Random),
+        // Nobody knows: as before there was a choice.
+        (180 * GB, None, Access::System),
+    ];
+    for (bytes, available, expected) in cases {
+        assert_eq!(Access::fitting(bytes, available), expected, "{bytes} bytes, {available:?} left");
     }
 }

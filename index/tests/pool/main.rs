@@ -1,4 +1,4 @@
-//! The promises of a pool on disk, one file each: `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
+//! The promises of a pool on disk, one file each: `access` (how files are read), `graph` (what is found), `commit` (what survives), `dead` (rows deleted or replaced),
 //! `effort` (recall), `filter` (recall among some), `mend` (damage put back), `merge` (segments joined), `precision` (pools of 7-bit rows), `power` (power cuts and failing calls), `model` (random
 //! lives beside a plain list), `readers` (one generation each), `stream` (snapshots as tars), `old` (pools of
 //! earlier versions), `corruption` (what damage
