@@ -19,7 +19,7 @@ use anchorite_encoder::{
     image::{ImageLimits, decode},
 };
 use anchorite_ingest::{IngestOptions, Vectors};
-use support::{DIM, binary, encoder, fixture, jpeg, run_with, text, write};
+use support::{DIM, binary, encoder, fixture, jpeg, parquet_bombs, run_with, text, write};
 
 /// Peak memory of a child, in MiB: half of the goal of 512, so that a machine with other page sizes or allocators keeps it.
 const MEMORY: u64 = 256;
@@ -160,6 +160,27 @@ fn spoilt_files_are_errors_that_name_them_within_bounds() {
         let became = became(&file, name);
         assert!(became.starts_with("error ") && (became.contains(name) || became.contains("empty")), "{name}: {became}");
     }
+}
+
+#[test]
+fn pages_are_held_to_the_bytes_that_the_file_has() {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, reason, write) in parquet_bombs::REFUSED {
+        let file = folder.path().join(name);
+        write(&file);
+        let became = became(&file, name);
+        assert!(became.starts_with("error ") && became.contains(name) && became.contains(reason), "{name}: {became}");
+    }
+}
+
+#[test]
+fn rows_that_expand_are_read_few_at_a_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("repeated.parquet");
+    parquet_bombs::repeated(&file);
+    assert_eq!(became(&file, "repeated"), "accepted 0 text_too_long");
+    parquet_bombs::uneven(&file);
+    assert_eq!(became(&file, "uneven"), "accepted 0 image_damaged text_too_long");
 }
 
 #[test]
