@@ -78,13 +78,15 @@ pub fn read_rejects(path: &Path, from: u64, most: usize) -> io::Result<Vec<Liste
     }
 }
 
-/// Copies the entries of the list in `from` whose rows are of one of `files` into a list of their own, and says how many they are.
+/// Copies the entries of the list in `from` whose rows are of one of `files`, or of loose pictures below a folder among them, into a list
+/// of their own, and says how many they are.
 ///
 /// # Errors
 /// A list that cannot be read or written.
 pub fn copy_rejects(from: &Path, to: &Path, files: &HashSet<String>) -> io::Result<u64> {
     let mut list = RejectList::create(to, ListMark::default(), &mut |_| false)?;
-    let copied = read(from, u64::MAX, &mut |entry| if files.contains(&entry.file) { list.put(entry) } else { Ok(()) });
+    let is_of = |name: &str| Path::new(name).ancestors().filter_map(Path::to_str).any(|part| files.contains(part));
+    let copied = read(from, u64::MAX, &mut |entry| if is_of(&entry.file) { list.put(entry) } else { Ok(()) });
     match copied {
         Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
         _ => {}

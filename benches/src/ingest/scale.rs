@@ -132,7 +132,7 @@ pub(crate) fn child(folder: &Path) -> Result<()> {
     let options = EncoderOptions { image_sessions: threads, text_sessions: threads, threads: 1, ..EncoderOptions::default() };
     let encoder = open(runtime, Provider::Cpu, &demo().join("model"), &ModelOptions::default(), options)?;
     let spec = Spec { encoder: encoder.fingerprint().to_owned(), dim: encoder.dim() };
-    let writer = PoolWriter::open(&folder.join("pool"), &spec, &WriterOptions::default())?;
+    let writer = PoolWriter::open(folder.join("pool"), &spec, &WriterOptions::default())?;
     let mut sink = Timed { writer, commits: Duration::ZERO, commits_cpu: Duration::ZERO, filling_bytes: 0 };
     let options = IngestOptions { workers: Some(threads), ..IngestOptions::default() };
     let sources = [folder.join("data")];

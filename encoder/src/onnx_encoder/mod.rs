@@ -30,7 +30,7 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use ort::session::SessionInputValue;
 use ort::value::DynValue;
 
-use crate::model::{Folder, ImageBinding, Similarity, TextBinding, Tower, TowerModel};
+use crate::model::{Folder, ImageBinding, Layout, Similarity, TextBinding, TextPadding, Tower, TowerModel};
 use crate::session::{Engine, SessionOptions, Sessions};
 use crate::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
 use runs::{in_runs, runs};

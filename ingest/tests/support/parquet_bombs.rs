@@ -50,7 +50,9 @@ pub const REFUSED: [Bomb; 8] = [
     }),
     ("a dictionary of more than its bytes.parquet", "claims 8191 entries", |path| {
         let numbers = Int64Array::from_iter_values((0..ROWS as i64).map(|i| i * 7));
-        write(path, properties(Compression::UNCOMPRESSED), vec![("number", Arc::new(numbers)), ("image", pictures(ROWS))]);
+        let words: ArrayRef = Arc::new(StringArray::from_iter_values((0..ROWS).map(|i| format!("words {i}"))));
+        let columns = vec![("number", Arc::new(numbers) as ArrayRef), ("image", pictures(ROWS)), ("caption", words)];
+        write(path, properties(Compression::UNCOMPRESSED), columns);
         // The dictionary's count: field 1 of field 7 of the first header.
         replace(path, &[0x15, 0xd8, 0x04], &[0x15, 0xfe, 0x7f]);
     }),
@@ -63,20 +65,20 @@ pub const REFUSED: [Bomb; 8] = [
     }),
 ];
 
-/// A text of 16 MiB once in the file, and 100 rows that have it.
+/// A text of 16 MiB once in the file, and 40 rows that have it.
 pub fn repeated(path: &Path) {
     let long = "x".repeat(16 << 20);
-    let texts = StringArray::from_iter_values(std::iter::repeat_n(&long, 100));
+    let texts = StringArray::from_iter_values(std::iter::repeat_n(&long, 40));
     let dictionary = properties(zstd()).set_dictionary_page_size_limit(1 << 30);
-    write(path, dictionary, vec![("image", pictures(100)), ("caption", Arc::new(texts))]);
+    write(path, dictionary, vec![("image", pictures(40)), ("caption", Arc::new(texts))]);
 }
 
-/// 20,000 small rows, and then 64 captions of 16 MiB in pages of their own: rows are no measure of each other.
+/// 20,000 small rows, and then 24 captions of 16 MiB in pages of their own: rows are no measure of each other.
 pub fn uneven(path: &Path) {
     let long = "x".repeat(16 << 20);
-    let texts = StringArray::from_iter_values((0..20_064).map(|i| if i < 20_000 { "few words" } else { &long }));
+    let texts = StringArray::from_iter_values((0..20_024).map(|i| if i < 20_000 { "few words" } else { &long }));
     let plain = WriterProperties::builder().set_dictionary_enabled(false).set_compression(zstd()).set_write_batch_size(1);
-    write(path, plain, vec![("image", pictures(20_064)), ("caption", Arc::new(texts))]);
+    write(path, plain, vec![("image", pictures(20_024)), ("caption", Arc::new(texts))]);
 }
 
 fn zstd() -> Compression {

@@ -32,7 +32,7 @@ use std::collections::HashMap;
 
 use super::ModelLimits;
 use super::wire::{self, Field, Value, WireError};
-use message::{ATTRIBUTE, GRAPH, MODEL, NODE, SPARSE, Shape, TENSOR};
+use message::{ATTRIBUTE, GRAPH, MODEL, NODE, SPARSE, TENSOR};
 use operators::{operator, opset};
 use port::{port, value_name};
 use tensor::{element_count, entry, external_range, integers};

@@ -1,7 +1,7 @@
 //! What a graph declares of its inputs and outputs: names, element types, shapes.
 
 use super::{
-    ScanError, Value,
+    ScanError,
     message::{DIMENSION, TENSOR_SHAPE, TENSOR_TYPE, TYPE, VALUE_INFO},
 };
 
