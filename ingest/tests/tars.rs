@@ -130,7 +130,7 @@ fn a_samples_picture_has_any_of_the_usual_endings() {
         tar = tar.file(&format!("{key}.{ending}"), &bytes).file(&format!("{key}.txt"), format!("caption {key}").as_bytes());
     }
     let (_folder, path) = tar.write();
-    let run = support::run(path, &defaults());
+    let run = run(path, &defaults());
     assert_eq!((run.report().accepted, run.report().rejected), (5, 0), "{:?}", run.report().rejected_by_reason);
     assert_eq!(captions(&run), ["caption 0", "caption 1", "caption 2", "caption 3", "caption 4"]);
 }
