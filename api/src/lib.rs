@@ -63,7 +63,7 @@ mod sync {
 
 pub use app::{App, AppError, Options};
 pub use auth::{Keys, KeysError, Scope, key_line};
-pub use jobs::{Filling, JobOptions, JobsError, OpenWriter};
+pub use jobs::{Filling, JobOptions, JobsError, OpenExact, OpenWriter};
 pub use limits::Limits;
 pub use refresh::Refresh;
 pub use routes::openapi;

@@ -57,6 +57,7 @@ fn read() -> Routes {
         .routes(routes!(pools::image))
         .routes(routes!(jobs::list))
         .routes(routes!(jobs::show))
+        .routes(routes!(jobs::rejects))
         .routes(routes!(health::metrics))
         .routes(routes!(clip_retrieval::knn_service))
         .routes(routes!(clip_retrieval::metadata))

@@ -264,3 +264,54 @@ fn requests_that_ask_for_nonsense_are_refused_and_say_how_to_ask() {
     assert_eq!((refused.status, refused.code().as_str()), (409, "ingest_off"), "{}", refused.text());
     assert_eq!(plain.get("/v1/jobs").ok()["jobs"], json!([]));
 }
+
+#[test]
+fn the_rows_that_a_job_left_out_are_read_in_pages() {
+    let ground = Ground::default();
+    for number in 0..5 {
+        ground.put(&format!("boats/bad {number}.jpg"), b"no picture");
+        ground.put(&format!("boats/bad {number}.txt"), b"words");
+    }
+    let server = ground.serve(Limits::default());
+    let id = server.ingest(&json!({"sources": ["boats"]}));
+    let job = server.job_over(&id);
+    assert_eq!((&job["report"]["accepted"], &job["report"]["rejected"]), (&json!(3), &json!(5)), "{job}");
+    let page = |rest: &str| server.get(&format!("/v1/jobs/{id}/rejects{rest}")).ok();
+    let (first, second) = (page("?limit=3"), page("?from=3&limit=3"));
+    assert_eq!((&first["next"], &second["next"]), (&json!(3), &json!(null)), "{first} {second}");
+    let all = page("");
+    let rows = all["rejects"].as_array().expect("rows");
+    assert_eq!(rows.len(), 5, "{all}");
+    assert!(rows.iter().all(|row| row["message"].as_str().is_some_and(|words| !words.is_empty())), "{all}");
+    let joined: Vec<&Json> = [&first, &second].into_iter().flat_map(|page| page["rejects"].as_array().expect("rows")).collect();
+    assert_eq!(joined, rows.iter().collect::<Vec<_>>(), "pages are pieces of one list");
+    // Settled by the first job, and told by the second all the same; a job of other files tells nothing of these.
+    let again = server.ingest(&json!({"sources": ["boats"]}));
+    server.job_over(&again);
+    assert_eq!(server.get(&format!("/v1/jobs/{again}/rejects")).ok()["rejects"], all["rejects"]);
+    let other = server.upload(PARQUET, "").json()["id"].as_str().expect("an id").to_owned();
+    server.job_over(&other);
+    let others = server.get(&format!("/v1/jobs/{other}/rejects")).ok();
+    assert!(!others.to_string().contains("boats"), "{others}");
+    let refused = server.get(&format!("/v1/jobs/{id}/rejects?limit=10001"));
+    assert_eq!((refused.status, refused.code().as_str()), (422, "query_parameter"), "{}", refused.text());
+}
+
+#[test]
+fn a_faster_form_of_the_model_is_checked_on_the_rows_of_each_job() {
+    // Too few rows tell nothing: refused before the pool is touched.
+    let ground =
+        Ground { exact: Some(std::sync::Arc::new(anchorite_encoder::fake::FakeEncoder::new(support::DIM))), ..Ground::default() };
+    let server = ground.serve(Limits::default());
+    let before = server.get("/v1/pools/fruit").ok();
+    let job = server.job_over(&server.ingest(&json!({"sources": ["boats"]})));
+    assert_eq!((&job["state"], &job["error"]["code"]), (&json!("failed"), &json!("model_disagrees")), "{job}");
+    assert!(job["error"]["message"].as_str().is_some_and(|words| words.contains("3 items")), "{job}");
+    assert_eq!(server.get("/v1/pools/fruit").ok()["rows"], before["rows"]);
+    for number in 0..60 {
+        ground.put(&format!("boats/more {number}.jpg"), support::RED);
+        ground.put(&format!("boats/more {number}.txt"), format!("a boat of kind {number}").as_bytes());
+    }
+    let job = server.job_over(&server.ingest(&json!({"sources": ["boats"]})));
+    assert_eq!(job["state"], "done", "{job}");
+}

@@ -390,6 +390,7 @@ fn statuses_of_trouble(seen: &mut Seen) {
 fn statuses_of_jobs(seen: &mut Seen) {
     const INGEST: &str = "/v1/pools/{pool}/ingest";
     const JOB: &str = "/v1/jobs/{id}";
+    const REJECTS: &str = "/v1/jobs/{id}/rejects";
     let (ground, boats) = (Ground::default(), r#"{"sources": ["boats"]}"#);
     let mut tell = |route: &str, method: &str, status: u16| {
         seen.0.insert((route.to_owned(), method.to_owned(), status));
@@ -426,6 +427,7 @@ fn statuses_of_jobs(seen: &mut Seen) {
     for (on, id) in [(&server, running.as_str()), (&server, "nope"), (&server, "%FF"), (&busy, "nope"), (&late, "nope")] {
         tell("/v1/jobs", "get", on.get("/v1/jobs").status);
         tell(JOB, "get", on.get(&format!("/v1/jobs/{id}")).status);
+        tell(REJECTS, "get", on.get(&format!("/v1/jobs/{id}/rejects")).status);
         tell(JOB, "delete", on.delete(&format!("/v1/jobs/{id}")).status);
     }
     for _ in 0..2 {
@@ -434,6 +436,8 @@ fn statuses_of_jobs(seen: &mut Seen) {
     drop(hand);
     ground.gate.set(false);
     server.job_over(&running);
+    tell(REJECTS, "get", server.get(&format!("/v1/jobs/{running}/rejects")).status);
+    tell(REJECTS, "get", server.get(&format!("/v1/jobs/{running}/rejects?limit=0")).status);
     std::fs::remove_dir_all(ground.jobs()).expect("removes");
     tell(INGEST, "post", server.post("/v1/pools/fruit/ingest", boats).status);
 }

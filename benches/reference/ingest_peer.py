@@ -2,10 +2,11 @@
 """The peer of the ingest figures, asked line by line: open_clip with torch's DataLoader, as its own recipes use it.
 
     ingest_peer.py export OUT        writes a ViT-B/32 with random weights as ONNX, in the Hugging Face layout, and ends
+    ingest_peer.py products OUT      writes matrix products as ONNX graphs, the second factor constant, and ends
     ingest_peer.py serve PICTURES    answers the questions below on stdin with one number a line
 
 `images T`: seconds for one pass over the pictures, from file to unit vectors, with T workers and T torch threads.
-`captions T`: seconds for 256 captions of 8 to 16 tokens. `gemm T`: GFLOP/s of a float32 matrix product.
+`captions T`: seconds for 256 captions of 8 to 16 tokens.
 `transform KIND N`: milliseconds of CPU a picture for N of them, on one thread, for jpeg, png or webp.
 `tars`: writes the pictures with captions into four tars of the WebDataset kind in PICTURES-tars, and gives their number.
 `clip-retrieval T`: seconds for those tars in the runner of the package of that name: its reader with T workers, its mapper and writer;
@@ -156,14 +157,19 @@ def encoded(files, kind, folder):
     return [(out / f"{file.stem}.{kind}").read_bytes() for file in files]
 
 
-def gemm():
-    a, b = torch.rand(2048, 768), torch.rand(768, 3072)
-    best = 1e9
-    for _ in range(30):
-        begun = time.perf_counter()
-        a @ b
-        best = min(best, time.perf_counter() - begun)
-    return 2 * 2048 * 768 * 3072 / best / 1e9
+def products(out):
+    """The large square, and the products of a ViT-B/32's MLP for 32 and 16 pictures of 50 tokens."""
+    import onnx
+    from onnx import TensorProto, helper
+
+    out.mkdir(parents=True, exist_ok=True)
+    for m, k, n in ((2048, 2048, 2048), (1600, 768, 3072), (1600, 3072, 768), (800, 768, 3072)):
+        weights = onnx.numpy_helper.from_array(torch.rand(k, n).numpy(), "b")
+        takes = helper.make_tensor_value_info("a", TensorProto.FLOAT, [m, k])
+        gives = helper.make_tensor_value_info("c", TensorProto.FLOAT, [m, n])
+        graph = helper.make_graph([helper.make_node("MatMul", ["a", "b"], ["c"])], "product", [takes], [gives], [weights])
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        onnx.save(model, str(out / f"{m}x{k}x{n}.onnx"))
 
 
 def seconds(work):
@@ -206,9 +212,6 @@ class Server:
             case ["captions", threads]:
                 torch.set_num_threads(int(threads))
                 return seconds(self.texts)
-            case ["gemm", threads]:
-                torch.set_num_threads(int(threads))
-                return gemm()
             case ["transform", kind, count]:
                 torch.set_num_threads(1)
                 return self.transformed(kind, int(count))
@@ -223,6 +226,8 @@ class Server:
 if __name__ == "__main__":
     if sys.argv[1] == "export":
         export(pathlib.Path(sys.argv[2]))
+    elif sys.argv[1] == "products":
+        products(pathlib.Path(sys.argv[2]))
     else:
         server = Server(pathlib.Path(sys.argv[2]))
         print("ready", flush=True)

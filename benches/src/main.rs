@@ -18,7 +18,7 @@
 //! | `exact.rs` | exact search against the machine's matrix product |
 //! | `filters.rs` | recall and latency of filtered search at each selectivity |
 //! | `scale.rs` | pools beyond memory, in many segments, and what larger ones would cost |
-//! | `ingest.rs` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
+//! | `ingest/` | filling a pool: pictures and captions a second, decoding, against open_clip and its loaders |
 //! | `serve/` | the server over loopback, against the index in process, clip-retrieval and milvus-lite |
 //! | `index.rs` | the index against hnswlib, faiss, ScaNN, usearch and hnsw_rs |
 //! | `index/real.rs` | the same on real embeddings |
@@ -42,7 +42,7 @@ mod scale;
 mod serve;
 mod train;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use clap::{Parser, ValueEnum};
@@ -93,6 +93,12 @@ struct Args {
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
+    /// Only this part of `ingest`; its figures take their rows' places in the table.
+    #[arg(long)]
+    part: Option<ingest::Part>,
+    /// For the child process that ingests: the folder with its data.
+    #[arg(long, hide = true)]
+    ingest_child: Option<PathBuf>,
     /// For the child process that measures opening: open this pool, print what it took, end.
     #[arg(long, hide = true)]
     open_pool: Option<PathBuf>,
@@ -119,6 +125,9 @@ fn main() -> Result<()> {
     if let Some(dir) = &args.open_pool {
         return demo::open_pool(dir);
     }
+    if let Some(folder) = &args.ingest_child {
+        return ingest::child(folder);
+    }
     if let Some(case) = &args.train_case {
         return train::child(&args.cache, case);
     }
@@ -135,6 +144,7 @@ fn main() -> Result<()> {
         Name::Real => index::real::run(&args.cache, args.quick)?,
         Name::Segments => index::segments::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick, args.part)?,
         Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
@@ -144,11 +154,9 @@ fn main() -> Result<()> {
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {
-        results::write(
-            &PathBuf::from("benches/RESULTS.md"),
-            args.name.to_possible_value().expect("no name is skipped").get_name(),
-            &figures,
-        )?;
+        let name = args.name.to_possible_value().expect("no name is skipped");
+        let put = if args.part.is_some() { results::merge } else { results::write };
+        put(Path::new("benches/RESULTS.md"), name.get_name(), &figures)?;
     }
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! `benches/RESULTS.md`: one table per benchmark, between two marker lines, replaced whole.
+//! `benches/RESULTS.md`: one table per benchmark, between two marker lines, replaced whole, or row by row after a run of one part.
 
 use std::{fmt::Write as _, fs, path::Path};
 
@@ -16,6 +16,28 @@ pub(crate) fn write(path: &Path, name: &str, figures: &[Figure]) -> Result<()> {
         _ => format!("{}\n{section}\n", old.trim_end()),
     };
     fs::write(path, new).with_context(|| format!("write {}", path.display()))
+}
+
+/// Puts `figures` in the places of the rows with their names in the table of benchmark `name`, and behind it those that it has not.
+pub(crate) fn merge(path: &Path, name: &str, figures: &[Figure]) -> Result<()> {
+    let old = fs::read_to_string(path).unwrap_or_default();
+    let (begin, end) = (format!("<!-- begin {name} -->\n"), format!("<!-- end {name} -->"));
+    let parts = old.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?)));
+    let Some((before, (section, after))) = parts else { return write(path, name, figures) };
+    let new = format!("{before}{begin}{}{end}{after}", merged(section, figures));
+    fs::write(path, new).with_context(|| format!("write {}", path.display()))
+}
+
+fn merged(section: &str, figures: &[Figure]) -> String {
+    let mut rows: Vec<String> = section.lines().map(str::to_owned).collect();
+    for figure in figures {
+        let begins = format!("| {} |", figure.figure);
+        match rows.iter_mut().find(|row| row.starts_with(&begins)) {
+            Some(old) => *old = row(figure),
+            None => rows.push(row(figure)),
+        }
+    }
+    rows.join("\n") + "\n"
 }
 
 fn table(name: &str, figures: &[Figure]) -> String {
@@ -46,4 +68,17 @@ fn row(f: &Figure) -> String {
         f.data,
         f.seed.map(|s| format!(", seed {s}")).unwrap_or_default(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_part_takes_its_rows_places_and_leaves_the_others() {
+        let old = "## x\n\nhow\n\n| figure | value |\n|---|---|\n| one | 1 |\n| two | 2 |\n";
+        let new = merged(old, &[Figure::new("two", 3.0, "s", "d"), Figure::new("three", 4.0, "s", "d")]);
+        assert!(new.starts_with("## x\n\nhow\n\n| figure | value |\n|---|---|\n| one | 1 |\n| two | 3 s |"), "{new}");
+        assert!(new.contains("\n| three | 4 s |") && !new.contains("| two | 2 |"), "{new}");
+    }
 }

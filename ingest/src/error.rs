@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use anchorite_encoder::EncodeError;
 use anchorite_index::StoreError;
 
-use crate::IngestReport;
+use crate::{IngestReport, SampleDisagreement};
 
 /// Why a source cannot be read (on).
 #[derive(Debug, thiserror::Error)]
@@ -215,6 +215,15 @@ pub enum IngestError {
         rows: u64,
         /// The last message.
         last: String,
+    },
+    /// A faster form of the model changes too much on the first rows.
+    #[error("the faster form of the model is refused on these rows; ingest with the model itself: {0}")]
+    Disagreement(#[from] SampleDisagreement),
+    /// The model itself could not be opened beside its faster form.
+    #[error("the model itself, to check its faster form against, could not be opened: {reason}")]
+    ModelItself {
+        /// Why.
+        reason: String,
     },
     /// The reject list could not be written.
     #[error("cannot write the reject list {}", path.display())]

@@ -141,6 +141,15 @@ pub fn count_files(sources: &[PathBuf], options: &IngestOptions) -> Result<usize
     Ok(found.with_distinct_names()?.shards.len())
 }
 
+/// The names of the files that the sources stand for, as rows of the pool and rejects have them. Looks at names only.
+///
+/// # Errors
+/// As [`count_files`].
+pub fn file_names(sources: &[PathBuf], options: &IngestOptions) -> Result<Vec<String>, SourceError> {
+    let found = source::find(sources, options.source_root.as_deref(), &options.limits, &options.reach)?;
+    Ok(found.with_distinct_names()?.shards.into_iter().map(|shard| shard.name).collect())
+}
+
 /// Whether the sources are clip-retrieval folders, which hold ready-made vectors and no pictures.
 ///
 /// # Errors

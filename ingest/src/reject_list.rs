@@ -7,6 +7,7 @@
 
 use std::{
     borrow::Cow,
+    collections::HashSet,
     fs::{self, File},
     io,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -36,6 +37,61 @@ impl From<Reject> for Listed {
     fn from(reject: Reject) -> Self {
         Self { file: reject.source.file, row: reject.source.row, code: reject.code.into(), message: reject.message }
     }
+}
+
+/// An entry of a reject list, as readers get it.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct ListedReject {
+    /// The file's name, as in the pool.
+    pub source_file: String,
+    /// Its row there, from 0.
+    pub row: u64,
+    /// Stable short name of the reason.
+    pub code: String,
+    /// The reason in words.
+    pub message: String,
+}
+
+/// Entries `from..from + most` of the list in `path`; fewer at its end, none where there is no list.
+///
+/// # Errors
+/// The list cannot be read, or is damaged.
+pub fn read_rejects(path: &Path, from: u64, most: usize) -> io::Result<Vec<ListedReject>> {
+    let mut found = Vec::new();
+    let mut at = 0;
+    let rows = from.saturating_add(most as u64);
+    let read = read(path, rows, &mut |entry| {
+        if at >= from {
+            found.push(ListedReject {
+                source_file: entry.file,
+                row: entry.row,
+                code: entry.code.into_owned(),
+                message: entry.message.into_owned(),
+            });
+        }
+        at += 1;
+        Ok(())
+    });
+    match read {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(found),
+        read => read.map(|()| found),
+    }
+}
+
+/// Copies the entries of the list in `from` whose rows are of one of `files`, or of loose pictures below a folder among them, into a list
+/// of their own, and says how many they are.
+///
+/// # Errors
+/// A list that cannot be read or written.
+pub fn copy_rejects(from: &Path, to: &Path, files: &HashSet<String>) -> io::Result<u64> {
+    let mut list = RejectList::create(to, ListMark::default(), &mut |_| false)?;
+    let is_of = |name: &str| Path::new(name).ancestors().filter_map(Path::to_str).any(|part| files.contains(part));
+    let copied = read(from, u64::MAX, &mut |entry| if is_of(&entry.file) { list.put(entry) } else { Ok(()) });
+    match copied {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    Ok(list.publish()?.rows)
 }
 
 /// A digest of rows in order, as far as they have come.

@@ -120,6 +120,22 @@ fn img2dataset_webdataset_output_without_its_files_beside_the_tars() {
 }
 
 #[test]
+fn a_samples_picture_has_any_of_the_usual_endings() {
+    let webp = [&b"RIFF\x04\0\0\0WEBP"[..], b"1"].concat();
+    let png = [&b"\x89PNG\r\n\x1a\n"[..], b"2"].concat();
+    let mut tar = Tar::new();
+    for (key, ending, bytes) in
+        [("0", "jpg", jpeg(0)), ("1", "jpeg", jpeg(1)), ("2", "png", png), ("3", "webp", webp), ("4", "WEBP", jpeg(4))]
+    {
+        tar = tar.file(&format!("{key}.{ending}"), &bytes).file(&format!("{key}.txt"), format!("caption {key}").as_bytes());
+    }
+    let (_folder, path) = tar.write();
+    let run = run(path, &defaults());
+    assert_eq!((run.report().accepted, run.report().rejected), (5, 0), "{:?}", run.report().rejected_by_reason);
+    assert_eq!(captions(&run), ["caption 0", "caption 1", "caption 2", "caption 3", "caption 4"]);
+}
+
+#[test]
 fn members_that_no_writer_makes_reject_their_sample_and_no_other() {
     use tar::EntryType;
     let (folder, file) = Tar::new()

@@ -214,7 +214,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
         (None, true, None) => bail!("which model made the ready vectors? say --model, or give it any name with --vectors-from"),
         _ => Some(args.model.open(if ready { Use::Queries } else { Use::Ingest })?),
     };
-    if let Some(encoder) = encoder.as_deref().filter(|_| args.model.int8 && !ready) {
+    let checked = encoder.as_deref().filter(|_| args.model.int8 && !ready);
+    if let Some(encoder) = checked.filter(|_| args.tasks.is_none()) {
         check_int8(args, &sources, &options, encoder)?;
     }
     if args.dry_run {
@@ -227,7 +228,8 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     };
     if args.tasks.is_some() {
         let hub = args.model.runtime.hub_options();
-        return tasks::run(&mut Filling::open(&args.target(&spec), vectors, &options)?, &hub, args.max_rejects);
+        let check = |sources: &[PathBuf]| checked.map_or(Ok(()), |encoder| check_int8(args, sources, &options, encoder));
+        return tasks::run(&mut Filling::open(&args.target(&spec), vectors, &options)?, &hub, args.max_rejects, &check);
     }
     let report = fill(&sources, &args.target(&spec), vectors, &options)?;
     if args.json {
@@ -248,10 +250,6 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 
 /// Refuses matrices in 8 bits where they change too much on the first rows.
 fn check_int8(args: &Args, sources: &[PathBuf], options: &IngestOptions, quick: &Encoder) -> Result<()> {
-    if args.tasks.is_some() {
-        say("--int8 is not checked: with --tasks the rows are not known yet; try it on one shard without --tasks");
-        return Ok(());
-    }
     let exact = args.model.as_stored().open(Use::Ingest)?;
     let found = sample_agreement(sources, options, &*exact, quick)?;
     for (half, agreement) in [("pictures", found.image), ("captions", found.text)] {

@@ -10,7 +10,7 @@ use std::{
 
 use anchorite::{
     anchors::Retriever,
-    api::{App, Filling, JobOptions, Keys, OpenWriter, Options, Refresh, Server, Tls},
+    api::{App, Filling, JobOptions, Keys, OpenExact, OpenWriter, Options, Refresh, Server, Tls},
     encoder::Encode,
     index::{
         PairStore,
@@ -24,7 +24,7 @@ use super::ingest::{VECTORS_FROM, rejects_beside};
 use crate::{
     exit::Exit,
     interrupt::signalled,
-    open::{self, ModelArgs},
+    open::{self, ModelArgs, Use},
     output::{bytes, line},
     progress::say,
 };
@@ -129,7 +129,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
             (Some(open), true) => Arc::clone(open),
             _ => Arc::clone(encoder.insert(args.model.open_for(&pool)?)),
         };
-        fillings.push(filling(name, dir, &pool, &*encoder));
+        fillings.push(filling(name, dir, &pool, &*encoder, exact(&args.model)));
         served.push((name.clone(), open::retriever(encoder, pool)?));
     }
     if tls.is_none() && !args.listen.ip().is_loopback() {
@@ -162,14 +162,20 @@ fn read_keys(path: &Path) -> Result<Keys> {
 }
 
 /// How jobs fill a pool: as `anchorite ingest` does.
-fn filling(name: &str, dir: &Path, pool: &Pool, encoder: &dyn Encode) -> Filling {
+fn filling(name: &str, dir: &Path, pool: &Pool, encoder: &dyn Encode, exact: Option<OpenExact>) -> Filling {
     let (spec, model, folder) = (pool.spec().clone(), encoder.name().to_owned(), dir.to_owned());
     let model = if spec.encoder.starts_with(VECTORS_FROM) { String::new() } else { model };
     let open: OpenWriter = Box::new(move |on_build| {
         let options = WriterOptions { model: model.clone(), on_build: Some(on_build), ..WriterOptions::default() };
         Ok(Box::new(PoolWriter::open(&folder, &spec, &options)?))
     });
-    Filling { pool: name.to_owned(), open, rejects: rejects_beside(dir) }
+    Filling { pool: name.to_owned(), open, exact, rejects: rejects_beside(dir) }
+}
+
+/// With `--int8`: how the model itself is opened, so that each job's rows decide whether 8 bits do.
+fn exact(model: &ModelArgs) -> Option<OpenExact> {
+    let model = model.int8.then(|| model.as_stored())?;
+    Some(Box::new(move || Ok(model.open(Use::Ingest).map_err(|e| format!("{e:#}"))?)))
 }
 
 /// Without keys, only this machine may ask.

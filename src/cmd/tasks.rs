@@ -32,10 +32,15 @@ struct Finished<'a> {
 }
 
 /// Ingests every shard that is named until there are no more. A shard that cannot be read is told and the next one taken; a pool
-/// that fails ends it.
-pub(super) fn run(filling: &mut Filling<'_>, hub: &HubOptions, max_rejects: Option<u64>) -> Result<Exit> {
+/// that fails ends it, and so does `check`, which the first shard that can be found must pass before any row is taken.
+pub(super) fn run(
+    filling: &mut Filling<'_>,
+    hub: &HubOptions,
+    max_rejects: Option<u64>,
+    check: &dyn Fn(&[PathBuf]) -> Result<()>,
+) -> Result<Exit> {
     let names = names();
-    let (mut failed, mut rejected) = (0_u64, 0_u64);
+    let (mut failed, mut rejected, mut is_checked) = (0_u64, 0_u64, false);
     while let Some(name) = next(&names, filling.cancel())? {
         let sources = match local(&[PathBuf::from(&name)], hub) {
             Ok(sources) => sources,
@@ -45,6 +50,9 @@ pub(super) fn run(filling: &mut Filling<'_>, hub: &HubOptions, max_rejects: Opti
                 continue;
             }
         };
+        if !std::mem::replace(&mut is_checked, true) {
+            check(&sources)?;
+        }
         match filling.ingest(&sources) {
             Ok(report) => {
                 rejected += report.rejected;

@@ -1,7 +1,7 @@
 //! Promise: `--int8` is checked on the rows at hand before a pool is touched, and such a pool is asked the same way.
 
 use crate::{
-    program::{run, text},
+    program::{finish, program, run, text},
     tiny_clip::{tiny_clip, write_pairs},
 };
 
@@ -19,4 +19,15 @@ fn int8_is_checked_on_the_first_rows_and_kept_apart_from_the_model_itself() {
     let ask = ["search", "--pool", &pool, "--model", &model, "--text", "w3 w41"];
     run(&[&ask[..], &["--int8"]].concat()).with(0);
     run(&ask).with(1);
+
+    let tasks = |shards: &[&std::path::Path]| {
+        let names: String = shards.iter().map(|shard| format!("{}\n", shard.display())).collect();
+        let list = folder.path().join("shards.txt");
+        std::fs::write(&list, names).unwrap();
+        let mut command = program();
+        command.args(["ingest", "--tasks", "-", "--pool", &pool, "--model", &model, "--int8"]);
+        finish(command.stdin(std::fs::File::open(&list).unwrap()))
+    };
+    tasks(&[&few, &enough]).with(1).says(&["--int8 is refused on these rows", "5 items could be compared"]);
+    tasks(&[&enough, &few]).with(0).says(&["int8 against the model itself on 80 pictures"]);
 }

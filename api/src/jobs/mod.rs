@@ -13,6 +13,7 @@
 //! | `run.rs` | one job, from the pool's writer to its report |
 //! | `upload.rs` | a body that is a parquet file, to disk |
 //! | `routes.rs` | the handlers |
+//! | `rejects.rs` | the rows that a job left out: kept when it ends, shown in pages |
 //!
 //! What holds: one job runs at a time, because a pool has one writer and encoding takes the cores; a job is on disk before its client is
 //! told; a server that starts goes on with the jobs it finds, which costs nothing twice, because a pool keeps in each commit how far its
@@ -21,20 +22,26 @@
 
 mod queue;
 mod record;
+mod rejects;
 mod request;
 mod routes;
 mod run;
 mod upload;
 
-use std::{fmt, io, path::PathBuf};
+use std::{fmt, io, path::PathBuf, sync::Arc};
 
+use anchorite_encoder::Encode;
 use anchorite_index::{PairSink, StoreError, pool::ProgressReport};
 
 pub(crate) use queue::{Jobs, work};
+pub(crate) use rejects::{__path_rejects, rejects};
 pub(crate) use routes::{__path_cancel, __path_ingest, __path_list, __path_show, cancel, ingest, list, show};
 
 /// Opens a pool for writing. The argument is to be told how far the graph build is.
 pub type OpenWriter = Box<dyn Fn(ProgressReport) -> Result<Box<dyn PairSink + Send>, StoreError> + Send + Sync>;
+
+/// Opens the model itself where the server's is a faster form of it; the error is in words.
+pub type OpenExact = Box<dyn Fn() -> Result<Arc<dyn Encode>, String> + Send + Sync>;
 
 /// How a pool is filled.
 pub struct Filling {
@@ -42,6 +49,9 @@ pub struct Filling {
     pub pool: String,
     /// Opens its writer.
     pub open: OpenWriter,
+    /// Where the server's model computes in another arithmetic: each job's first rows are encoded by both, and a job on whose rows they do
+    /// not agree is refused before the pool is touched.
+    pub exact: Option<OpenExact>,
     /// Where its rows left out are listed: the same file as the command line's, so that each goes on where the other was.
     pub rejects: PathBuf,
 }

@@ -233,8 +233,17 @@ impl Records {
         File::open(&self.folder)?.sync_all()
     }
 
+    /// Where the rows lie that a job left out.
+    pub(crate) fn rejects(&self, id: &str) -> PathBuf {
+        self.folder.join(format!("{id}.rejects.parquet"))
+    }
+
     /// Forgets a job.
     pub(crate) fn remove(&self, id: &str) -> io::Result<()> {
+        match fs::remove_file(self.rejects(id)) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
         fs::remove_file(self.folder.join(format!("{id}.json")))
     }
 }

@@ -168,7 +168,7 @@ pub(crate) async fn cancel(State(app): State<Arc<App>>, path: Result<Path<String
     Ok(response)
 }
 
-fn some_jobs<'a>(app: &'a App, id: &str) -> Result<&'a Arc<Jobs>, ApiError> {
+pub(super) fn some_jobs<'a>(app: &'a App, id: &str) -> Result<&'a Arc<Jobs>, ApiError> {
     let shown: String = id.chars().take(80).collect();
     app.jobs
         .as_ref()

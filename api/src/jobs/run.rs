@@ -2,14 +2,18 @@
 
 use std::sync::Arc;
 
+use anchorite_encoder::{AgreementLimits, Encode};
 use anchorite_index::{BuildProgress, Cancel, StoreError};
 use anchorite_ingest::{
     IngestError, IngestFailure, IngestJob, IngestOptions, IngestReport, Outcome, ProgressUpdate, Reach, Vectors, ingest,
+    sample_agreement,
 };
 
 use super::{
+    OpenExact,
     queue::{Ending, Jobs},
     record::{Job, JobReport, Phase, State},
+    rejects,
 };
 use crate::{app::App, error::chain};
 
@@ -40,9 +44,26 @@ fn fill(app: &Arc<App>, jobs: &Jobs, job: &Job, cancel: &Cancel) -> Result<Inges
         true => Vectors::Ready { dim: Some(encoder.dim()) },
         false => Vectors::Encode(&*encoder),
     };
+    if let (Vectors::Encode(quick), Some(open)) = (vectors, &filling.exact) {
+        check_agreement(open, quick, &sources, &options)?;
+    }
     let mut sink = (filling.open)(building(app, &job.id))?;
     let mut progress = |at: &ProgressUpdate| jobs.progress(&job.id, |shown| shown.take(at));
-    ingest(IngestJob { sources: &sources, vectors, options: &options }, &mut *sink, &mut progress, cancel)
+    let filled = ingest(IngestJob { sources: &sources, vectors, options: &options }, &mut *sink, &mut progress, cancel);
+    rejects::keep(jobs, job, &sources, &options);
+    filled
+}
+
+/// Refuses a job on whose first rows the server's form of the model gives other vectors than the model itself.
+fn check_agreement(
+    open: &OpenExact,
+    quick: &dyn Encode,
+    sources: &[std::path::PathBuf],
+    options: &IngestOptions,
+) -> Result<(), IngestFailure> {
+    let exact = open().map_err(|reason| IngestError::ModelItself { reason })?;
+    let found = sample_agreement(sources, options, &*exact, quick)?;
+    Ok(found.check(&AgreementLimits::default()).map_err(IngestError::from)?)
 }
 
 /// What is read, and how: an upload, or sources below the server's folder.
@@ -111,6 +132,10 @@ fn explain(error: &IngestError, jobs: &Jobs) -> (&'static str, String) {
             ("rejects_failed", "the list of rejects could not be written; the server's log has the reason".to_owned())
         }
         IngestError::Encoder(_) | IngestError::EncoderFailing { .. } => ("encoder", chain(error)),
+        IngestError::Disagreement(_) => ("model_disagrees", chain(error)),
+        IngestError::ModelItself { .. } => {
+            ("model_itself", "the model itself could not be opened; the server's log has the reason".to_owned())
+        }
         IngestError::Options { reason } => ("options", (*reason).to_owned()),
         _ => ("ingest_failed", "the server failed on this job; its log has the reason".to_owned()),
     }

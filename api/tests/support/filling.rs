@@ -8,7 +8,7 @@ use std::{
 };
 
 use anchorite_anchors::Retriever;
-use anchorite_api::{App, Filling, JobOptions, JobsError, Limits, Options};
+use anchorite_api::{App, Filling, JobOptions, JobsError, Limits, OpenExact, Options};
 use anchorite_encoder::{Encode, fake::FakeEncoder};
 use anchorite_index::{
     Cancel, PairSink as _, PairStore, Spec, Value,
@@ -45,6 +45,8 @@ pub struct Ground {
     pub folder: tempfile::TempDir,
     pub gate: Arc<Gate>,
     pub encoder: Arc<dyn Encode>,
+    /// The model itself, where `encoder` is a faster form of it.
+    pub exact: Option<Arc<dyn Encode>>,
 }
 
 impl Default for Ground {
@@ -53,6 +55,7 @@ impl Default for Ground {
             folder: tempfile::tempdir().expect("a folder"),
             gate: Arc::default(),
             encoder: Arc::new(FakeEncoder::new(DIM)),
+            exact: None,
         };
         let mut writer = PoolWriter::open(ground.pool(), &spec(), &WriterOptions::default()).expect("a pool");
         let mut pairs = fruit();
@@ -117,6 +120,7 @@ impl Ground {
         let (dir, gate) = (self.pool(), Arc::clone(&self.gate));
         let filling = Filling {
             pool: "fruit".to_owned(),
+            exact: self.exact.clone().map(|exact| Box::new(move || Ok(Arc::clone(&exact))) as OpenExact),
             rejects: self.folder.path().join("fruit.rejects.parquet"),
             open: Box::new(move |on_build| {
                 gate.pass();

@@ -9,7 +9,7 @@
 //! | `hub.rs` | datasets of the Hugging Face hub to files |
 //! | `find.rs`, `pattern.rs` | arguments to shards and their names; braces, wildcards, order |
 //! | `columns.rs` | which column is what |
-//! | `parquet.rs` | rows of a parquet file |
+//! | `parquet.rs`, `pages/` | rows of a parquet file; what its pages would take, before they are read |
 //! | `values.rs` | arrow arrays to plain values |
 //! | `tar/` | samples of a WebDataset tar |
 //! | `pictures.rs`, `table.rs` | loose pictures with their captions beside them, or in a table |
@@ -27,6 +27,7 @@ mod find;
 pub(crate) mod hub;
 mod json;
 mod npy;
+mod pages;
 mod parquet;
 mod pattern;
 mod pictures;

@@ -1,8 +1,8 @@
 //! Rows of one parquet file, in bounded record batches, reading only the columns that are needed.
 //!
 //! The footer is checked against the file before anything is read by it. The parquet crate panics on some damaged files, so
-//! every call into it is guarded: a panic is a damaged file. What is not bounded here is one page: its size is allocated as the
-//! page declares it (at most 2 GiB), so a hostile file needs a memory limit around the process.
+//! every call into it is guarded: a panic is a damaged file. It allocates pages as they declare themselves, so `pages/` looks at every
+//! page of a row group's used columns before the group is read.
 
 use std::{
     cell::Cell,
@@ -27,6 +27,7 @@ use super::{
     columns::{Columns, ColumnsUsed, Detector, IMAGE_NAMES},
     confined::{Folder, RelPath},
     cut,
+    pages::{ChunkPages, Place, batch_rows},
     values::{CaptionColumn, FieldColumn, PictureColumn, PictureRef, VectorColumn},
 };
 use crate::{
@@ -115,13 +116,14 @@ impl ParquetRows {
         let roots = self.columns.read();
         let schema = self.metadata.parquet_schema();
         let used = group.columns().iter().enumerate().filter(|(leaf, _)| roots.contains(&schema.get_column_root_idx(*leaf)));
-        let bytes: u64 = used.map(|(_, chunk)| chunk.uncompressed_size().max(0) as u64).sum();
         let rows = group.num_rows().max(0) as u64;
+        let place = Place { file: &self.file, name: &self.name, limits: &self.settings.limits };
+        let chunks = used.map(|(_, chunk)| ChunkPages::check(&place, chunk, rows)).collect::<Result<Vec<_>, _>>()?;
         let file = self.file.try_clone().map_err(|source| SourceError::Read { file: self.name.clone(), source })?;
         let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file, self.metadata.clone())
             .with_row_groups(vec![self.next_group])
             .with_projection(ProjectionMask::roots(schema, roots))
-            .with_batch_size(self.batch_rows(bytes, rows))
+            .with_batch_size(self.batch_rows(&chunks))
             .build()
             .map_err(|e| corrupt(&self.name, e))?;
         self.next_group += 1;
@@ -130,15 +132,14 @@ impl ParquetRows {
         Ok(true)
     }
 
-    /// Rows that by the group's average fit the byte budget.
-    fn batch_rows(&self, group_bytes: u64, group_rows: u64) -> usize {
+    /// Rows that by the group's pages fit the byte budget.
+    fn batch_rows(&self, chunks: &[ChunkPages]) -> usize {
         let limits = &self.settings.limits;
-        let average = usize::try_from(group_bytes / group_rows.max(1)).unwrap_or(usize::MAX).max(1);
-        // Pictures vary and repeat (a dictionary expands), so their rows are bounded by count as well; small rows need
-        // only enough at once to make the calls cheap.
+        // Pictures vary within a page, so their rows are bounded by count as well; small rows need only enough at once to make the
+        // calls cheap.
         let most =
             if self.columns.image.is_some() { limits.record_batch_rows } else { limits.record_batch_rows.saturating_mul(8) };
-        (limits.record_batch_bytes / average).clamp(1, most.max(1))
+        batch_rows(chunks, limits, most)
     }
 
     fn close_group(&mut self) -> Result<(), SourceError> {
@@ -377,7 +378,7 @@ pub(crate) fn limit(file: &str, what: &'static str, found: u64, max: u64) -> Res
     if found <= max { Ok(()) } else { Err(SourceError::Limit { file: file.to_owned(), what, found, max }) }
 }
 
-fn corrupt(name: &str, error: impl std::fmt::Display) -> SourceError {
+pub(crate) fn corrupt(name: &str, error: impl std::fmt::Display) -> SourceError {
     SourceError::Corrupt { file: name.to_owned(), reason: error.to_string() }
 }
 

@@ -1,6 +1,8 @@
 //! Small datasets, encoders that misbehave, and one call that ingests into a store in memory.
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "each test file uses its part")]
 
+pub mod parquet_bombs;
+
 use std::{
     fs::File,
     path::{Path, PathBuf},

@@ -10,207 +10,34 @@
 //! into its order; a caption is padded to the longest of its run, or as far as the graph or the model's training demands.
 //! Towers load on first use unless asked for earlier.
 //!
+//! | file | |
+//! | --- | --- |
+//! | `options.rs` | preparation, sessions, batches; why an encoder cannot be opened |
+//! | `describe.rs` | what it is made of |
+//! | `runs.rs` | batches in runs of one shape |
+//! | `tensors.rs` | inputs and outputs as ONNX Runtime has them |
+//!
 //! Not here: how pictures and captions are prepared. That comes in as [`PreparePicture`] and [`PrepareText`].
 
+mod describe;
+mod options;
+mod runs;
+mod tensors;
+
 use std::borrow::Cow;
-use std::num::NonZeroUsize;
-use std::ops::Range;
 use std::sync::{Mutex, OnceLock, PoisonError};
 
-use half::f16;
 use ort::session::SessionInputValue;
-use ort::value::{DynValue, Tensor};
+use ort::value::DynValue;
 
-use crate::model::scan::{ElementType, Port};
-use crate::model::{
-    Folder, ImageBinding, Input, Layout, ModelError, NotPicked, Similarity, TextBinding, TextPadding, Tower, TowerModel,
-};
-use crate::session::{Engine, SessionError, SessionOptions, Sessions};
+use crate::model::{Folder, ImageBinding, Layout, Similarity, TextBinding, TextPadding, Tower, TowerModel};
+use crate::session::{Engine, SessionOptions, Sessions};
 use crate::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens};
+use runs::{in_runs, runs};
+use tensors::{check_pixels, check_tokens, extract, floats, integers};
 
-/// Picture bytes to pixels, as the model's preprocessing file says.
-pub trait PreparePicture: Send + Sync {
-    /// Decodes, resizes, crops, normalises.
-    ///
-    /// # Errors
-    /// [`ImageError`].
-    fn prepare(&self, bytes: &[u8]) -> Result<Pixels, ImageError>;
-
-    /// Rows and columns of what comes out, when they do not depend on the picture.
-    fn size(&self) -> Option<(usize, usize)>;
-}
-
-/// A caption to tokens, as the model's tokenizer file says.
-pub trait PrepareText: Send + Sync {
-    /// Cleans, tokenizes, cuts to the context; adds no padding.
-    ///
-    /// # Errors
-    /// [`TextError`].
-    fn prepare(&self, text: &str) -> Result<Tokens, TextError>;
-
-    /// The id that fills short captions.
-    fn pad_id(&self) -> u32;
-
-    /// The most tokens that `prepare` gives.
-    fn context_length(&self) -> usize;
-}
-
-/// How inputs are prepared. A part that is missing makes its tower refuse raw input; prepared input still works.
-#[derive(Default)]
-pub struct Preparation {
-    /// For the image tower.
-    pub picture: Option<Box<dyn PreparePicture>>,
-    /// For the text tower.
-    pub text: Option<Box<dyn PrepareText>>,
-}
-
-impl std::fmt::Debug for Preparation {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let part = |there: bool| if there { "given" } else { "missing" };
-        let (picture, text) = (part(self.picture.is_some()), part(self.text.is_some()));
-        f.debug_struct("Preparation").field("picture", &picture).field("text", &text).finish()
-    }
-}
-
-/// When towers are loaded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Load {
-    /// On first use: a server that never sees a caption never pays for the text tower. The default.
-    #[default]
-    OnUse,
-    /// Both while opening, so that a model that cannot run is found then.
-    Now,
-    /// The image tower while opening, the other on use.
-    ImageNow,
-    /// The text tower while opening, the other on use.
-    TextNow,
-}
-
-/// How an [`Encoder`] runs.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EncoderOptions {
-    /// Sessions of the image tower, hence pictures' batches in parallel. Default 1.
-    pub image_sessions: NonZeroUsize,
-    /// Sessions of the text tower. Default 1.
-    pub text_sessions: NonZeroUsize,
-    /// Threads inside one run. Default 0, all cores; ingest does better with one session a core and 1 here.
-    pub threads: usize,
-    /// Whether idle threads spin. Default no: it starves a server's other threads.
-    pub spinning: bool,
-    /// Pictures a run. Default 16: more adds latency and memory, not speed.
-    pub max_image_batch: NonZeroUsize,
-    /// Captions a run. Default 32.
-    pub max_text_batch: NonZeroUsize,
-    /// When towers are loaded.
-    pub load: Load,
-}
-
-impl Default for EncoderOptions {
-    fn default() -> Self {
-        let count = |n: usize| NonZeroUsize::new(n).unwrap_or(NonZeroUsize::MIN);
-        Self {
-            image_sessions: count(1),
-            text_sessions: count(1),
-            threads: 0,
-            spinning: false,
-            max_image_batch: count(16),
-            max_text_batch: count(32),
-            load: Load::OnUse,
-        }
-    }
-}
-
-/// Why an encoder could not be opened.
-#[derive(Debug, thiserror::Error)]
-#[non_exhaustive]
-pub enum EncoderError {
-    /// A tower's file changed or cannot be read.
-    #[error(transparent)]
-    Model(#[from] ModelError),
-    /// ONNX Runtime does not take a tower.
-    #[error("the {tower} tower: {source}")]
-    Session {
-        /// Which tower.
-        tower: Tower,
-        /// Why.
-        source: SessionError,
-    },
-    /// The preprocessing file belongs to another model.
-    #[error(
-        "the image tower takes pictures of {graph_height} x {graph_width}, but the preprocessing file makes {height} x {width}; \
-         take the preprocessing file that came with this model"
-    )]
-    PictureSize {
-        /// Rows the graph fixes.
-        graph_height: usize,
-        /// Columns the graph fixes.
-        graph_width: usize,
-        /// Rows that come out of preprocessing.
-        height: usize,
-        /// Columns that come out of preprocessing.
-        width: usize,
-    },
-    /// The tokenizer gives more tokens than the graph takes.
-    #[error("the text tower takes {graph} tokens, but the tokenizer gives up to {tokenizer}; set its maximum length to {graph}")]
-    Context {
-        /// Tokens the graph fixes.
-        graph: usize,
-        /// Tokens that may come out of the tokenizer.
-        tokenizer: usize,
-    },
-    /// Nothing says how many values an embedding has.
-    #[error("neither the graphs nor config.json say how many values an embedding has; add \"projection_dim\" to config.json")]
-    UnknownDimension,
-    /// A trial run failed.
-    #[error("a trial run failed: {0}")]
-    Trial(EncodeError),
-}
-
-/// What an encoder is made of, for `doctor` and `model check`.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct Description {
-    /// Folder or hub id.
-    pub name: String,
-    /// How the files lie.
-    pub layout: Layout,
-    /// Values per embedding.
-    pub dim: usize,
-    /// Hex SHA-256 over everything that decides an embedding.
-    pub fingerprint: String,
-    /// Where it computes.
-    pub provider: String,
-    /// How cosines become scores.
-    pub similarity: Similarity,
-    /// The image tower, if there is one.
-    pub image: Option<TowerDescription<ImageBinding>>,
-    /// The text tower, if there is one.
-    pub text: Option<TowerDescription<TextBinding>>,
-    /// Rows and columns of a prepared picture, if they are fixed.
-    pub picture_size: Option<(usize, usize)>,
-    /// The most tokens of a caption, if that is known.
-    pub context: Option<usize>,
-    /// How far captions are padded where the graph leaves it open.
-    pub padding: TextPadding,
-}
-
-/// One tower of a [`Description`].
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct TowerDescription<B> {
-    /// The model file, relative to the folder.
-    pub file: String,
-    /// What goes in.
-    pub input: B,
-    /// What comes out.
-    pub output: Port,
-    /// Sessions in its pool.
-    pub sessions: usize,
-    /// Whether it has been loaded.
-    pub loaded: bool,
-    /// Whether an embedding depends slightly on what else is in its batch (dynamic quantization).
-    pub batch_sensitive: bool,
-    /// Why the last layer is computed for all tokens; none where it is for the picked one only.
-    pub whole_last_layer: Option<NotPicked>,
-}
+pub use describe::{Description, TowerDescription};
+pub use options::{EncoderError, EncoderOptions, Load, Preparation, PreparePicture, PrepareText};
 
 /// A dual encoder on ONNX Runtime.
 #[derive(Debug)]
@@ -477,72 +304,6 @@ fn failed(tower: Tower, error: impl std::fmt::Display) -> EncodeError {
     EncodeError::Runtime { tower: tower.name(), reason: error.to_string() }
 }
 
-fn floats(input: &Input, shape: Vec<usize>, values: Vec<f32>) -> ort::Result<DynValue> {
-    match input.element {
-        ElementType::F16 => {
-            let values: Vec<f16> = values.into_iter().map(f16::from_f32).collect();
-            Tensor::from_array((shape, values)).map(Tensor::into_dyn)
-        }
-        _ => Tensor::from_array((shape, values)).map(Tensor::into_dyn),
-    }
-}
-
-fn integers(input: &Input, shape: Vec<usize>, values: Vec<u32>) -> ort::Result<DynValue> {
-    match input.element {
-        ElementType::I32 => {
-            // Ids beyond a vocabulary of 2^31 do not exist; ONNX Runtime refuses the negative number they become.
-            let values: Vec<i32> = values.into_iter().map(|v| v as i32).collect();
-            Tensor::from_array((shape, values)).map(Tensor::into_dyn)
-        }
-        _ => {
-            let values: Vec<i64> = values.into_iter().map(i64::from).collect();
-            Tensor::from_array((shape, values)).map(Tensor::into_dyn)
-        }
-    }
-}
-
-fn extract(output: &DynValue) -> ort::Result<(Vec<i64>, Cow<'_, [f32]>)> {
-    if let Ok((shape, values)) = output.try_extract_tensor::<f16>() {
-        return Ok((shape.to_vec(), values.iter().map(|v| v.to_f32()).collect()));
-    }
-    let (shape, values) = output.try_extract_tensor::<f32>()?;
-    Ok((shape.to_vec(), Cow::Borrowed(values)))
-}
-
-/// Positions of `keys` in an order in which equal ones are neighbours, cut where `together` says or a run is full.
-fn runs<K: Ord>(keys: &[K], max: usize, together: fn(&K, &K) -> bool) -> (Vec<usize>, Vec<Range<usize>>) {
-    let mut order: Vec<usize> = (0..keys.len()).collect();
-    order.sort_by_key(|&i| &keys[i]);
-    let mut ranges = Vec::new();
-    let mut start = 0;
-    for end in 1..=order.len() {
-        let full = end - start == max;
-        if end == order.len() || full || !together(&keys[order[end - 1]], &keys[order[end]]) {
-            ranges.push(start..end);
-            start = end;
-        }
-    }
-    (order, ranges)
-}
-
-/// Runs a batch in its runs, and puts the rows back into the order of the batch.
-fn in_runs<T>(
-    batch: &[T],
-    (order, ranges): (Vec<usize>, Vec<Range<usize>>),
-    mut run: impl FnMut(&[&T]) -> Result<Vec<Vec<f32>>, EncodeError>,
-) -> Result<Vec<Embedding>, EncodeError> {
-    let mut embeddings: Vec<Option<Embedding>> = vec![None; batch.len()];
-    for range in ranges {
-        let items = &order[range];
-        let rows = run(&items.iter().map(|&item| &batch[item]).collect::<Vec<_>>())?;
-        for (&item, row) in items.iter().zip(rows) {
-            let made = Embedding::normalized(row).map_err(|source| EncodeError::Embedding { item, source })?;
-            embeddings[item] = Some(made);
-        }
-    }
-    Ok(embeddings.into_iter().map(|e| e.expect("the runs cover the batch, and each gives a row an item")).collect())
-}
-
 impl Encode for Encoder {
     fn dim(&self) -> usize {
         self.dim
@@ -587,28 +348,5 @@ impl Encode for Encoder {
         let lengths: Vec<usize> = batch.iter().map(|t| t.ids.len()).collect();
         let max = binding.batch.unwrap_or(self.options.max_text_batch.get());
         in_runs(batch, runs(&lengths, max, |_, _| true), |run| self.run_texts(tower, run))
-    }
-}
-
-fn check_pixels(binding: &ImageBinding, pixels: &Pixels) -> Result<(), String> {
-    let (height, width) = (pixels.height, pixels.width);
-    let fits = |fixed: Option<usize>, found: usize| found > 0 && fixed.is_none_or(|f| f == found);
-    if !fits(binding.height, height) || !fits(binding.width, width) {
-        let show = |fixed: Option<usize>| fixed.map_or("any".to_owned(), |f| f.to_string());
-        let (rows, columns) = (show(binding.height), show(binding.width));
-        return Err(format!("{height} x {width} pixels where the model takes {rows} x {columns}"));
-    }
-    let values = height.checked_mul(width).and_then(|area| area.checked_mul(3));
-    if values == Some(pixels.values.len()) {
-        return Ok(());
-    }
-    Err(format!("{} values for 3 x {height} x {width} pixels", pixels.values.len()))
-}
-
-fn check_tokens(tokens: &Tokens, most: usize) -> Result<(), String> {
-    match tokens.ids.len() {
-        0 => Err("no tokens; a caption has at least its end mark".to_owned()),
-        found if found > most => Err(format!("{found} tokens where the model takes at most {most}")),
-        _ => Ok(()),
     }
 }
