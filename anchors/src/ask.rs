@@ -48,7 +48,8 @@ pub struct Ask {
     /// Hits that score below this are dropped. Default: none are.
     pub threshold: Option<f32>,
     /// Which stored vector of a [`Input::Row`] or [`Input::Key`] is the question. Default: the picture's, or the caption's
-    /// where the pair has no picture vector.
+    /// where the pair has no picture vector. Of an [`Input::Embedding`] it says which tower it came from; without it that is told by
+    /// where the pool's own vectors lie, and where that does not tell, the search is as wide as the harder of the two needs, which takes longer.
     pub from: Option<Side>,
     /// A hit this near (cosine of the searched vectors) to a better hit, or made from the same content, is left out, and further ones are
     /// fetched in its place. Default: none is.

@@ -22,6 +22,17 @@ pub(crate) struct Piece<'a> {
     pub(crate) from: Option<Side>,
 }
 
+impl Piece<'_> {
+    /// Which tower its vector comes from, as far as the question says.
+    pub(crate) fn tower(&self) -> Option<Side> {
+        match self.input {
+            Input::Text(_) => Some(Side::Text),
+            Input::Picture(_) => Some(Side::Image),
+            Input::Row(_) | Input::Key(_) | Input::Embedding(_) => self.from,
+        }
+    }
+}
+
 /// The inputs of all questions, by question.
 pub(crate) fn pieces(asks: &[Ask]) -> Vec<Piece<'_>> {
     let mut all = Vec::with_capacity(asks.len());
@@ -66,16 +77,14 @@ fn length(values: impl Iterator<Item = f64>) -> f64 {
     values.map(|value| value * value).sum::<f64>().sqrt()
 }
 
-/// Which tower the question's vector comes from, where that is known: of a blend, only where every part comes from one and none is
-/// taken away, since a difference lies where no tower's vectors do.
-pub(crate) fn modality(ask: &Ask) -> Option<Side> {
-    let own = |input: &Input, weight: f32, from: Option<Side>| match input {
-        _ if weight <= 0.0 => None,
-        Input::Text(_) => Some(Side::Text),
-        Input::Picture(_) => Some(Side::Image),
-        Input::Row(_) | Input::Key(_) => from,
-        Input::Embedding(_) => None,
-    };
-    let first = own(&ask.input, ask.weight, ask.from)?;
-    ask.and.iter().all(|part| own(&part.input, part.weight, part.from) == Some(first)).then_some(first)
+/// Which tower each question's vector comes from, where that is known: of a blend, only where every part comes from one and none is
+/// taken away, since a difference lies where no tower's vectors do. `towers` says it of each piece.
+pub(crate) fn modalities(pieces: &[Piece<'_>], towers: &[Option<Side>]) -> Vec<Option<Side>> {
+    let mut questions = Vec::new();
+    let mut towers = towers.iter().copied();
+    for group in pieces.chunk_by(|a, b| a.ask == b.ask) {
+        let of = group.iter().zip(towers.by_ref()).map(|(piece, tower)| tower.filter(|_| piece.weight > 0.0));
+        questions.push(of.reduce(|first, next| if first == next { first } else { None }).flatten());
+    }
+    questions
 }

@@ -50,11 +50,26 @@ pub enum ChoiceError {
     Manifest(#[from] ManifestError),
 }
 
+/// How a manifest is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// The file that the rest of the system reads.
+    Parquet,
+    /// The same rows and header for other readers.
+    Json,
+}
+
 /// The manifest of these pairs, as a file's bytes. Equal choices from one generation give equal bytes.
 ///
 /// # Errors
 /// [`ChoiceError`].
-pub fn choose(store: &dyn PairStore, choices: &[Choice], limits: &Limits, cancel: &Cancel) -> Result<Vec<u8>, ChoiceError> {
+pub fn choose(
+    store: &dyn PairStore,
+    choices: &[Choice],
+    form: Form,
+    limits: &Limits,
+    cancel: &Cancel,
+) -> Result<Vec<u8>, ChoiceError> {
     if choices.is_empty() {
         return Err(ChoiceError::Empty);
     }
@@ -75,7 +90,11 @@ pub fn choose(store: &dyn PairStore, choices: &[Choice], limits: &Limits, cancel
     let (questions, curated) = book.finish();
     let header = Header::new(store, &Policy::default(), &questions, &Protected::default(), &curated);
     let header = Header { search: CHOSEN.to_owned(), ..header };
-    Ok(manifest::to_bytes(&header, &questions, &curated)?)
+    let write = match form {
+        Form::Parquet => manifest::to_bytes,
+        Form::Json => manifest::to_json,
+    };
+    Ok(write(&header, &questions, &curated)?)
 }
 
 /// Entries as they come, and the queries they name.

@@ -10,7 +10,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use anchorite_index::{Cancel, Hit, Key, PairStore, Parts, Record, RowId, Side, StoreError};
+use anchorite_index::{Cancel, Effort, Hit, Key, PairStore, Parts, Record, RowId, Side, StoreError};
 use rayon::prelude::*;
 
 use crate::{
@@ -18,11 +18,12 @@ use crate::{
     draw::{Stratum, apportion, lot},
     exclude::{Excluded, spaced},
     gather::{Gathered, Gatherer},
+    near::Nearness,
     policy::{Control, Policy, Select, Shares},
     protect::Protected,
     questions::Questions,
     reason::{End, Match, Reason},
-    select::{Asker, Item, Offer, Selection, order_offers, select},
+    select::{Asker, Item, Offer, Selection, order_offers, select, select_again},
 };
 
 /// Carries out `policy` on a pool. `told` hears of queries searched so far, and of how many.
@@ -53,6 +54,14 @@ pub fn curate_sample(
     sample.check(policy)?;
     carry_out(store, &Job { policy, questions, protected: &Protected::default(), sample: Some(sample) }, surroundings)
 }
+
+/// Records that a thread reads at once: enough to be worth a thread, and few enough that a batch keeps every core busy.
+const READ_RUN: usize = 64;
+
+/// Hits fetched for each that a query may take, before it is known which it cannot.
+const OVER_FETCH: usize = 2;
+/// The same where every row is compared anyway and no picture has to be decoded: more hits cost next to nothing, asking again a pass over the pool.
+const OVER_FETCH_EXACT: usize = 8;
 
 /// What is to be done.
 struct Job<'a> {
@@ -206,6 +215,10 @@ struct Work<'a> {
     items: Vec<Item>,
     matches: Vec<(usize, Match)>,
     not_compared: u64,
+    /// How many times what a query may take is fetched for it at first.
+    over_fetch: usize,
+    /// What selections so far compared. Rules and items of one [`Work`] differ between its rounds in nothing that nearness depends on.
+    nearness: Nearness,
 }
 
 impl<'a> Work<'a> {
@@ -240,6 +253,8 @@ impl<'a> Work<'a> {
             items: Vec::new(),
             matches: Vec::new(),
             not_compared: 0,
+            over_fetch: if policy.effort == Effort::Exact && !protected.needs_pictures() { OVER_FETCH_EXACT } else { OVER_FETCH },
+            nearness: Nearness::default(),
         }
     }
 
@@ -251,7 +266,10 @@ impl<'a> Work<'a> {
             Source::Draw(strata) => strata.iter().map(|s| s.rows.len()).max().unwrap_or(0).max(1),
         };
         let most = askers.iter().filter_map(|a| a.k).max().or(rules.k).unwrap_or(25);
-        let mut depth = most.saturating_add(rules.diversity.shortlist()).saturating_mul(2).clamp(1, deepest);
+        let depth_for = |over| most.saturating_add(rules.diversity.shortlist()).saturating_mul(over).clamp(1, deepest);
+        let fits = |depth: usize| askers.len().saturating_mul(depth) <= limits.max_hits;
+        let over = if matches!(source, Source::Retrieval(_)) { self.over_fetch } else { OVER_FETCH };
+        let mut depth = depth_for(if fits(depth_for(over)) { over } else { OVER_FETCH });
         let mut pending: Vec<usize> = (0..askers.len()).collect();
         let mut degraded = 0;
         loop {
@@ -284,10 +302,10 @@ impl<'a> Work<'a> {
     }
 
     /// A set shares its pairs out among the queries; where each query is sampled, each is answered by itself.
-    fn select(&self, rules: &Select, askers: &[Asker], source: &Source<'_>) -> Selection {
+    fn select(&mut self, rules: &Select, askers: &[Asker], source: &Source<'_>) -> Selection {
         let listed = self.surroundings.limits.max_listed;
         if self.sample.is_none() || matches!(source, Source::Draw(_)) {
-            return select(rules, askers, &self.items, listed);
+            return select_again(rules, askers, &self.items, listed, &mut self.nearness);
         }
         let items = &self.items;
         let alone = |asker| select(rules, std::slice::from_ref(asker), items, listed);
@@ -345,8 +363,10 @@ impl<'a> Work<'a> {
             if self.surroundings.cancel.is_cancelled() {
                 return Err(StoreError::Cancelled.into());
             }
-            let records: Vec<Record> = self.store.get(part, parts)?.into_iter().flatten().collect();
-            let matches = self.protected.check(&records, &self.query_images);
+            let store = self.store;
+            let read = part.par_chunks(READ_RUN).map(|run| store.get(run, parts)).collect::<Result<Vec<_>, _>>()?;
+            let records: Vec<Record> = read.into_iter().flatten().flatten().collect();
+            let matches = self.protected.check(&records, &self.query_images)?;
             for (record, matched) in records.into_iter().zip(matches) {
                 self.keep(record, matched);
             }

@@ -7,7 +7,10 @@
 //! The rest of two unit vectors adds at most the product of its lengths to what their first quarters give. What is left is compared in whole, in
 //! the one order of sums of [`diversity::dot`], so that kernels and blocks change time and no cosine.
 
-use std::{collections::HashSet, ops::Range};
+use std::{
+    collections::{HashMap, HashSet, hash_map::Entry},
+    ops::Range,
+};
 
 use anchorite_index::{ContentHash, distance::Cpu};
 use rayon::prelude::*;
@@ -87,6 +90,49 @@ impl Heads {
             }
         }
         found
+    }
+}
+
+/// Which items are near each other, of those that were ever compared. Each two of them are compared once, however often a selection is made.
+#[derive(Default)]
+pub(crate) struct Nearness {
+    heads: Heads,
+    /// The items, by their place among the heads.
+    members: Vec<usize>,
+    /// What is near to each member, and its cosine.
+    near: HashMap<usize, Vec<(usize, f32)>>,
+}
+
+impl Nearness {
+    /// Compares those of `asked` that have a vector and are new with each other and with all members.
+    pub(crate) fn learn<'a>(&mut self, asked: &[usize], limit: f32, vector: &(dyn Fn(usize) -> Option<&'a [f32]> + Sync)) {
+        let mut fresh: Vec<usize> = Vec::new();
+        for &item in asked.iter().filter(|item| vector(**item).is_some()) {
+            if let Entry::Vacant(place) = self.near.entry(item) {
+                place.insert(Vec::new());
+                fresh.push(item);
+            }
+        }
+        let first = self.members.len();
+        self.members.extend(&fresh);
+        let whole = |item: usize| vector(item).unwrap_or_default();
+        let heads = Heads::of(fresh.iter().map(|&item| whole(item)));
+        fresh.iter().for_each(|&item| self.heads.push(whole(item)));
+        let members = &self.members;
+        let vectors: (Whole<'a, '_>, Whole<'a, '_>) = (&|place| whole(fresh[place]), &|place| whole(members[place]));
+        for Near { query, row, cosine } in self.heads.near(&heads, limit, vectors) {
+            // Of two new ones, and of one with itself, the first place is enough.
+            if row < first + query {
+                let (one, other) = (fresh[query], self.members[row]);
+                self.near.entry(one).or_default().push((other, cosine));
+                self.near.entry(other).or_default().push((one, cosine));
+            }
+        }
+    }
+
+    /// Members near to an item, with their cosines.
+    pub(crate) fn of(&self, item: usize) -> &[(usize, f32)] {
+        self.near.get(&item).map_or(&[], Vec::as_slice)
     }
 }
 

@@ -1,13 +1,13 @@
 //! Protected evaluation sets: is a pair's picture one of theirs, or too like one?
 //!
-//! Three tests, cheapest first: equal bytes (SHA-256 of the stored picture), perceptual hashes that differ little, image vectors that are
-//! near. The first that holds names the match. A pair whose picture the pool did not keep, or that cannot be decoded, is tested by its
-//! vector alone, and counted.
+//! Four tests, in this order: equal bytes (SHA-256 of the stored picture), perceptual hashes that differ little, descriptors of a copy-detection
+//! model that are near (where one is given), image vectors that are near. The first that holds names the match. A pair whose picture the pool
+//! did not keep, or that cannot be decoded, is tested by its vector alone, and counted.
 
-use std::{collections::HashMap, path::PathBuf};
+use std::{collections::HashMap, fmt, path::PathBuf, sync::Arc};
 
 use anchorite_encoder::{
-    Encode, Pixels,
+    Embedding, Encode, EncodeError, Pixels,
     image::{ImageLimits, Rgb, decode},
 };
 use anchorite_index::{Cancel, Record, StoreError};
@@ -92,7 +92,41 @@ struct Picture {
     name: String,
     bytes: [u8; 32],
     perceptual: Option<u128>,
+    descriptor: Option<Vec<f32>>,
     vector: Option<Vec<f32>>,
+}
+
+/// A model whose image embeddings tell copies of a picture from other pictures.
+#[derive(Clone)]
+struct CopyModel {
+    model: Arc<dyn Encode>,
+    /// Pictures encoded together.
+    batch: usize,
+    /// Cosine from which two pictures are copies.
+    limit: f32,
+}
+
+impl fmt::Debug for CopyModel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CopyModel").field("model", &self.model.name()).field("limit", &self.limit).finish_non_exhaustive()
+    }
+}
+
+impl CopyModel {
+    /// The descriptor of each picture; none for what is absent or cannot be decoded.
+    fn describe(&self, pictures: &[Option<&[u8]>]) -> Result<Vec<Option<Vec<f32>>>, EncodeError> {
+        let mut descriptors = Vec::with_capacity(pictures.len());
+        for part in pictures.chunks(self.batch.max(1)) {
+            let prepare = |bytes: &Option<&[u8]>| self.model.prepare_image((*bytes)?).ok();
+            let prepared: Vec<Option<Pixels>> = part.par_iter().map(prepare).collect();
+            let there: Vec<bool> = prepared.iter().map(Option::is_some).collect();
+            let pixels: Vec<Pixels> = prepared.into_iter().flatten().collect();
+            let made = if pixels.is_empty() { Vec::new() } else { self.model.encode_images(&pixels)? };
+            let mut made = made.into_iter();
+            descriptors.extend(there.into_iter().map(|is| if is { made.next().map(Embedding::into_vec) } else { None }));
+        }
+        Ok(descriptors)
+    }
 }
 
 /// What a set holds, for reports.
@@ -114,6 +148,7 @@ pub struct Protected {
     pictures: Vec<Picture>,
     by_bytes: HashMap<[u8; 32], usize>,
     images: ImageLimits,
+    copies: Option<CopyModel>,
 }
 
 impl Protected {
@@ -122,7 +157,23 @@ impl Protected {
     /// # Errors
     /// Sources that cannot be read, sets without one readable picture, or an encoder that fails.
     pub fn read(rules: &Protect, encoder: &dyn Encode, limits: &Limits, cancel: &Cancel) -> Result<Self, CurateError> {
-        let mut protected = Self { rules: rules.clone(), ..Self::default() };
+        Self::read_with(rules, encoder, None, limits, cancel)
+    }
+
+    /// As [`Protected::read`], with a copy-detection model: any whose image embeddings of a picture's copies are near each other.
+    ///
+    /// # Errors
+    /// As [`Protected::read`].
+    pub fn read_with(
+        rules: &Protect,
+        encoder: &dyn Encode,
+        copies: Option<Arc<dyn Encode>>,
+        limits: &Limits,
+        cancel: &Cancel,
+    ) -> Result<Self, CurateError> {
+        let copies =
+            copies.zip(rules.copy_similarity).map(|(model, limit)| CopyModel { model, batch: limits.encode_batch, limit });
+        let mut protected = Self { rules: rules.clone(), copies, ..Self::default() };
         for set in &rules.sets {
             protected.read_set(&set.name, &PathBuf::from(&set.source), (encoder, limits), cancel)?;
         }
@@ -144,7 +195,7 @@ impl Protected {
     /// Whether pairs must be read with their pictures.
     #[must_use]
     pub fn needs_pictures(&self) -> bool {
-        !self.is_empty() && (self.rules.exact || self.rules.perceptual.is_some())
+        !self.is_empty() && (self.rules.exact || self.rules.perceptual.is_some() || self.copies.is_some())
     }
 
     /// Whether pairs must be read with their image vectors.
@@ -210,10 +261,12 @@ impl Protected {
                 (perceptual, encoder.prepare_image(bytes).ok())
             })
             .collect();
+        let pictures: Vec<Option<&[u8]>> = batch.iter().map(|(_, bytes)| Some(bytes.as_slice())).collect();
+        let descriptors = self.describe(&pictures)?;
         let set = self.sets.len() - 1;
         let mut pixels = Vec::new();
         let mut places = Vec::new();
-        for ((name, bytes), (perceptual, prepared)) in batch.into_iter().zip(prepared) {
+        for (((name, bytes), (perceptual, prepared)), descriptor) in batch.into_iter().zip(prepared).zip(descriptors) {
             // What the encoder cannot read is no picture of a test either.
             let Some(prepared) = prepared else {
                 self.count_unreadable();
@@ -222,7 +275,7 @@ impl Protected {
             let digest: [u8; 32] = Sha256::digest(&bytes).into();
             self.by_bytes.entry(digest).or_insert(self.pictures.len());
             places.push(self.pictures.len());
-            self.pictures.push(Picture { set, name, bytes: digest, perceptual, vector: None });
+            self.pictures.push(Picture { set, name, bytes: digest, perceptual, descriptor, vector: None });
             self.sets[set].pictures += 1;
             if with_vectors {
                 pixels.push(prepared);
@@ -236,17 +289,47 @@ impl Protected {
         Ok(())
     }
 
-    /// What each record matches, if anything. `queries` are the finetune set's image vectors.
+    /// The copy-detection model's fingerprint, where one takes part.
     #[must_use]
-    pub fn check(&self, records: &[Record], queries: &[&[f32]]) -> Vec<Option<Match>> {
-        if self.is_empty() {
-            return vec![None; records.len()];
-        }
-        records.par_iter().map(|record| self.check_one(record, queries)).collect()
+    pub fn copy_model(&self) -> Option<&str> {
+        self.copies.as_ref().map(|copies| copies.model.fingerprint())
     }
 
-    fn check_one(&self, record: &Record, queries: &[&[f32]]) -> Option<Match> {
-        self.same_bytes(record).or_else(|| self.same_look(record)).or_else(|| self.near(record, queries))
+    /// What each record matches, if anything. `queries` are the finetune set's image vectors.
+    ///
+    /// # Errors
+    /// A copy-detection model that fails.
+    pub fn check(&self, records: &[Record], queries: &[&[f32]]) -> Result<Vec<Option<Match>>, EncodeError> {
+        if self.is_empty() {
+            return Ok(vec![None; records.len()]);
+        }
+        let seen: Vec<Option<Match>> =
+            records.par_iter().map(|record| self.same_bytes(record).or_else(|| self.same_look(record))).collect();
+        // What is recognised already needs no descriptor.
+        let open = records.iter().zip(&seen).map(|(record, seen)| record.picture.as_deref().filter(|_| seen.is_none()));
+        let pictures: Vec<Option<&[u8]>> = open.collect();
+        let descriptors = self.describe(&pictures)?;
+        let rest = |((record, seen), descriptor): ((&Record, Option<Match>), Option<Vec<f32>>)| {
+            seen.or_else(|| self.copy(&descriptor?)).or_else(|| self.near(record, queries))
+        };
+        Ok(records.par_iter().zip(seen).zip(descriptors).map(rest).collect())
+    }
+
+    /// Descriptors of pictures; nothing without a copy-detection model.
+    fn describe(&self, pictures: &[Option<&[u8]>]) -> Result<Vec<Option<Vec<f32>>>, EncodeError> {
+        self.copies.as_ref().map_or_else(|| Ok(vec![None; pictures.len()]), |copies| copies.describe(pictures))
+    }
+
+    fn copy(&self, descriptor: &[f32]) -> Option<Match> {
+        let limit = self.copies.as_ref()?.limit;
+        let (place, cosine) = self.nearest(descriptor, |picture| picture.descriptor.as_deref())?;
+        (cosine >= limit).then(|| self.found(place, How::Copy, cosine))
+    }
+
+    /// The protected picture whose vector is nearest; of equally near ones the first.
+    fn nearest(&self, vector: &[f32], of: impl Fn(&Picture) -> Option<&[f32]>) -> Option<(usize, f32)> {
+        let cosines = self.pictures.iter().enumerate().filter_map(|(place, picture)| Some((place, dot(vector, of(picture)?))));
+        cosines.reduce(|best, next| if next.1 > best.1 { next } else { best })
     }
 
     fn found(&self, place: usize, how: How, value: f32) -> Match {
@@ -274,15 +357,7 @@ impl Protected {
             return None;
         }
         let vector = record.image.as_deref()?;
-        let mut nearest: Option<(usize, f32)> = None;
-        for (place, picture) in self.pictures.iter().enumerate() {
-            let Some(other) = picture.vector.as_deref() else { continue };
-            let cosine = dot(vector, other);
-            if nearest.is_none_or(|(_, best)| cosine > best) {
-                nearest = Some((place, cosine));
-            }
-        }
-        let (place, cosine) = nearest?;
+        let (place, cosine) = self.nearest(vector, |picture| picture.vector.as_deref())?;
         if self.rules.similarity.is_some_and(|limit| cosine >= limit) {
             return Some(self.found(place, How::Similar, cosine));
         }

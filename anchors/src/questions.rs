@@ -79,8 +79,10 @@ impl Questions {
 }
 
 /// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
+#[must_use]
+pub fn hex(bytes: &[u8]) -> String {
+    const DIGITS: &[u8; 16] = b"0123456789abcdef";
+    bytes.iter().flat_map(|b| [b >> 4, b & 15]).map(|digit| char::from(DIGITS[usize::from(digit)])).collect()
 }
 
 /// Reads and encodes every query of `sources`: parquet files and folders as ingest reads them, or `.txt` files with a caption (or class name, as
@@ -384,7 +386,7 @@ impl<'a> Reader<'a> {
 }
 
 /// The direction of the mean; none of nothing, or where the vectors cancel out.
-fn mean<'v>(vectors: impl Iterator<Item = &'v [f32]>) -> Option<Vec<f32>> {
+pub(crate) fn mean<'v>(vectors: impl Iterator<Item = &'v [f32]>) -> Option<Vec<f32>> {
     let mut sum: Vec<f64> = Vec::new();
     for vector in vectors {
         sum.resize(vector.len(), 0.0);

@@ -83,6 +83,8 @@ pub enum How {
     Exact,
     /// Perceptual hashes that differ little.
     Perceptual,
+    /// Descriptors of a copy-detection model that are near.
+    Copy,
     /// Image vectors that are near.
     Similar,
     /// Nearer than the query pictures are.
@@ -96,6 +98,7 @@ impl How {
         match self {
             Self::Exact => "protected_exact",
             Self::Perceptual => "protected_perceptual",
+            Self::Copy => "protected_copy",
             Self::Similar => "protected_similar",
             Self::Nearer => "protected_nearer",
         }

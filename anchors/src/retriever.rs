@@ -3,14 +3,20 @@
 //! A call checks what can be checked for free (k, numbers, emptiness) before anything is encoded, then encodes all texts, then
 //! all pictures, then looks up stored vectors, then searches once. Errors name the question by its position.
 
-use std::{fmt, ops::Range, sync::Arc, time::Instant};
+use std::{
+    fmt,
+    ops::Range,
+    sync::{Arc, OnceLock},
+    time::Instant,
+};
 
 use anchorite_encoder::{Embedding, Encode, EncodeError};
 use anchorite_index::{Cancel, Key, PairStore, Parts, Query, Record, RowId, Side, StoreError};
 
 use crate::{
     Anchor, Answers, Ask, AskError, Found, Input, Limits, RetrieveError, Times,
-    blend::{Piece, blended, modality, pieces},
+    blend::{Piece, blended, modalities, pieces},
+    likeness::Cones,
 };
 
 /// Answers [`Ask`]s. Shared among threads; clones share the encoder and the pool.
@@ -19,6 +25,8 @@ pub struct Retriever {
     encoder: Arc<dyn Encode>,
     store: Arc<dyn PairStore>,
     limits: Limits,
+    /// Read when the first bare vector asks.
+    cones: Arc<OnceLock<Cones>>,
 }
 
 impl fmt::Debug for Retriever {
@@ -55,7 +63,7 @@ impl Retriever {
                 encoder_dim: encoder.dim(),
             });
         }
-        Ok(Self { encoder, store, limits })
+        Ok(Self { encoder, store, limits, cones: Arc::default() })
     }
 
     /// The encoder.
@@ -96,20 +104,21 @@ impl Retriever {
         let asked = Asked { pieces: &pieces, asks: asks.len() };
         self.encode_texts(asked, &mut vectors, &mut times, cancel)?;
         self.encode_pictures(asked, &mut vectors, &mut times, cancel)?;
-        self.look_up(asked, &mut vectors, &mut times)?;
+        let mut towers: Vec<Option<Side>> = pieces.iter().map(Piece::tower).collect();
+        self.look_up(asked, (&mut vectors, &mut towers), &mut times)?;
         let started = Instant::now();
         let filled = |vector: Option<Vec<f32>>| vector.expect("each kind of input was filled above, or the call had failed");
         let vectors = blended(&pieces, vectors.into_iter().map(filled).collect(), asks.len());
         let vectors = vectors.map_err(|(ask, source)| RetrieveError::Ask { ask, asks: asks.len(), source })?;
-        let query = |(ask, vector): (&Ask, Vec<f32>)| Query {
+        let query = |((ask, vector), asked): ((&Ask, Vec<f32>), Option<Side>)| Query {
             side: ask.side,
             vector,
             k: ask.k,
             effort: ask.effort,
-            asked: modality(ask),
+            asked,
             filter: ask.filter.clone(),
         };
-        let queries: Vec<Query> = asks.iter().zip(vectors).map(query).collect();
+        let queries: Vec<Query> = asks.iter().zip(vectors).zip(modalities(&pieces, &towers)).map(query).collect();
         let found = self.search(asks, queries, cancel)?;
         times.search = started.elapsed();
         Ok(Answers { found, times })
@@ -229,11 +238,19 @@ impl Retriever {
         Ok(())
     }
 
-    /// Fills the inputs that bring or name a vector.
-    fn look_up(&self, asked: Asked<'_>, vectors: &mut [Option<Vec<f32>>], times: &mut Times) -> Result<(), RetrieveError> {
+    /// Fills the inputs that bring or name a vector, and says which tower theirs came from where that can be told.
+    fn look_up(
+        &self,
+        asked: Asked<'_>,
+        (vectors, towers): (&mut [Option<Vec<f32>>], &mut [Option<Side>]),
+        times: &mut Times,
+    ) -> Result<(), RetrieveError> {
         let started = Instant::now();
         for (i, values) in asked.each(|input| if let Input::Embedding(values) = input { Some(values) } else { None }) {
             vectors[i] = Some(values.clone());
+            if towers[i].is_none() {
+                towers[i] = self.cones()?.side_of(values);
+            }
         }
         let rows = self.named_rows(asked)?;
         let numbers: Vec<RowId> = rows.iter().map(|(_, row)| *row).collect();
@@ -242,10 +259,19 @@ impl Retriever {
         }
         let records = self.store.get(&numbers, Parts { vectors: true, picture: false })?;
         for ((i, row), record) in rows.into_iter().zip(records) {
-            vectors[i] = Some(self.stored_vector(row, record, asked.pieces[i].from).map_err(|e| asked.wrong(i, e))?);
+            let (side, vector) = self.stored_vector(row, record, asked.pieces[i].from).map_err(|e| asked.wrong(i, e))?;
+            (vectors[i], towers[i]) = (Some(vector), Some(side));
         }
         times.look_up += started.elapsed();
         Ok(())
+    }
+
+    fn cones(&self) -> Result<&Cones, StoreError> {
+        if let Some(cones) = self.cones.get() {
+            return Ok(cones);
+        }
+        let cones = Cones::of(self.store())?;
+        Ok(self.cones.get_or_init(|| cones))
     }
 
     /// Position and row of every input that is a row or a key.
@@ -264,14 +290,13 @@ impl Retriever {
         Ok(rows)
     }
 
-    fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<Vec<f32>, AskError> {
+    fn stored_vector(&self, row: RowId, record: Option<Record>, from: Option<Side>) -> Result<(Side, Vec<f32>), AskError> {
         let record = record.ok_or_else(|| AskError::NoRow { row, rows: self.store.status().positions })?;
-        let vector = match from {
-            Some(Side::Image) => record.image,
-            Some(Side::Text) => record.text,
-            None => record.image.or(record.text),
-        };
-        vector.ok_or(AskError::NoVector { row, side: from.unwrap_or(Side::Image) })
+        let side = from.unwrap_or(if record.image.is_some() { Side::Image } else { Side::Text });
+        let vector = if side == Side::Image { record.image } else { record.text };
+        // Where neither is there, the picture's is what would have been taken.
+        let missing = from.unwrap_or(Side::Image);
+        vector.map(|vector| (side, vector)).ok_or(AskError::NoVector { row, side: missing })
     }
 }
 

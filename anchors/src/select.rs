@@ -18,7 +18,7 @@ use anchorite_index::ContentHash;
 use crate::{
     cutoffs::Cutoffs,
     diversity,
-    near::Heads,
+    near::Nearness,
     policy::Select,
     reason::{End, Reason},
 };
@@ -117,7 +117,18 @@ fn precedes(a: &Offer, b: &Offer, items: &[Item]) -> Ordering {
 /// Selects. Offers must be ordered, and every `item` an index of `items`. Each query lists at most `listed` of the offers it passed over.
 #[must_use]
 pub fn select(rules: &Select, askers: &[Asker], items: &[Item], listed: usize) -> Selection {
-    let mut run = Run::new(rules, askers, items, listed);
+    select_again(rules, askers, items, listed, &mut Nearness::default())
+}
+
+/// As [`select`], where `nearness` knows what an earlier selection by the same rules among the same items (and fewer) compared.
+pub(crate) fn select_again(
+    rules: &Select,
+    askers: &[Asker],
+    items: &[Item],
+    listed: usize,
+    nearness: &mut Nearness,
+) -> Selection {
+    let mut run = Run::new(rules, askers, (items, nearness), listed);
     if rules.class.least() > 0 {
         run.rounds(Phase::Minimum { beyond_k: false });
         run.rounds(Phase::Minimum { beyond_k: true });
@@ -126,15 +137,8 @@ pub fn select(rules: &Select, askers: &[Asker], items: &[Item], listed: usize) -
     run.finish()
 }
 
-/// Proposals of a round that are compared at once with all that was taken, and with each other.
+/// Proposals of a round that are compared at once with all before, and with each other.
 const PROPOSALS: usize = 512;
-
-/// What is near to the proposals of a block: for each the nearest of what was taken before, and those of the block that stand before it.
-#[derive(Default)]
-struct Nearby {
-    taken: Vec<Option<(usize, f32)>>,
-    before: Vec<Vec<(usize, f32)>>,
-}
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -188,16 +192,15 @@ struct Run<'a> {
     cutoffs: Cutoffs,
     walks: Vec<Walk>,
     chosen: Vec<Chosen>,
-    /// The chosen items that have a vector, in the order in which they were taken.
-    vectored: Vec<usize>,
-    heads: Heads,
-    taken_by: HashMap<usize, usize>,
+    nearness: &'a mut Nearness,
+    /// By item: its place among the chosen.
+    taken: HashMap<usize, usize>,
     contents: HashMap<ContentHash, usize>,
     class_counts: HashMap<usize, usize>,
 }
 
 impl<'a> Run<'a> {
-    fn new(rules: &'a Select, askers: &'a [Asker], items: &'a [Item], listed: usize) -> Self {
+    fn new(rules: &'a Select, askers: &'a [Asker], (items, nearness): (&'a [Item], &'a mut Nearness), listed: usize) -> Self {
         let cutoffs = Cutoffs::new(rules, askers, items);
         let walks = askers.iter().map(|asker| Walk::new(rules, asker, items, &cutoffs)).collect();
         Self {
@@ -208,9 +211,8 @@ impl<'a> Run<'a> {
             cutoffs,
             walks,
             chosen: Vec::new(),
-            vectored: Vec::new(),
-            heads: Heads::default(),
-            taken_by: HashMap::new(),
+            nearness,
+            taken: HashMap::new(),
             contents: HashMap::new(),
             class_counts: HashMap::new(),
         }
@@ -234,15 +236,15 @@ impl<'a> Run<'a> {
 
     /// Takes what may be taken of a round's proposals, in their order.
     fn consider(&mut self, block: &[(usize, usize)], phase: Phase) {
-        let items: Vec<usize> = block.iter().map(|&proposal| self.offer(proposal).item).collect();
-        let nearby = self.nearby(&items);
-        let mut taken = vec![false; block.len()];
-        for (place, &(asker, offer)) in block.iter().enumerate() {
+        if let Some(limit) = self.rules.near_duplicate {
+            let proposed: Vec<usize> = block.iter().map(|&proposal| self.offer(proposal).item).collect();
+            let items = self.items;
+            self.nearness.learn(&proposed, limit, &|item| items[item].vector.as_deref());
+        }
+        for &(asker, offer) in block {
             // The round itself may have filled the class or the set, or taken the pair.
             if self.barred(asker, phase).is_none() && self.advance(asker) == Some(offer) {
-                let twin = nearby.twin(place, &items, &taken);
-                taken[place] = twin.is_none();
-                self.take(asker, offer, twin);
+                self.take(asker, offer);
             }
         }
     }
@@ -295,53 +297,35 @@ impl<'a> Run<'a> {
         if let Some(reason) = &self.items[item].refusal {
             return Some(reason.clone());
         }
-        if let Some(by) = self.taken_by.get(&item) {
-            return Some(Reason::AlreadyTaken { by: *by });
+        if let Some(&place) = self.taken.get(&item) {
+            return Some(Reason::AlreadyTaken { by: self.chosen[place].asker });
         }
         self.contents.get(&self.items[item].content).map(|of| Reason::SameContent { of: *of })
     }
 
-    fn take(&mut self, asker: usize, offer: usize, twin: Option<Reason>) {
+    fn take(&mut self, asker: usize, offer: usize) {
         let item = self.askers[asker].offers[offer].item;
+        let twin = self.twin(item);
         let refused = twin.is_some();
         self.walks[asker].pass(offer, twin, self.listed);
         if refused {
             return;
         }
         self.walks[asker].taken += 1;
+        self.taken.insert(item, self.chosen.len());
         self.chosen.push(Chosen { asker, offer, item });
-        self.taken_by.insert(item, asker);
         self.contents.insert(self.items[item].content, item);
-        if let Some(values) = self.items[item].vector.as_deref().filter(|_| self.rules.near_duplicate.is_some()) {
-            self.vectored.push(item);
-            self.heads.push(values);
-        }
         if let Some(class) = self.askers[asker].class {
             *self.class_counts.entry(class).or_insert(0) += 1;
         }
     }
 
-    /// What is too near to each of these items, of the taken and of the items themselves.
-    fn nearby(&self, items: &[usize]) -> Nearby {
-        let mut nearby = Nearby { taken: vec![None; items.len()], before: vec![Vec::new(); items.len()] };
-        let Some(limit) = self.rules.near_duplicate else { return nearby };
-        let asked: Vec<usize> = (0..items.len()).filter(|&place| self.items[items[place]].vector.is_some()).collect();
-        let vector = |item: usize| self.items[item].vector.as_deref().unwrap_or_default();
-        let query = |asked_place: usize| vector(items[asked[asked_place]]);
-        let heads = Heads::of(asked.iter().map(|&place| vector(items[place])));
-        for near in self.heads.near(&heads, limit, (&query, &|row| vector(self.vectored[row]))) {
-            let nearest = &mut nearby.taken[asked[near.query]];
-            // Rows come in the order in which they were taken: of equally near ones the first stays.
-            if nearest.is_none_or(|(_, cosine)| near.cosine > cosine) {
-                *nearest = Some((self.vectored[near.row], near.cosine));
-            }
-        }
-        for near in heads.near(&heads, limit, (&query, &query)) {
-            if near.row < near.query {
-                nearby.before[asked[near.query]].push((asked[near.row], near.cosine));
-            }
-        }
-        nearby
+    /// The nearest of what was taken, if one is too near; of equally near ones the first taken.
+    fn twin(&self, item: usize) -> Option<Reason> {
+        let taken = |&(other, cosine): &(usize, f32)| Some((cosine, *self.taken.get(&other)?, other));
+        let near = self.nearness.of(item).iter().filter_map(taken);
+        let nearest = near.max_by(|a, b| a.0.total_cmp(&b.0).then(b.1.cmp(&a.1)));
+        nearest.map(|(cosine, _, of)| Reason::NearDuplicate { of, cosine })
     }
 
     fn finish(self) -> Selection {
@@ -354,17 +338,6 @@ impl<'a> Run<'a> {
             selection.decisions.push(log.decisions);
         }
         selection
-    }
-}
-
-impl Nearby {
-    /// The nearest of what was taken, if one is too near; of equally near ones the first taken. `taken` says which of the block were.
-    fn twin(&self, place: usize, items: &[usize], taken: &[bool]) -> Option<Reason> {
-        let within =
-            self.before[place].iter().filter(|(before, _)| taken[*before]).map(|&(before, cosine)| (items[before], cosine));
-        let nearer = |a: (usize, f32), b: (usize, f32)| if b.1 > a.1 { b } else { a };
-        let nearest = self.taken[place].into_iter().chain(within).reduce(nearer);
-        nearest.map(|(of, cosine)| Reason::NearDuplicate { of, cosine })
     }
 }
 

@@ -9,7 +9,10 @@ use anchorite_anchors::{
     manifest::{self, Header, ManifestError},
     policy::Select,
 };
-use anchorite_index::{Cancel, Key, PairStore as _};
+use anchorite_index::{
+    Cancel, Key, Pair, PairSink as _, PairStore,
+    pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
+};
 use arrow_array::{Array as _, cast::AsArray as _};
 use common::*;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
@@ -42,6 +45,29 @@ fn two_runs_are_equal_byte_for_byte() {
     write(&b);
     assert_eq!(fs::read(a).unwrap(), fs::read(b).unwrap());
     assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 2, "an unfinished file was left");
+}
+
+#[test]
+fn a_manifest_names_the_index_that_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let (asked, curated) = (Questions::default(), Curated::default());
+    let index = |store: &dyn PairStore| Header::new(store, &policy(), &asked, &Protected::default(), &curated).pool.index;
+    let dir = folder.path().join("pool");
+    let spec = store(&[]).spec().clone();
+    let fill = |pairs: &[Pair]| {
+        let mut writer = PoolWriter::open(&dir, &spec, &WriterOptions::default()).unwrap();
+        writer.append(pairs).unwrap();
+        writer.commit(&Cancel::default()).unwrap();
+    };
+    let open = || Pool::open(&dir, &OpenOptions::default()).unwrap();
+    let pairs = pool(6);
+    fs::create_dir(&dir).unwrap();
+    fill(&pairs[..5]);
+    let first = index(&open()).expect("a pool on disk has files");
+    assert_eq!((first.len(), index(&open())), (64, Some(first.clone())));
+    fill(&pairs[5..]);
+    assert_ne!(index(&open()), Some(first));
+    assert_eq!(index(&store(&pairs)), None, "a store in memory has none");
 }
 
 #[test]
@@ -78,7 +104,7 @@ fn a_pool_is_checked_by_content() {
     let path = folder.path().join("m.parquet");
     let (store, ..) = write(&path);
     let read = manifest::read(&path).unwrap();
-    let check = |pairs: &[anchorite_index::Pair]| {
+    let check = |pairs: &[Pair]| {
         let pool = common::store(pairs);
         manifest::verify(&read, &pool, &Limits { read_batch: 5, ..Limits::default() }, &Cancel::default()).unwrap()
     };

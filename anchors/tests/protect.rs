@@ -2,12 +2,18 @@
 
 mod common;
 
+use std::sync::Arc;
+
 use anchorite_anchors::{
-    CurateError, How, Policy, perceptual_distance, perceptual_hash,
+    CurateError, How, Limits, Policy, Protected, Surroundings, curate, manifest, perceptual_distance, perceptual_hash,
     policy::{Protect, ProtectedSource, Select},
 };
-use anchorite_encoder::image::{ImageLimits, decode};
-use anchorite_index::Pair;
+use anchorite_encoder::{
+    Encode,
+    fake::FakeEncoder,
+    image::{ImageLimits, decode},
+};
+use anchorite_index::{Cancel, Pair};
 use common::*;
 
 fn hash(bytes: &[u8]) -> Option<u128> {
@@ -92,6 +98,33 @@ fn protected_pictures_are_dropped_by_bytes_by_look_and_by_vector() {
     );
     assert_eq!((report.protected[0].pictures, report.protected[0].unreadable), (3, 2));
     assert_eq!(report.matched["rendition"]["protected_perceptual"], 1);
+}
+
+#[test]
+fn a_copy_detection_model_tells_copies_that_the_other_tests_do_not_see() {
+    let folder = tempfile::tempdir().unwrap();
+    let (mut pairs, mut policy) = setting(folder.path());
+    // Of p1 and p2 the pool keeps the protected pictures themselves; their vectors are others.
+    (pairs[1].picture, pairs[2].picture) = (Some(drawn(501, 64, 0)), Some(picture(502)));
+    pairs[2].image = Some(image_vector(&picture(2)));
+    policy.protect = Protect { exact: false, perceptual: None, similarity: None, copy_similarity: Some(0.999), ..policy.protect };
+    let (limits, cancel) = (Limits::default(), Cancel::default());
+    let model: Arc<dyn Encode> = Arc::new(FakeEncoder::new(24));
+    let asked = asked(&policy, 1);
+    let curated = |copies: Option<Arc<dyn Encode>>| {
+        let protected = Protected::read_with(&policy.protect, &encoder(), copies, &limits, &cancel).unwrap();
+        let surroundings = Surroundings { limits: &limits, cancel: &cancel, told: &|_, _| {} };
+        let curated = curate(&store(&pairs), &policy, &asked, &protected, surroundings).unwrap();
+        (manifest::Header::new(&store(&pairs), &policy, &asked, &protected, &curated).copy_model, curated.report)
+    };
+    let (model, report) = curated(Some(model));
+    let found: Vec<(&str, &str, How)> =
+        report.matches.iter().map(|m| (m.key.as_str(), m.matched.picture.as_str(), m.matched.how)).collect();
+    let expected = [("p0", 0), ("p1", 1), ("p2", 2)].map(|(key, row)| (key, format!("data/test.parquet#{row}"), How::Copy));
+    assert_eq!(found, expected.each_ref().map(|(key, picture, how)| (*key, picture.as_str(), *how)));
+    assert_eq!((report.dropped["protected_copy"], report.found, model.as_deref()), (3, 9, Some("fake-24")));
+    let (model, report) = curated(None);
+    assert_eq!((report.matches.len(), report.found, model), (0, 12, None), "without the model nothing is compared");
 }
 
 #[test]

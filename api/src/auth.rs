@@ -6,6 +6,7 @@
 
 use std::{collections::BTreeSet, fmt, str::FromStr, sync::Arc};
 
+use anchorite_anchors::hex;
 use axum::{
     extract::{Request, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -15,7 +16,7 @@ use axum::{
 use sha2::{Digest, Sha256};
 use subtle::ConstantTimeEq as _;
 
-use crate::{app::App, error::ApiError, search::hex};
+use crate::{app::App, error::ApiError};
 
 /// Longest secret that is looked at, in bytes.
 const SECRET_BYTES: usize = 512;

@@ -2,15 +2,15 @@
 
 use std::sync::Arc;
 
-use anchorite_anchors::{Choice, ChoiceError, choose};
+use anchorite_anchors::{Choice, ChoiceError, Form, choose};
 use anchorite_index::{Cancel, Key, RowId};
 use axum::{
     body::Body,
     extract::State,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse as _, Response},
 };
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use crate::{
@@ -22,6 +22,7 @@ use crate::{
 
 /// Apache Parquet's registered media type.
 const PARQUET: &str = "application/vnd.apache.parquet";
+const JSON: &str = "application/json";
 /// Longest name of a query, in bytes: a sentence.
 const QUERY_BYTES: usize = 1024;
 
@@ -56,11 +57,21 @@ struct ChosenPair {
     score: Option<f32>,
 }
 
+/// A manifest as JSON.
+#[derive(Serialize, ToSchema)]
+pub(crate) struct ManifestDocument {
+    /// What it says of itself: policy, pool, queries, counts.
+    header: serde_json::Map<String, serde_json::Value>,
+    /// A pair each, with the columns of the parquet file.
+    rows: Vec<serde_json::Map<String, serde_json::Value>>,
+}
+
 /// Writes chosen pairs as a manifest.
 #[utoipa::path(
     post, path = "/v1/manifest", tag = "anchors", request_body = ManifestRequest,
     responses(
-        (status = 200, description = "The manifest, a parquet file", body = Vec<u8>, content_type = "application/vnd.apache.parquet"),
+        (status = 200, description = "The manifest: a parquet file, or its header and rows as JSON where Accept asks for JSON", content(
+            (Vec<u8> = "application/vnd.apache.parquet"), (ManifestDocument = "application/json"))),
         (status = 400, description = "The body is not JSON", body = ErrorBody),
         (status = 404, description = "No such pool, row or key", body = ErrorBody),
         (status = 408, description = "The body came too slowly", body = ErrorBody),
@@ -72,14 +83,22 @@ struct ChosenPair {
         (status = 504, description = "Took longer than allowed", body = ErrorBody),
     )
 )]
-pub(crate) async fn manifest(State(app): State<Arc<App>>, body: Body) -> Result<Response, ApiError> {
+pub(crate) async fn manifest(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<Response, ApiError> {
     let body = body::read(&app, body, app.limits().small_body_bytes).await?;
-    let file = app.compute(move |app, cancel| file(app, body::json(&body.bytes)?, cancel)).await?;
-    let headers = [(header::CONTENT_TYPE, PARQUET), (header::CONTENT_DISPOSITION, "attachment; filename=\"anchors.parquet\"")];
-    Ok((headers, file).into_response())
+    let (form, content_type, name) = match wants_json(&headers) {
+        true => (Form::Json, JSON, "attachment; filename=\"anchors.json\""),
+        false => (Form::Parquet, PARQUET, "attachment; filename=\"anchors.parquet\""),
+    };
+    let file = app.compute(move |app, cancel| file(app, body::json(&body.bytes)?, form, cancel)).await?;
+    Ok(([(header::CONTENT_TYPE, content_type), (header::CONTENT_DISPOSITION, name)], file).into_response())
 }
 
-fn file(app: &App, request: ManifestRequest, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
+/// Whether Accept names JSON; a client that takes anything gets parquet.
+fn wants_json(headers: &HeaderMap) -> bool {
+    headers.get_all(header::ACCEPT).iter().any(|v| v.to_str().is_ok_and(|accepted| accepted.contains(JSON)))
+}
+
+fn file(app: &App, request: ManifestRequest, form: Form, cancel: &Cancel) -> Result<Vec<u8>, ApiError> {
     let pool = app.pool(request.pool.as_deref())?;
     if let Some(generation) = request.generation {
         pool.still_at(generation)?;
@@ -90,7 +109,7 @@ fn file(app: &App, request: ManifestRequest, cancel: &Cancel) -> Result<Vec<u8>,
         return Err(ApiError::unprocessable("too_many_ids", message));
     }
     let choices = choices(&pool, request.pairs)?;
-    Ok(choose(pool.retriever.store(), &choices, &limits.curation(), cancel)?)
+    Ok(choose(pool.retriever.store(), &choices, form, &limits.curation(), cancel)?)
 }
 
 fn choices(pool: &Snapshot, pairs: Vec<ChosenPair>) -> Result<Vec<Choice>, ApiError> {

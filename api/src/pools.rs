@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, sync::Arc, time::Instant};
 
+use anchorite_anchors::hex;
 use anchorite_index::{Field, Key, Kind, Parts, Record, RowId, Value};
 use axum::{
     extract::{
@@ -19,7 +20,7 @@ use crate::{
     body::JsonBytes,
     error::{ApiError, ErrorBody},
     refresh::{Reloaded, Snapshot},
-    search::{Source, hex},
+    search::Source,
 };
 
 /// A stored picture may do nothing but be looked at, whatever its bytes claim to be.
@@ -266,8 +267,8 @@ pub(crate) async fn pair(
 ) -> Result<JsonBytes, ApiError> {
     let ((pool, id), by) = (plain(path)?, checked(by)?);
     app.compute(move |app, _| {
-        let record = record(app, &pool, &id, by)?;
-        let image_url = record.picture.as_ref().map(|_| image_path(&pool, record.row));
+        let record = record(app, &pool, (&id, by), Parts::default())?;
+        let image_url = record.has_picture.then(|| image_path(&pool, record.row));
         let source = Source { file: record.source.file, row: record.source.row, content: hex(&record.content.0) };
         let (id, key) = (record.row.0, record.key.into());
         JsonBytes::of(&PairBody { id, key, caption: record.caption, fields: record.fields, source, image_url })
@@ -298,7 +299,7 @@ pub(crate) async fn image(
     headers: HeaderMap,
 ) -> Result<Response, ApiError> {
     let ((pool, id), by) = (plain(path)?, checked(by)?);
-    let record = app.compute(move |app, _| record(app, &pool, &id, by)).await?;
+    let record = app.compute(move |app, _| record(app, &pool, (&id, by), Parts { picture: true, vectors: false })).await?;
     let etag = format!("\"{}\"", hex(&record.content.0));
     let bytes = record.picture.ok_or_else(|| {
         let message = format!("row {} has no stored picture; its record says where it came from", record.row.0);
@@ -348,7 +349,7 @@ fn checked(by: Result<Query<By>, QueryRejection>) -> Result<Option<ByName>, ApiE
     Ok(by)
 }
 
-fn record(app: &App, pool: &str, id: &str, by: Option<ByName>) -> Result<Record, ApiError> {
+fn record(app: &App, pool: &str, (id, by): (&str, Option<ByName>), parts: Parts) -> Result<Record, ApiError> {
     let retriever = app.pool(Some(pool))?.retriever;
     let store = retriever.store();
     let started = Instant::now();
@@ -375,7 +376,7 @@ fn record(app: &App, pool: &str, id: &str, by: Option<ByName>) -> Result<Record,
             store.find(&[key])?.into_iter().next().flatten().ok_or_else(missing)?
         }
     };
-    let records = store.get(&[row], Parts { picture: true, vectors: false })?;
+    let records = store.get(&[row], parts)?;
     app.metrics.metadata(started.elapsed());
     records.into_iter().next().flatten().ok_or_else(missing)
 }

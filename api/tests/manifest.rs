@@ -41,6 +41,24 @@ fn chosen_pairs_come_back_as_a_manifest_that_verifies() {
 }
 
 #[test]
+fn the_same_manifest_comes_as_json_where_it_is_asked_for() {
+    let server = start(Limits::default());
+    let body = json!({"pairs": chosen()}).to_string();
+    let request = ureq::http::Request::post(server.url("/v1/manifest")).header("accept", "application/json");
+    let reply = server.send(request.body(body.into_bytes()).expect("a request"));
+    assert_eq!(reply.header("content-type"), "application/json");
+    assert_eq!(reply.header("content-disposition"), "attachment; filename=\"anchors.json\"");
+    let answer = reply.ok();
+    assert_eq!((&answer["header"]["search"], &answer["header"]["report"]["found"]), (&json!("chosen"), &json!(4)));
+    let rows: Vec<Json> =
+        answer["rows"].as_array().expect("rows").iter().map(|row| json!([row["row"], row["query"], row["score"]])).collect();
+    assert_eq!(Json::from(rows), json!([[5, null, null], [3, "apples", 0.5], [0, "apples", 0.75], [0, "red", null]]));
+    let first = &answer["rows"][1];
+    assert_eq!((&first["direction"], &first["kept"], &first["split"]), (&json!("chosen"), &json!(true), &json!("train")));
+    assert_eq!(first["content"].as_str().map(str::len), Some(64));
+}
+
+#[test]
 fn equal_choices_give_equal_bytes() {
     let server = start(Limits::default());
     let body = json!({"pairs": chosen()}).to_string();

@@ -96,10 +96,13 @@ fn records_come_for_the_first_hits_only_and_carry_only_what_is_included() {
     let full = server.search(&json!({"id": 0, "k": 3, "limit": 2, "include": include})).ok();
     let hits = full["results"][0]["hits"].as_array().expect("hits");
     assert_eq!(names(&hits[2]), ["id", "score"]);
-    let mut expected = vec!["id", "score", "key", "caption", "fields", "image", "vectors", "source"];
+    let mut expected = vec!["id", "score", "key", "caption", "fields", "image", "vectors", "source", "has_image"];
     expected.sort_unstable();
     assert_eq!(names(&hits[0]), expected);
     assert_eq!(hits[0]["image"], json!(base64(RED)), "the stored bytes as they are");
+    assert_eq!(hits[0]["has_image"], json!(true));
+    let captions = server.search(&json!({"id": 6, "side": "text", "k": 1})).ok();
+    assert_eq!(captions["results"][0]["hits"][0]["has_image"], json!(false), "row 6 is words alone");
     assert_eq!(hits[0]["fields"], json!({"license": "CC0", "rank": 0}));
     assert_eq!((&hits[0]["source"]["file"], &hits[0]["source"]["row"]), (&json!("fruit.parquet"), &json!(0)));
     assert_eq!(hits[0]["vectors"]["image"].as_array().expect("a vector").len(), support::DIM);

@@ -90,6 +90,9 @@ struct Args {
     /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
+    /// This part of `serve` alone, as its refusal of another name lists them.
+    #[arg(long)]
+    part: Option<String>,
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
@@ -150,13 +153,16 @@ fn main() -> Result<()> {
         Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick)?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
-        Name::Serve => serve::run(&args.cache, args.quick)?,
+        Name::Serve => serve::run(&args.cache, args.quick, args.part.as_deref())?,
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,
     };
     if args.write {
         let name = args.name.to_possible_value().expect("no name is skipped");
         let put = if args.part.is_some() { results::merge } else { results::write };
         put(Path::new("benches/RESULTS.md"), name.get_name(), &figures)?;
+        let name = args.name.to_possible_value().expect("no name is skipped").get_name().to_owned();
+        let name = args.part.map_or(name.clone(), |part| format!("{name} --part {part}"));
+        results::write(&PathBuf::from("benches/RESULTS.md"), &name, &figures)?;
     }
     Ok(())
 }

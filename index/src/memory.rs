@@ -278,6 +278,7 @@ fn record(row: RowId, pair: &Pair, parts: Parts) -> Record {
         content: pair.content,
         caption: pair.caption.clone(),
         fields: pair.fields.clone(),
+        has_picture: pair.picture.is_some(),
         picture: pair.picture.clone().filter(|_| parts.picture),
         image: pair.image.clone().filter(|_| parts.vectors),
         text: pair.text.clone().filter(|_| parts.vectors),

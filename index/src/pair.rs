@@ -176,6 +176,8 @@ pub struct Record {
     pub caption: Option<String>,
     /// Metadata columns.
     pub fields: BTreeMap<String, Value>,
+    /// Whether a picture is stored, asked for or not.
+    pub has_picture: bool,
     /// The stored picture, when asked for with [`crate::Parts::picture`] and there is one.
     pub picture: Option<Vec<u8>>,
     /// The image vector as stored (f16 precision), when asked for with [`crate::Parts::vectors`].

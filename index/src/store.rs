@@ -290,6 +290,12 @@ pub trait PairStore: Send + Sync {
     /// Counts and generation.
     fn status(&self) -> StoreStatus;
 
+    /// Bytes that name this generation's files with their lengths and checksums: equal bytes mean an equal index, graph and all. `None` for a
+    /// store without files.
+    fn identity(&self) -> Option<Vec<u8>> {
+        None
+    }
+
     /// Answers every query, in order. Scores are cosine; ties by row.
     ///
     /// # Errors

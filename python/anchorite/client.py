@@ -28,6 +28,7 @@ class Hit:
     id: int
     score: float
     key: Optional[str] = None
+    has_image: Optional[bool] = None
     caption: Optional[str] = None
     fields: Optional[Dict[str, Any]] = None
     image: Optional[bytes] = field(default=None, repr=False)
@@ -196,7 +197,8 @@ class Client:
 def _hit(hit):
     if hit.get("image") is not None:
         hit = {**hit, "image": base64.b64decode(hit["image"])}
-    return Hit(**hit)
+    # A newer server may say more of a hit than this package knows.
+    return Hit(**{name: value for name, value in hit.items() if name in Hit.__dataclass_fields__})
 
 
 def _floats(text):

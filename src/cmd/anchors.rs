@@ -3,6 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 use anchorite::{
@@ -12,6 +13,7 @@ use anchorite::{
         policy::ProtectedSource,
         read_questions,
     },
+    encoder::Encode,
     index::{Key, PairStore},
 };
 use anyhow::{Context, Result, bail};
@@ -22,7 +24,7 @@ use super::gallery::{SHOWN, View, write_page};
 use crate::{
     exit::Exit,
     interrupt,
-    open::{self, ModelArgs},
+    open::{self, ModelArgs, Use},
     output::{json, line},
     progress::{Shown, say},
 };
@@ -55,6 +57,10 @@ pub(crate) struct Args {
     /// An evaluation set that anchors must not be taken from, besides the policy's: NAME=PARQUET.
     #[arg(long, value_name = "NAME=FILE")]
     protect: Vec<String>,
+    /// A copy-detection model, which tells copies of protected pictures by its image embeddings: a folder with one ONNX image model and its
+    /// preprocessor_config.json. The policy's protect.copy_similarity is its threshold.
+    #[arg(long, value_name = "DIR")]
+    copy_model: Option<String>,
     /// Report what is in protected sets, and drop nothing for it.
     #[arg(long)]
     audit: bool,
@@ -112,6 +118,14 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
 }
 
 impl Args {
+    /// Has one tower, and no settings of the pool's model but its threads.
+    fn copy_model(&self) -> Result<Option<Arc<dyn Encode>>> {
+        let Some(folder) = self.copy_model.clone() else { return Ok(None) };
+        let model =
+            ModelArgs { one_tower: true, threads: self.model.threads, ..ModelArgs::of(folder, self.model.runtime.clone()) };
+        Ok(Some(model.open(Use::Ingest)?))
+    }
+
     /// The file's policy with what the flags add.
     fn policy(&self) -> Result<Policy> {
         let mut policy = match &self.policy {
@@ -161,7 +175,8 @@ fn choose(args: &Args, policy: &Policy, dir: &Path, output: &Path) -> Result<Exi
     if let Some(first) = &questions.first_reject {
         say(&format!("{} rows are no queries; the first: {first}", questions.rejected));
     }
-    let protected = Protected::read(&policy.protect, retriever.encoder(), &limits, &cancel)?;
+    let copies = args.copy_model()?;
+    let protected = Protected::read_with(&policy.protect, retriever.encoder(), copies, &limits, &cancel)?;
     let shown = Shown::new("anchors");
     let told = |done, total| shown.at(done, total, "queries");
     let curated = curate(store, policy, &questions, &protected, Surroundings { limits: &limits, cancel: &cancel, told: &told })?;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use anchorite_anchors::Entry;
+use anchorite_anchors::{Entry, hex};
 use anchorite_index::{Cancel, Parts, Record, RowId, Value};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -12,7 +12,7 @@ use crate::{
     app::App,
     body::{self, JsonBytes},
     error::ApiError,
-    search::{Vectors, hex, record_bytes},
+    search::{Vectors, record_bytes},
 };
 
 /// Records read between two looks at the cancel flag and the byte budget.

@@ -1,6 +1,6 @@
 //! The queries of a request, as questions of a policy: words and pictures go through the encoder, stored pairs bring their vectors.
 
-use anchorite_anchors::{AskError, Given, Limits, Policy, Questions, RetrieveError, Retriever, encode_questions};
+use anchorite_anchors::{AskError, Given, Limits, Policy, Questions, RetrieveError, Retriever, encode_questions, hex};
 use anchorite_encoder::Embedding;
 use anchorite_index::{Cancel, Key, Parts, Record, RowId};
 use serde::Deserialize;
@@ -10,7 +10,6 @@ use utoipa::ToSchema;
 use crate::{
     body,
     error::ApiError,
-    search::hex,
     vector::{Vector, VectorForm},
 };
 

@@ -17,6 +17,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use anchorite_anchors::hex;
 use anchorite_encoder::Pixels;
 use anchorite_index::{Cancel, Record};
 use arrow_array::{
@@ -36,7 +37,7 @@ use serde::Serialize;
 use tokio::sync::mpsc;
 
 use super::{ARROW_STREAM, AnchorPart, Chosen, Group, Head, Shape, answer::QueryHead};
-use crate::{app::App, body::ReadBody, error::ApiError, finish::RequestId, search::hex};
+use crate::{app::App, body::ReadBody, error::ApiError, finish::RequestId};
 
 /// The schema's metadata key of [`StreamHead`] as JSON.
 const HEAD_KEY: &str = "anchorite.anchors";

@@ -11,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use anchorite_anchors::hex;
 use axum::{
     body::{Body, Bytes, HttpBody as _},
     http::StatusCode,
@@ -19,7 +20,7 @@ use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 
 use super::queue::Jobs;
-use crate::{Limits, error::ApiError, search::hex};
+use crate::{Limits, error::ApiError};
 
 /// How names of whole uploads end.
 pub(crate) const ENDING: &str = ".parquet";

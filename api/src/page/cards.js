@@ -66,12 +66,14 @@ function card(pool, hit) {
   shot.tabIndex = -1;
   shot.setAttribute("aria-label", `${name}. Open`);
   shot.addEventListener("click", () => acts.look(pool, hit));
-  picture.addEventListener("error", () => {
+  const withoutPicture = () => {
     picture.remove();
     shot.classList.add("none");
     item.querySelector(".no-shot").hidden = false;
-  });
-  showPicture(picture, picturePath(pool, hit.id));
+  };
+  picture.addEventListener("error", withoutPicture);
+  if (hit.has_image) showPicture(picture, picturePath(pool, hit.id));
+  else withoutPicture();
   const caption = item.querySelector(".caption");
   caption.textContent = name;
   caption.title = name;

@@ -1,11 +1,11 @@
-// Pool, side, effort, near duplicates: how is searched. A side that a pool lacks gives way to the other, and comes back with a pool that has it.
+// Pool, side, effort, least score, near duplicates: how is searched. A side that a pool lacks gives way to the other, and comes back with a pool that has it.
 
 import { byId, count } from "./dom.js";
 import { filterText, setFilter } from "./filter.js";
 
-const ui = Object.fromEntries(["pool", "side", "from", "effort", "distinct"].map((id) => [id, byId(id)]));
+const ui = Object.fromEntries(["pool", "side", "from", "effort", "threshold", "distinct"].map((id) => [id, byId(id)]));
 /** What stands where nothing was chosen; only other choices are in the address. */
-const USUAL = { side: "image", from: "", effort: "normal" };
+const USUAL = { side: "image", from: "", effort: "normal", threshold: "" };
 /** Pairs this near (a cosine) to a better one are hidden where the visitor asks for it: the policies' own default. */
 const NEAR = 0.95;
 
@@ -24,8 +24,19 @@ export function setPools(served) {
 /** The controls as members of a search. */
 export function settings() {
   const { side, from, effort, distinct } = ui;
-  const asked = { ...(from.value && { from: from.value }), ...(distinct.checked && { near_duplicate: NEAR }) };
+  const threshold = leastScore();
+  const asked = {
+    ...(from.value && { from: from.value }),
+    ...(distinct.checked && { near_duplicate: NEAR }),
+    ...(threshold !== null && { threshold }),
+  };
   return { pool: pool().name, side: side.value, effort: effort.value, ...asked };
+}
+
+/** The score below which pairs are left out; null for none, and for what is no cosine. */
+export function leastScore() {
+  const { value, valueAsNumber, validity } = ui.threshold;
+  return value !== "" && validity.valid ? valueAsNumber : null;
 }
 
 function showPool() {
@@ -58,7 +69,9 @@ export function fromAddress(from) {
     if ([...select.options].some((option) => option.value === value)) select.value = value;
   };
   choose(ui.pool, from.get("pool") ?? pools[0]?.name);
-  for (const [name, usual] of Object.entries(USUAL)) choose(ui[name], from.get(name) ?? usual);
+  const { threshold, ...selects } = USUAL;
+  for (const [name, usual] of Object.entries(selects)) choose(ui[name], from.get(name) ?? usual);
+  ui.threshold.value = from.get("threshold") ?? threshold;
   ui.distinct.checked = from.has("distinct");
   setFilter(from.get("filter") ?? "");
   showPool();
@@ -70,5 +83,5 @@ export function startControls({ otherPool, otherwise }) {
     otherPool();
   });
   ui.side.addEventListener("change", () => (sideWanted = null));
-  for (const control of [ui.side, ui.from, ui.effort, ui.distinct]) control.addEventListener("change", otherwise);
+  for (const control of [ui.side, ui.from, ui.effort, ui.threshold, ui.distinct]) control.addEventListener("change", otherwise);
 }

@@ -1,7 +1,7 @@
 // One pair in full: its picture as large as there is room, its caption, every column, where it came from.
 
 import { byId, make } from "./dom.js";
-import { getJson, picturePath, showPicture } from "./server.js";
+import { getJson, pairPath, picturePath, showPicture } from "./server.js";
 
 const dialog = byId("details");
 
@@ -12,11 +12,12 @@ export async function showDetails(pool, hit) {
   const picture = fresh(byId("details-image"));
   picture.alt = name;
   picture.addEventListener("error", () => (picture.hidden = true));
-  showPicture(picture, picturePath(pool, hit.id));
+  picture.hidden = !hit.has_image;
+  if (hit.has_image) showPicture(picture, picturePath(pool, hit.id));
   draw({ row: hit.id, score: hit.score.toFixed(4), ...hit.fields });
   dialog.showModal();
   try {
-    const pair = await getJson(`/v1/pools/${encodeURIComponent(pool)}/pairs/${hit.id}`);
+    const pair = await getJson(pairPath(pool, hit.id));
     const { file, row, content } = pair.source;
     draw({ row: hit.id, key: pair.key, score: hit.score.toFixed(4), ...pair.fields, source: `${file}, row ${row}`, content });
   } catch {

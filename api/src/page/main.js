@@ -103,11 +103,11 @@ startCards({
   look: showDetails,
   choose: (pool, hit) => selection.choose(pool, hit, describedQuery()),
   like: (pool, hit) => {
-    query.lookForPair(pool, hit.id, hit.caption, false);
+    query.lookForPair(pool, hit, false);
     toTop();
   },
   unlike: (pool, hit) => {
-    query.lookForPair(pool, hit.id, hit.caption, true);
+    query.lookForPair(pool, hit, true);
     toTop();
   },
 });

@@ -4,7 +4,7 @@
 //                         └─► input() of a search: one input, or a weighted blend; address(), fromAddress() for the parts that an address can hold
 
 import { byId, make } from "./dom.js";
-import { picturePath, showPicture } from "./server.js";
+import { getJson, pairPath, picturePath, showPicture } from "./server.js";
 
 /** What the server takes as one body, less a third for base64. */
 const MAX_PICTURE_BYTES = 20 * 1024 * 1024;
@@ -16,7 +16,7 @@ const DESCRIBED = 256;
 
 const text = byId("text");
 const list = byId("parts");
-/** { id | image, unlike, label, url } */
+/** { pool, id, hasImage | image, url; unlike, label }; `hasImage` is undefined where it is not known yet. */
 let parts = [];
 let changed = () => {};
 
@@ -58,14 +58,15 @@ export function fromAddress(from, pool, keep) {
   draw();
 }
 
-const pairPart = (pool, id, unlike, caption = null) => ({ id, unlike, label: caption || `Row ${id}`, path: picturePath(pool, id) });
+const pairPart = (pool, id, unlike, hit = {}) => ({ pool, id, unlike, label: hit.caption || `Row ${id}`, hasImage: hit.has_image });
 
 /** "More like this" starts anew from the pair; "not like this" is said of the present search. */
-export function lookForPair(pool, id, caption, unlike) {
+export function lookForPair(pool, hit, unlike) {
+  const { id } = hit;
   const others = unlike ? parts.filter((part) => part.id !== id) : [];
   release(parts.filter((part) => !others.includes(part)));
   if (!unlike) text.value = "";
-  parts = [...others, pairPart(pool, id, unlike, caption)];
+  parts = [...others, pairPart(pool, id, unlike, hit)];
   draw();
   changed();
 }
@@ -124,12 +125,20 @@ function draw() {
   text.placeholder = parts.length ? "Add words" : "Describe a picture";
 }
 
+/** A pair that came by the address is looked up first: not every pair has a picture. */
+async function showPair(picture, part) {
+  const known = part.hasImage !== undefined;
+  part.hasImage ??= await getJson(pairPath(part.pool, part.id)).then((pair) => pair.image_url !== null, () => false);
+  if (!part.hasImage) picture.remove();
+  else if (known || picture.isConnected) showPicture(picture, picturePath(part.pool, part.id));
+}
+
 function chip(part) {
   const item = make("li", null, { class: part.unlike ? "part unlike" : "part" });
   const picture = make("img", null, { alt: "" });
   picture.addEventListener("error", () => picture.remove());
   if (part.url) picture.src = part.url;
-  else showPicture(picture, part.path);
+  else showPair(picture, part);
   const word = part.unlike ? "Not like" : "Like";
   const sign = make("button", word, { type: "button", class: "sign", "aria-label": `${word} ${part.label}: turn round`, title: "Turn round" });
   sign.addEventListener("click", () => turn(part));

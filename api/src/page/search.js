@@ -37,7 +37,7 @@ export async function search() {
     return show("", []);
   }
   const k = Math.min(MOST, controls.pool().max_k);
-  const body = { ...input, ...controls.settings(), k, page: PAGE, include: ["caption", "fields", "source"], ...(sent === undefined ? {} : { filter: sent }) };
+  const body = { ...input, ...controls.settings(), k, page: PAGE, include: ["caption", "fields"], ...(sent === undefined ? {} : { filter: sent }) };
   present = { body, cursor: null, described: query.described() };
   await page(true);
 }
@@ -74,7 +74,7 @@ function showPage(question, answer, first) {
   const [result] = answer.results;
   if (first) clearCards();
   const wanted = result.hits.filter((hit) => !query.isUnwanted(hit.id));
-  addCards(answer.pool, wanted.map((hit) => ({ ...hit, generation: answer.generation })));
+  addCards(answer.pool, wanted);
   ui.more.hidden = question.cursor === null || result.hits.length === 0;
   const shown = cards().length;
   const took = `${result.took_ms < 10 ? result.took_ms.toFixed(1) : Math.round(result.took_ms)} ms`;
@@ -84,6 +84,7 @@ function showPage(question, answer, first) {
 
 function nothingFound() {
   if (controls.pool().rows === 0) return "This pool is empty: ingest something, and it shows here.";
+  if (controls.leastScore() !== null) return `Nothing found: no pair scores ${controls.leastScore()} or more.`;
   return filter.filterText() ? "Nothing found: no pair passes the filter." : "Nothing found.";
 }
 

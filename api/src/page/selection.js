@@ -1,13 +1,12 @@
 // Pairs that the visitor selects, kept over searches and reloads of this tab, and their export as a manifest.
 //
-//   card ──choose──► chosen (by pool) ──► tray ──POST /v1/manifest──► anchors.parquet
-//                                           └──► anchors.json, the same rows, made here
+//   card ──choose──► chosen (by pool) ──► tray ──POST /v1/manifest──► anchors.parquet, or anchors.json
 
 import { byId, count, tell } from "./dom.js";
 import { postFile } from "./server.js";
 
 const KEY = "anchorite.selection";
-/** Pool to a map of row number to what both exports say of a pair. */
+/** Pool to a map of row number to what the server is told of a pair. */
 const chosen = new Map(load());
 let pool = "";
 let redraw = () => {};
@@ -32,8 +31,8 @@ export const isChosen = (name, id) => pairsOf(name).has(id);
 export function choose(name, hit, query) {
   const pairs = pairsOf(name);
   if (!pairs.delete(hit.id)) {
-    const { id, key, caption, score, source, generation } = hit;
-    pairs.set(id, { key, row: id, content: source?.content, caption, score, query, generation });
+    const { id, key, score } = hit;
+    pairs.set(id, { key, score, query });
   }
   chosen.set(name, pairs);
   keep();
@@ -54,13 +53,9 @@ export function show(name) {
 const listed = () => [...pairsOf(pool).values()];
 
 /** By key: a pair keeps its key when the pool goes on, its row may be another. */
-async function exportParquet() {
+async function exportAs(type, name) {
   const pairs = listed().map(({ key, query, score }) => ({ key, score, ...(query && { query }) }));
-  save(await postFile("/v1/manifest", { pool, pairs }, "*/*"), "anchors.parquet");
-}
-
-async function exportJson() {
-  save(new Blob([JSON.stringify({ pool, pairs: listed() }, null, 1)], { type: "application/json" }), "anchors.json");
+  save(await postFile("/v1/manifest", { pool, pairs }, type), name);
 }
 
 function save(blob, name) {
@@ -88,8 +83,8 @@ async function told(button, act) {
 export function startSelection(onChange) {
   redraw = onChange;
   const [parquet, json] = [byId("export-parquet"), byId("export-json")];
-  parquet.addEventListener("click", () => told(parquet, exportParquet));
-  json.addEventListener("click", () => told(json, exportJson));
+  parquet.addEventListener("click", () => told(parquet, () => exportAs("*/*", "anchors.parquet")));
+  json.addEventListener("click", () => told(json, () => exportAs("application/json", "anchors.json")));
   byId("tray-clear").addEventListener("click", () => {
     chosen.delete(pool);
     keep();

@@ -56,7 +56,8 @@ export async function postFile(path, body, accept) {
   return (await post(path, body, accept)).blob();
 }
 
-export const picturePath = (pool, id) => `/v1/pools/${encodeURIComponent(pool)}/pairs/${id}/image`;
+export const pairPath = (pool, id) => `/v1/pools/${encodeURIComponent(pool)}/pairs/${id}`;
+export const picturePath = (pool, id) => `${pairPath(pool, id)}/image`;
 
 const waiting = new IntersectionObserver((entries) => {
   for (const { isIntersecting, target } of entries) {

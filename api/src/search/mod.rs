@@ -10,7 +10,7 @@ use std::{
     time::Instant,
 };
 
-use anchorite_anchors::{Anchor, Found};
+use anchorite_anchors::{Anchor, Found, hex};
 use anchorite_index::{Cancel, PairStore, Parts, Record, RowId, Value};
 use axum::{body::Body, extract::State};
 use serde::{Deserialize, Serialize};
@@ -88,6 +88,9 @@ struct SearchHit {
     /// Stable name; for the first `limit` hits.
     #[serde(skip_serializing_if = "Option::is_none")]
     key: Option<String>,
+    /// Whether `/v1/pools/{pool}/pairs/{id}/image` has its picture; for the first `limit` hits.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    has_image: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     caption: Option<String>,
     /// Metadata columns.
@@ -268,23 +271,32 @@ fn answer_too_large(wanted: &Wanted) -> ApiError {
 
 impl SearchHit {
     fn bare(row: RowId, score: f32) -> Self {
-        Self { id: row.0, score, key: None, caption: None, fields: None, image: None, vectors: None, source: None }
+        Self {
+            id: row.0,
+            score,
+            key: None,
+            has_image: None,
+            caption: None,
+            fields: None,
+            image: None,
+            vectors: None,
+            source: None,
+        }
     }
 
     fn fill(&mut self, anchor: Anchor, wanted: &Wanted) {
         let record = anchor.record;
         self.key = Some(record.key.into());
+        self.has_image = Some(record.has_picture);
         self.caption = record.caption.filter(|_| wanted.has(Include::Caption));
         let sent = |name: &String| wanted.columns.as_ref().is_none_or(|columns| columns.contains(name));
         self.fields = wanted.has(Include::Fields).then(|| record.fields.into_iter().filter(|(name, _)| sent(name)).collect());
         self.image = record.picture.filter(|_| wanted.has(Include::Image)).map(|bytes| body::base64(&bytes));
         self.vectors = wanted.has(Include::Vectors).then_some(Vectors { image: record.image, text: record.text });
-        let source = Source { file: record.source.file, row: record.source.row, content: hex(&record.content.0) };
-        self.source = Some(source).filter(|_| wanted.has(Include::Source));
+        self.source = wanted.has(Include::Source).then(|| Source {
+            file: record.source.file,
+            row: record.source.row,
+            content: hex(&record.content.0),
+        });
     }
-}
-
-/// Lower-case hexadecimal.
-pub(crate) fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|b| format!("{b:02x}")).collect()
 }

@@ -1,10 +1,11 @@
 //! Pages of a search's hits. A cursor names the generation, the request (as a digest of its body without the cursor) and the first hit of the
 //! page. The search is made again for each page, with the whole `k`, so that the pages of one generation are pieces of one list.
 
+use anchorite_anchors::hex;
 use anchorite_index::Hit;
 use sha2::{Digest as _, Sha256};
 
-use super::{SearchRequest, hex};
+use super::SearchRequest;
 use crate::{error::ApiError, refresh::Snapshot};
 
 /// Bytes of the digest: it tells mistakes, and keeps no secret.

@@ -57,7 +57,8 @@ pub(crate) struct SearchRequest {
     /// further hits take their places. Default: none are left out.
     #[schema(minimum = -1, maximum = 1)]
     near_duplicate: Option<f32>,
-    /// Which stored vector of `id` or `key` is the query. Default: the picture's, or the caption's where there is none.
+    /// Which stored vector of `id` or `key` is the query. Default: the picture's, or the caption's where there is none. Of an `embedding` it says
+    /// what it was made from; by default that is told by what it is like, and where that does not tell, the search is wider and takes longer.
     from: Option<SideName>,
     /// Which pairs may be found, such as `{"and": [{"eq": {"field": "lang", "value": "en"}}, {"range": {"field": "width", "gte": 256}}]}`.
     /// Fields are the metadata columns, `key`, `caption`, `source` and `source.row`. Default: all pairs.
@@ -118,7 +119,7 @@ pub(crate) struct WeightedInput {
     /// Its share: any finite number, below zero for "not like this". Default 1.
     #[schema(default = 1.0)]
     weight: Option<f32>,
-    /// Which stored vector of `id` or `key` is meant. Default: as the request says.
+    /// Which stored vector of `id` or `key` is meant, or what `embedding` was made from. Default: as the request says.
     from: Option<SideName>,
 }
 

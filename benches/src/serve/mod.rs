@@ -18,7 +18,7 @@ mod training;
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use anchorite_index::{Cancel, Effort, PairStore, Query, Side, pool::Pool};
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rayon::prelude::*;
 use serde_json::{Value as Json, json};
 
@@ -53,15 +53,24 @@ const FLASK: [&str; 13] = [
     "fire",
 ];
 
-/// All figures of this benchmark.
-pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
+/// The parts, each of at most three minutes.
+const PARTS: [(&str, fn(&Rig, &mut Sheet) -> Result<()>); 7] = [
+    ("search", searches),
+    ("knn", knn),
+    ("milvus", milvus),
+    ("filters", filters),
+    ("words", words),
+    ("anchors", training::anchors),
+    ("manifest", training::manifest),
+];
+
+/// All figures of this benchmark, or of one of its parts.
+pub(crate) fn run(cache: &Path, quick: bool, part: Option<&str>) -> Result<Vec<Figure>> {
+    let parts: Vec<_> = PARTS.iter().filter(|(name, _)| part.is_none_or(|part| part == *name)).collect();
+    ensure!(!parts.is_empty(), "serve has no such part; there are {}", PARTS.map(|(name, _)| name).join(", "));
     let rig = Rig::of(cache, quick)?;
     let mut sheet = Sheet::default();
-    searches(&rig, &mut sheet)?;
-    filters(&rig, &mut sheet)?;
-    words(&rig, &mut sheet)?;
-    training::anchors(&rig, &mut sheet)?;
-    training::manifest(&rig, &mut sheet)?;
+    parts.into_iter().try_for_each(|(_, part)| part(&rig, &mut sheet))?;
     Ok(sheet.into_figures())
 }
 
@@ -72,8 +81,7 @@ fn query(vector: &[f32]) -> Query {
 /// Searches with ready embeddings: ours at several numbers of connections, ours in process, and the peers.
 fn searches(rig: &Rig, sheet: &mut Sheet) -> Result<()> {
     let server = Running::of(&rig.pool, None)?;
-    let alone = |vector: &[f32]| post("/v1/search", &json!({"embedding": vector, "k": K}));
-    let requests: Vec<Vec<u8>> = rig.queries.chunks_exact(DIM).map(alone).collect();
+    let requests = alone(rig);
     let queries: Vec<Query> = rig.queries.chunks_exact(DIM).map(query).collect();
     let pool = rig.open()?;
     let in_process = alone_in_process(&pool, &queries, rig.length)?;
@@ -84,9 +92,13 @@ fn searches(rig: &Rig, sheet: &mut Sheet) -> Result<()> {
         sheet.add(rate.against("the index in process, one query a call, all threads", in_process).seed(SEED));
         latency(sheet, "HTTP search", &load, &data);
     }
-    batched(rig, &server, &pool, &queries, sheet)?;
-    drop(pool);
-    peers(rig, &server, sheet)
+    batched(rig, &server, &pool, &queries, sheet)
+}
+
+/// Each query as a request of its own, which says that its vector is a picture's, as `query` does.
+fn alone(rig: &Rig) -> Vec<Vec<u8>> {
+    let request = |vector: &[f32]| post("/v1/search", &json!({"embedding": vector, "from": "image", "k": K}));
+    rig.queries.chunks_exact(DIM).map(request).collect()
 }
 
 fn latency(sheet: &mut Sheet, name: &str, load: &Load, data: &str) {
@@ -125,7 +137,7 @@ fn batched(rig: &Rig, server: &Running, pool: &Pool, queries: &[Query], sheet: &
         let vector = |v: &[f32]| if base64 { json!({"embedding": rigs::base64(v)}) } else { json!({"embedding": v}) };
         let request = |part: &[f32]| {
             let queries: Vec<Json> = part.chunks_exact(DIM).map(vector).collect();
-            post("/v1/search", &json!({"queries": queries, "k": K}))
+            post("/v1/search", &json!({"queries": queries, "from": "image", "k": K}))
         };
         let requests: Vec<Vec<u8>> = rig.queries.chunks_exact(BATCH * DIM).map(request).collect();
         let load = drive(server.address, &requests, connections, rig.length)?;
@@ -137,8 +149,9 @@ fn batched(rig: &Rig, server: &Running, pool: &Pool, queries: &[Query], sheet: &
     Ok(())
 }
 
-/// The same request to clip-retrieval's back end and to our drop-in route; single queries of milvus-lite.
-fn peers(rig: &Rig, server: &Running, sheet: &mut Sheet) -> Result<()> {
+/// The same request to clip-retrieval's back end and to our drop-in route, of the same columns: no pictures, since its metadata has none.
+fn knn(rig: &Rig, sheet: &mut Sheet) -> Result<()> {
+    let server = Running::of(&rig.plain()?, None)?;
     let files = rig.written()?;
     let body = |vector: &[f32]| json!({"embedding_input": vector, "modality": "image", "num_images": K, "indice_name": POOL});
     let requests: Vec<Vec<u8>> = rig.queries.chunks_exact(DIM).map(|v| post("/knn-service", &body(v))).collect();
@@ -150,7 +163,7 @@ fn peers(rig: &Rig, server: &Running, sheet: &mut Sheet) -> Result<()> {
     for connections in [1, 8] {
         let ours = drive(server.address, &requests, connections, rig.length)?;
         let theirs = drive(flask.address, &requests, connections, rig.length)?;
-        let data = format!("{}, num_images = {K}, {connections} connections", rig.data);
+        let data = format!("{}, no pictures, num_images = {K}, {connections} connections", rig.vectors);
         let figure = Figure::new("POST /knn-service", ours.rate, "1/s", &data)
             .against("clip-retrieval 2.45.0 (Flask, faiss HNSW32)", theirs.rate);
         sheet.add(figure.goal("20 times theirs, one connection", ours.rate >= 20.0 * theirs.rate).seed(SEED));
@@ -158,20 +171,26 @@ fn peers(rig: &Rig, server: &Running, sheet: &mut Sheet) -> Result<()> {
         sheet.add(median.against("clip-retrieval 2.45.0", theirs.percentile(0.5)).seed(SEED));
     }
     let recall = |address| recall_of(address, &requests[..truth.len()], &truth, |answer| answer);
-    let figure = Figure::new("POST /knn-service, recall@10", recall(server.address)?, "", &rig.data);
+    let figure = Figure::new("POST /knn-service, recall@10", recall(server.address)?, "", &rig.vectors);
     sheet.add(figure.against("clip-retrieval 2.45.0", recall(flask.address)?).seed(SEED));
-    drop(flask);
-    milvus(rig, &files, server, &truth, sheet)
+    drop((flask, server));
+    let server = Running::of(&rig.pool, None)?;
+    let ours = drive(server.address, &requests, 1, rig.length)?;
+    let data = format!("{}, num_images = {K}, 1 connection", rig.data);
+    sheet.add(Figure::new("POST /knn-service with pictures", ours.rate, "1/s", &data).seed(SEED));
+    latency(sheet, "POST /knn-service with pictures", &ours, &data);
+    Ok(())
 }
 
-fn milvus(rig: &Rig, files: &str, server: &Running, truth: &[Vec<u64>], sheet: &mut Sheet) -> Result<()> {
+/// Single queries of milvus-lite.
+fn milvus(rig: &Rig, sheet: &mut Sheet) -> Result<()> {
+    let (server, truth, files) = (Running::of(&rig.pool, None)?, rig.truth()?, rig.written()?);
     let python = Python::with(&rig.cache, "milvus", &["milvus-lite==3.2.2", "pymilvus==3.0.2", "numpy"])?;
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("reference/peer_milvus.py");
-    let said = python.run(&script, &[files, &DIM.to_string(), &K.to_string(), &rig.length.as_secs_f64().to_string()])?;
+    let said = python.run(&script, &[&files, &DIM.to_string(), &K.to_string(), &rig.length.as_secs_f64().to_string()])?;
     let said: Json = serde_json::from_str(said.lines().last().context("it printed nothing")?)?;
     let number = |name: &str| said[name].as_f64().with_context(|| format!("no {name} in {said}"));
-    let alone = |vector: &[f32]| post("/v1/search", &json!({"embedding": vector, "k": K}));
-    let requests: Vec<Vec<u8>> = rig.queries.chunks_exact(DIM).map(alone).collect();
+    let requests = alone(rig);
     let ours = drive(server.address, &requests, 1, rig.length)?;
     let peer = format!(
         "milvus-lite {} ({}), its Python client",
@@ -183,9 +202,9 @@ fn milvus(rig: &Rig, files: &str, server: &Running, truth: &[Vec<u64>], sheet: &
     sheet.add(
         Figure::new("single query, p50", ours.percentile(0.5), "ms", &rig.data).against(&peer, number("p50_ms")?).seed(SEED),
     );
-    let recall = recall_of(server.address, &requests[..truth.len()], truth, |answer| &answer["results"][0]["hits"])?;
+    let recall = recall_of(server.address, &requests[..truth.len()], &truth, |answer| &answer["results"][0]["hits"])?;
     let theirs: Vec<Vec<u64>> = serde_json::from_value(said["rows"].clone())?;
-    sheet.add(Figure::new("single query, recall@10", recall, "", &rig.data).against(&peer, overlap(&theirs, truth)).seed(SEED));
+    sheet.add(Figure::new("single query, recall@10", recall, "", &rig.data).against(&peer, overlap(&theirs, &truth)).seed(SEED));
     Ok(())
 }
 
@@ -212,7 +231,7 @@ fn filters(rig: &Rig, sheet: &mut Sheet) -> Result<()> {
         let request = |effort: &str| {
             let one = |v: &[f32]| {
                 let filter = json!({"range": {"field": "random", "lt": share}});
-                post("/v1/search", &json!({"embedding": v, "k": K, "filter": filter, "effort": effort}))
+                post("/v1/search", &json!({"embedding": v, "from": "image", "k": K, "filter": filter, "effort": effort}))
             };
             rig.queries.chunks_exact(DIM).take(rig.judged).map(one).collect::<Vec<_>>()
         };

@@ -34,6 +34,8 @@ pub(super) struct Rig {
     pub(super) queries: Vec<f32>,
     pub(super) world: World,
     pub(super) data: String,
+    /// As `data`, of the vectors alone.
+    pub(super) vectors: String,
     /// How long each load lasts.
     pub(super) length: Duration,
     /// Queries whose answers are compared with the truth.
@@ -56,6 +58,7 @@ impl Rig {
             base,
             queries,
             world,
+            vectors: format!("{rows} x {DIM} CLIP-like"),
             data: format!("{rows} x {DIM} CLIP-like, stored pictures of 8 KiB"),
             length: Duration::from_secs(seconds),
             judged: 200,
@@ -65,6 +68,12 @@ impl Rig {
 
     pub(super) fn open(&self) -> Result<Pool> {
         Ok(Pool::open(&self.pool, &OpenOptions::default())?)
+    }
+
+    /// The same pairs without pictures.
+    pub(super) fn plain(&self) -> Result<PathBuf> {
+        let dir = self.cache.join(format!("serve-plain-{}", self.base.len() / DIM));
+        pool_of(&dir, &self.base, DIM, child::encoder(None)?.fingerprint(), 0)
     }
 
     /// The true hits of the first queries.

@@ -347,6 +347,10 @@ impl PairStore for Pool {
         }
     }
 
+    fn identity(&self) -> Option<Vec<u8>> {
+        Some(self.manifest.encode())
+    }
+
     fn search(&self, queries: &[Query], cancel: &Cancel) -> Result<Vec<Answer>, StoreError> {
         let mut answers = vec![Answer::default(); queries.len()];
         let placed = self.placed(queries, cancel)?;

@@ -197,6 +197,7 @@ impl Segment {
             content: stored.content,
             caption: stored.caption,
             fields: stored.fields,
+            has_picture: stored.picture.is_some(),
             picture,
             image: vector(Side::Image)?,
             text: vector(Side::Text)?,
