@@ -90,15 +90,12 @@ struct Args {
     /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
-    /// This part of `serve` alone, as its refusal of another name lists them.
+    /// This part of `serve` or `ingest` alone, as its refusal of another name lists them; its figures take their rows' places in the table.
     #[arg(long)]
     part: Option<String>,
     /// Put the figures into benches/RESULTS.md.
     #[arg(long)]
     write: bool,
-    /// Only this part of `ingest`; its figures take their rows' places in the table.
-    #[arg(long)]
-    part: Option<ingest::Part>,
     /// For the child process that ingests: the folder with its data.
     #[arg(long, hide = true)]
     ingest_child: Option<PathBuf>,
@@ -146,8 +143,7 @@ fn main() -> Result<()> {
         Name::Index => index::run(&args.cache, args.quick, args.rows_count)?,
         Name::Real => index::real::run(&args.cache, args.quick)?,
         Name::Segments => index::segments::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick)?,
-        Name::Ingest => ingest::run(&args.cache, args.quick, args.part)?,
+        Name::Ingest => ingest::run(&args.cache, args.quick, args.part.as_deref())?,
         Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
@@ -160,9 +156,6 @@ fn main() -> Result<()> {
         let name = args.name.to_possible_value().expect("no name is skipped");
         let put = if args.part.is_some() { results::merge } else { results::write };
         put(Path::new("benches/RESULTS.md"), name.get_name(), &figures)?;
-        let name = args.name.to_possible_value().expect("no name is skipped").get_name().to_owned();
-        let name = args.part.map_or(name.clone(), |part| format!("{name} --part {part}"));
-        results::write(&PathBuf::from("benches/RESULTS.md"), &name, &figures)?;
     }
     Ok(())
 }

@@ -29,15 +29,17 @@ pub(crate) fn merge(path: &Path, name: &str, figures: &[Figure]) -> Result<()> {
 }
 
 fn merged(section: &str, figures: &[Figure]) -> String {
-    let mut rows: Vec<String> = section.lines().map(str::to_owned).collect();
+    // With whether it is of this run: figures of one name, on other data, take one row each.
+    let mut rows: Vec<(String, bool)> = section.lines().map(|line| (line.to_owned(), false)).collect();
     for figure in figures {
         let begins = format!("| {} |", figure.figure);
-        match rows.iter_mut().find(|row| row.starts_with(&begins)) {
-            Some(old) => *old = row(figure),
-            None => rows.push(row(figure)),
+        let new = (row(figure), true);
+        match rows.iter_mut().find(|(row, taken)| !taken && row.starts_with(&begins)) {
+            Some(old) => *old = new,
+            None => rows.push(new),
         }
     }
-    rows.join("\n") + "\n"
+    rows.into_iter().map(|(row, _)| row + "\n").collect()
 }
 
 fn table(name: &str, figures: &[Figure]) -> String {
@@ -80,5 +82,13 @@ mod tests {
         let new = merged(old, &[Figure::new("two", 3.0, "s", "d"), Figure::new("three", 4.0, "s", "d")]);
         assert!(new.starts_with("## x\n\nhow\n\n| figure | value |\n|---|---|\n| one | 1 |\n| two | 3 s |"), "{new}");
         assert!(new.contains("\n| three | 4 s |") && !new.contains("| two | 2 |"), "{new}");
+    }
+
+    #[test]
+    fn figures_of_one_name_take_one_row_each() {
+        let of = |value, data: &str| Figure::new("rate", value, "s", data);
+        let new = merged("| rate | 1 s | on a |\n| rate | 2 s | on b |\n", &[of(3.0, "a"), of(4.0, "b")]);
+        let rates: Vec<&str> = new.lines().filter_map(|row| row.strip_prefix("| rate | ")?.split(' ').next()).collect();
+        assert_eq!(rates, ["3", "4"], "{new}");
     }
 }

@@ -105,8 +105,15 @@ pub(crate) enum Part {
     Scale,
 }
 
+fn no_such_part() -> anyhow::Error {
+    let names: Vec<String> =
+        Part::value_variants().iter().filter_map(|p| Some(p.to_possible_value()?.get_name().to_owned())).collect();
+    anyhow::anyhow!("ingest has no such part; there are {}", names.join(", "))
+}
+
 /// All figures of this benchmark, or of one part.
-pub(crate) fn run(cache: &Path, quick: bool, part: Option<Part>) -> Result<Vec<Figure>> {
+pub(crate) fn run(cache: &Path, quick: bool, part: Option<&str>) -> Result<Vec<Figure>> {
+    let part = part.map(|name| Part::from_str(name, true)).transpose().map_err(|_| no_such_part())?;
     let mut sheet = Sheet::default();
     let cache = std::path::absolute(cache)?;
     let wanted = |one: Part| part.is_none_or(|part| part == one);

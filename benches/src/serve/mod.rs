@@ -53,8 +53,10 @@ const FLASK: [&str; 13] = [
     "fire",
 ];
 
+type Part = fn(&Rig, &mut Sheet) -> Result<()>;
+
 /// The parts, each of at most three minutes.
-const PARTS: [(&str, fn(&Rig, &mut Sheet) -> Result<()>); 7] = [
+const PARTS: [(&str, Part); 7] = [
     ("search", searches),
     ("knn", knn),
     ("milvus", milvus),
