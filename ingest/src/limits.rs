@@ -8,8 +8,8 @@
 pub struct Limits {
     /// Rows that travel together through the pipeline. 32: two encoder batches, so that captions of like length meet.
     pub chunk_rows: usize,
-    /// How many times as many rows a chunk has that holds no picture. 4: 128 captions, cut into batches of 16 by length, are padded by 4 %
-    /// (8 to 16 tokens each) or 19 % (lengths with a long tail), where 32 are by 17 or 55 %; pictures gain nothing by longer chunks.
+    /// How many times as many rows a chunk has that holds captions alone. 4: 128 captions, cut into batches of 16 by length, are padded by 4 %
+    /// (8 to 16 tokens each) or 19 % (lengths with a long tail), where 32 are by 17 or 55 %; pictures and ready vectors gain nothing by longer chunks.
     pub caption_chunk: usize,
     /// Bytes of pictures and captions after which a chunk is full. 32 MiB: 32 pictures of a camera.
     pub chunk_bytes: usize,

@@ -90,7 +90,7 @@ fn read_shard(rows: &mut dyn Rows, start: Start, limits: &Limits, out: &Sender<R
     let skip = if let Start::After(rows) = start { rows } else { 0 };
     let mut at = rows.skip_some(skip);
     let mut chunk: Vec<RowResult> = Vec::new();
-    let (mut bytes, mut pictures, mut time) = (0, false, Duration::ZERO);
+    let (mut bytes, mut short, mut time) = (0, false, Duration::ZERO);
     loop {
         let begun = Instant::now();
         let next = rows.next_rows();
@@ -110,11 +110,12 @@ fn read_shard(rows: &mut dyn Rows, start: Start, limits: &Limits, out: &Sender<R
                 continue;
             }
             bytes += row.as_ref().map_or(0, Row::bytes);
-            pictures |= row.as_ref().is_ok_and(|row| row.picture.is_some());
+            short |=
+                row.as_ref().is_ok_and(|row| row.picture.is_some() || row.image_vector.is_some() || row.text_vector.is_some());
             chunk.push(row);
-            let most = if pictures { limits.chunk_rows } else { limits.chunk_rows.saturating_mul(limits.caption_chunk) };
+            let most = if short { limits.chunk_rows } else { limits.chunk_rows.saturating_mul(limits.caption_chunk) };
             if chunk.len() >= most || bytes >= limits.chunk_bytes {
-                (bytes, pictures) = (0, false);
+                (bytes, short) = (0, false);
                 let full = ReadRows { rows: std::mem::take(&mut chunk), time: std::mem::take(&mut time), own };
                 if out.send(Read::Rows(full)).is_err() {
                     return Ok(None);
