@@ -221,3 +221,13 @@ fn what_is_missing_or_senseless_is_named() {
     ];
     assert!(wrong.iter().all(|d| matches!(d.checked(), Err(CaptionError::Setting { .. }))));
 }
+
+#[test]
+fn cross_attention_of_the_pictures_is_computed_once_where_the_decoder_is_one_graph() {
+    let scratch = tempfile::tempdir().unwrap();
+    let open = |folder: &Path| Captioner::open(&engine(), folder, 1).unwrap().reads_pictures_once();
+    assert!(open(&folder()), "with a cache");
+    assert!(open(&without_cache(&scratch.path().join("plain"))), "without a cache");
+    // Two branches in one graph cannot be cut.
+    assert!(!open(&with_merged_decoder(&scratch.path().join("merged"))), "merged");
+}

@@ -131,6 +131,12 @@ impl Captioner {
         &self.prepare
     }
 
+    /// Whether what the decoder makes of the pictures alone is made once a batch and not once a token.
+    #[must_use]
+    pub fn reads_pictures_once(&self) -> bool {
+        self.with_past.as_ref().unwrap_or(&self.decoder).prelude.is_some()
+    }
+
     /// Captions of prepared pictures, in order. `names` tell pictures apart for the draws of a nucleus: take them from the pictures' bytes.
     ///
     /// # Errors
