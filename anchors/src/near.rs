@@ -101,9 +101,29 @@ pub(crate) struct Nearness {
     members: Vec<usize>,
     /// What is near to each member, and its cosine.
     near: HashMap<usize, Vec<(usize, f32)>>,
+    /// Near pairs held.
+    pairs: usize,
 }
 
+/// Near pairs that are held. 4 million: 128 MiB. A low limit makes every pair of thousands near; beyond this only what was taken is remembered.
+const MAX_PAIRS: usize = 4 << 20;
+
 impl Nearness {
+    /// Whether it holds more than it should: then [`Nearness::forget`] comes before the next comparison.
+    pub(crate) fn is_full(&self) -> bool {
+        self.pairs > MAX_PAIRS
+    }
+
+    /// Knows nothing but `taken`, no two of which are near each other.
+    pub(crate) fn forget<'a>(&mut self, taken: impl Iterator<Item = (usize, &'a [f32])>) {
+        *self = Self::default();
+        for (item, values) in taken {
+            self.heads.push(values);
+            self.members.push(item);
+            self.near.insert(item, Vec::new());
+        }
+    }
+
     /// Compares those of `asked` that have a vector and are new with each other and with all members.
     pub(crate) fn learn<'a>(&mut self, asked: &[usize], limit: f32, vector: &(dyn Fn(usize) -> Option<&'a [f32]> + Sync)) {
         let mut fresh: Vec<usize> = Vec::new();
@@ -112,6 +132,9 @@ impl Nearness {
                 place.insert(Vec::new());
                 fresh.push(item);
             }
+        }
+        if fresh.is_empty() {
+            return;
         }
         let first = self.members.len();
         self.members.extend(&fresh);
@@ -126,6 +149,7 @@ impl Nearness {
                 let (one, other) = (fresh[query], self.members[row]);
                 self.near.entry(one).or_default().push((other, cosine));
                 self.near.entry(other).or_default().push((one, cosine));
+                self.pairs += 1;
             }
         }
     }

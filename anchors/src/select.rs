@@ -239,6 +239,10 @@ impl<'a> Run<'a> {
         if let Some(limit) = self.rules.near_duplicate {
             let proposed: Vec<usize> = block.iter().map(|&proposal| self.offer(proposal).item).collect();
             let items = self.items;
+            if self.nearness.is_full() {
+                let vectored = |chosen: &Chosen| Some((chosen.item, items[chosen.item].vector.as_deref()?));
+                self.nearness.forget(self.chosen.iter().filter_map(vectored));
+            }
             self.nearness.learn(&proposed, limit, &|item| items[item].vector.as_deref());
         }
         for &(asker, offer) in block {
