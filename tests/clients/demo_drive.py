@@ -53,8 +53,8 @@ def selection(browser):
         download.value.save_as(MANIFEST)
         with page.expect_download() as download:
             page.get_by_role("button", name="JSON").click()
-        pairs = json.loads(pathlib.Path(download.value.path()).read_text())["pairs"]
-        assert len(pairs) == 3 and all(pair["query"] == f"a slice of pizza, not like {disliked}" for pair in pairs), pairs
+        rows = json.loads(pathlib.Path(download.value.path()).read_text())["rows"]
+        assert len(rows) == 3 and all(row["query"] == f"a slice of pizza, not like {disliked}" for row in rows), rows
         shown(watched)
         watched.accessible("the demo")
         page.mouse.move(0, 0)
