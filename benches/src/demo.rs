@@ -19,6 +19,7 @@ use crate::{
     clip_like::{DIM, World},
     figure::{Figure, Sheet},
     process,
+    program::Program,
 };
 
 const SEED: u64 = 7;
@@ -42,32 +43,12 @@ fn cold_demo(cache: &Path, sheet: &mut Sheet) -> Result<PathBuf> {
         std::fs::remove_dir_all(&folder)?;
     }
     std::fs::create_dir_all(&folder)?;
-    let cargo = |arguments: &[&str]| {
-        let mut command = Command::new(env!("CARGO"));
-        command.args(arguments).env("ANCHORITE_CACHE", &folder).env_remove("ORT_DYLIB_PATH");
-        command
-    };
-    let built = cargo(&["build", "--release", "--package", "anchorite", "--bin", "anchorite"]).status()?;
-    ensure!(built.success(), "anchorite does not build");
+    let mut check = Program::built()?.command();
+    check.env("ANCHORITE_CACHE", &folder).env_remove("ORT_DYLIB_PATH");
     let dir = folder.join("demo.pool");
-    let pool = dir.to_str().context("the cache folder's name is not UTF-8")?;
+    check.args(["demo", "--check", "--json", "--pool"]).arg(&dir);
     let start = Instant::now();
-    let output = cargo(&[
-        "run",
-        "--release",
-        "--quiet",
-        "--package",
-        "anchorite",
-        "--bin",
-        "anchorite",
-        "--",
-        "demo",
-        "--check",
-        "--json",
-        "--pool",
-        pool,
-    ])
-    .output()?;
+    let output = check.output()?;
     let seconds = start.elapsed().as_secs_f64();
     ensure!(output.status.success(), "demo --check failed: {}", String::from_utf8_lossy(&output.stderr));
     let said: Value = serde_json::from_slice(&output.stdout).context("demo --check --json prints JSON")?;

@@ -9,10 +9,11 @@
 //! | `results.rs` | the table in RESULTS.md |
 //! | `peers.rs` | the Python environment that peers run in |
 //! | `process.rs` | memory of this process |
+//! | `program.rs` | the program itself, as its users run it |
 //! | `clip_like.rs` | seeded vectors with CLIP's cone, clusters and modality gap |
 //! | `parity.rs` | preprocessing, tokens and embeddings against the references |
 //! | `demo.rs` | the bundled data end to end, and 100,000 ready-made vectors |
-//! | `train.rs` | training steps against PyTorch eager |
+//! | `train/` | training steps against PyTorch eager; whole runs: by heart, from noise, with anchors over HTTP |
 //! | `eval.rs` | evaluation against NumPy, captions against transformers |
 //! | `embed.rs` | real embeddings: the demo's pairs, WordNet's glosses |
 //! | `exact.rs` | exact search against the machine's matrix product |
@@ -37,6 +38,7 @@ mod ingest;
 mod parity;
 mod peers;
 mod process;
+mod program;
 mod results;
 mod scale;
 mod serve;
@@ -90,7 +92,7 @@ struct Args {
     /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
-    /// This part of `serve` or `ingest` alone, as its refusal of another name lists them; its figures take their rows' places in the table.
+    /// This part of `serve`, `ingest` or `train` alone, as its refusal of another name lists them; its figures take their rows' places in the table.
     #[arg(long)]
     part: Option<String>,
     /// Put the figures into benches/RESULTS.md.
@@ -147,7 +149,7 @@ fn main() -> Result<()> {
         Name::Growth => index::growth::run(&args.cache, args.quick)?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
-        Name::Train => train::run(&args.cache, args.quick)?,
+        Name::Train => train::run(&args.cache, args.quick, args.part.as_deref())?,
         Name::Filters => filters::run(&args.cache, args.quick)?,
         Name::Serve => serve::run(&args.cache, args.quick, args.part.as_deref())?,
         Name::Scale => scale::run(&args.cache, scale::Options { quick: args.quick, rows: args.rows_count, write: args.write })?,

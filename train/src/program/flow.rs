@@ -66,6 +66,11 @@ impl Program {
         peak
     }
 
+    /// What is fed to a run, in bytes.
+    pub(crate) fn input_bytes(&self) -> u64 {
+        self.inputs().iter().filter_map(|name| self.kind(name)).map(bytes).sum()
+    }
+
     /// For each value that nodes write, the value whose memory it is.
     fn owners(&self) -> HashMap<&str, &str> {
         let mut owner: HashMap<&str, &str> = HashMap::new();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::compiled::{Feeds, Machine};
 use super::estimate::{self, Estimate};
-use super::graphs::{self, BIAS, LOG_SCALE, Side, TowerGraph};
+use super::graphs::{self, BIAS, LOG_SCALE, LossShape, Side, TowerGraph};
 use super::rows::{Chunk, Rows};
 use super::sessions::Sessions;
 use super::slots::Slots;
@@ -187,12 +187,15 @@ impl Trainer {
     /// # Errors
     /// [`TrainError::Graph`].
     pub fn estimate(&self, rows: [usize; 2]) -> Result<Estimate, TrainError> {
-        let mut activations = self.chunk_bytes;
+        let shape = LossShape { pairs: rows[0].max(rows[1]), classes: self.classes };
+        let mut activations =
+            estimate::loss(self.plan.objective, shape, self.dim, &self.limits)? + estimate::fed(rows, self.sizes);
         if self.fits_one_run(rows) {
-            activations = 0;
             for &side in self.sides() {
                 activations += estimate::activations(&self.towers[side as usize], rows[side as usize], self.sizes)?;
             }
+        } else {
+            activations += self.chunk_bytes;
         }
         Ok(Estimate::new(self.slots.counts(), activations))
     }
