@@ -26,7 +26,7 @@ impl Program {
         ensure!(output.status.success(), "anchorite does not build");
         let told = String::from_utf8(output.stdout).context("Cargo's messages are not UTF-8")?;
         let made = told.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
-        let executable = made.filter_map(|made| made["executable"].as_str().map(PathBuf::from)).last();
+        let executable = made.filter_map(|made| made["executable"].as_str().map(PathBuf::from)).next_back();
         Ok(Self { executable: executable.context("Cargo names no program that it built")? })
     }
 
