@@ -19,8 +19,8 @@ pub enum Access {
     Random,
     /// As [`Access::Random`], and links, sketches and 7-bit rows are read at once, in the background. For pools of which these fit memory.
     Searched,
-    /// Links, sketches and 7-bit rows are copied into memory of the process's own, in huge pages where the system has them: 1.1 to 1.2 times the
-    /// queries a second (100,000 rows of 512 values), for 0.7 KB a vector beside what the system keeps of the files, and for an opening that
+    /// Links, sketches and 7-bit rows are copied into memory of the process's own, in huge pages where the system has them: up to 1.2 times the
+    /// queries a second (100,000 rows of 512 values, narrow beams), for 0.7 KB a vector beside what the system keeps of the files, and for an opening that
     /// reads all of them. For pools that are asked all day on a machine with memory to spare.
     Resident,
 }
