@@ -7,7 +7,7 @@
 
 use std::path::Path;
 
-use anchorite_index::{BuildParams, Builder, Refine, pool::Access};
+use anchorite_index::{BuildParams, Builder, Precision, Refine, pool::Access};
 use anyhow::{Context, Result};
 
 mod data;
@@ -27,7 +27,7 @@ use data::Data;
 use engine::{Entry, rounds};
 use figures::{build_figures, search_figures};
 use hnsw_rs::HnswRs;
-use ours::{Ours, PAIRS, RESIDENT, Sides};
+use ours::{Ours, PAIRS, RESIDENT, SEVEN_BIT, Sides};
 use python::PythonPeer;
 
 use crate::figure::{Figure, Sheet};
@@ -106,11 +106,14 @@ fn engines(cache: &Path, data: &Data) -> Result<Vec<Entry>> {
         (format!("anchorite ({other:?})"), BuildParams { builder: other, ..default }),
         (PAIRS.to_owned(), default),
         (RESIDENT.to_owned(), default),
+        (SEVEN_BIT.to_owned(), default),
     ] {
-        let dir = data.folder.join(name.replace(|c: char| !c.is_alphanumeric(), "-"));
+        let (built_as, build) = if name == RESIDENT { ("anchorite", None) } else { (name.as_str(), Some(build)) };
+        let dir = data.folder.join(built_as.replace(|c: char| !c.is_alphanumeric(), "-"));
         let sides = if name == PAIRS { Sides::Both } else { Sides::Images };
         let access = if name == RESIDENT { Access::Resident } else { Access::System };
-        engines.push(Entry::new(name, Ours { dir, build, sides, access, pool: None }));
+        let precision = if name == SEVEN_BIT { Precision::SevenBit } else { Precision::Half };
+        engines.push(Entry::new(name, Ours { dir, build, sides, access, precision, pool: None }));
     }
     engines.extend(peers(cache, data));
     engines.push(Entry::new("hnsw_rs", HnswRs { index: None }));

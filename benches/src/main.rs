@@ -92,7 +92,7 @@ struct Args {
     /// Rows: for `index` instead of 100,000 (a million takes 8 GiB of memory), for `scale` of its largest pool instead of 300,000.
     #[arg(long)]
     rows_count: Option<usize>,
-    /// This part of `serve`, `ingest` or `train` alone, as its refusal of another name lists them; its figures take their rows' places in the table.
+    /// This part of `serve`, `ingest`, `train` or `growth` alone, as its refusal of another name lists them; its figures take their rows' places in the table.
     #[arg(long)]
     part: Option<String>,
     /// Put the figures into benches/RESULTS.md.
@@ -146,7 +146,7 @@ fn main() -> Result<()> {
         Name::Real => index::real::run(&args.cache, args.quick)?,
         Name::Segments => index::segments::run(&args.cache, args.quick)?,
         Name::Ingest => ingest::run(&args.cache, args.quick, args.part.as_deref())?,
-        Name::Growth => index::growth::run(&args.cache, args.quick)?,
+        Name::Growth => index::growth::run(&args.cache, args.quick, args.part.as_deref())?,
         Name::Exact => exact::run(&args.cache, args.quick)?,
         Name::Eval => eval::run(&args.cache, args.quick)?,
         Name::Train => train::run(&args.cache, args.quick, args.part.as_deref())?,

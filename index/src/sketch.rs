@@ -14,7 +14,7 @@
 use rayon::prelude::*;
 
 use crate::{
-    distance::{BitQuery, Cpu},
+    distance::{BitQuery, Cpu, Floor},
     format::sketches::SketchLayout,
     hnsw::RowsView,
     quantize::nearest,
@@ -24,7 +24,7 @@ use crate::{
 /// compared for a picture query; at 2 it is 170 for 0.0008 more recall@10, at 1 it is 126 for 0.002 less (text queries: 0.0004 and
 /// 0.009).
 pub(crate) const Z: f32 = 1.5;
-/// The same where every sketch is looked at and no links are followed: a row that is passed over is lost. 4: one in 30,000 rows that
+/// The same where a row that is passed over is lost: where every sketch is looked at and no links are followed, and on the way down to level 0. 4: one in 30,000 rows that
 /// score just what the beam asks for, and the best score more than that.
 pub(crate) const Z_ALL: f32 = 4.0;
 /// What one step of a line's two numbers is worth. Both are within -2 and 2: rows have unit length.
@@ -124,11 +124,13 @@ fn centre(rows: &RowsView<'_>, nodes: usize, dim: usize) -> Vec<f32> {
 pub(crate) struct SketchQuery<'a> {
     view: SketchView<'a>,
     bits: BitQuery,
+    /// Standard errors that estimates are trusted within.
+    trust: f32,
 }
 
 impl<'a> SketchQuery<'a> {
-    /// `query` as the 7-bit kernel takes it; estimates are trusted within `errors` standard errors.
-    pub(crate) fn new(view: SketchView<'a>, query: &[i8], errors: f32) -> Self {
+    /// `query` as the 7-bit kernel takes it; estimates are trusted within `trust` standard errors.
+    pub(crate) fn new(view: SketchView<'a>, query: &[i8], trust: f32) -> Self {
         let (dim, bits) = (view.layout.dim(), view.layout.bits());
         let mut rest: Vec<f32> = query[..dim].iter().map(|&v| f32::from(v)).collect();
         let base = dot(&rest, view.centre);
@@ -139,13 +141,19 @@ impl<'a> SketchQuery<'a> {
         let step = (STEP * length / (dim as f32).sqrt()).max(f32::MIN_POSITIVE);
         let (planes, sum) = planes(&rest[..bits], 1.0 / step, view.layout.stride() / 8);
         let error = SIGN_ERROR * (bits as f32 / dim as f32).sqrt() * length;
-        let bits = BitQuery { planes, base, share: share * NUMBER, weight: 2.0 * step * NUMBER, offset: 0.0 };
-        Self { view, bits: BitQuery { offset: (errors * error - step * sum as f32) * NUMBER, ..bits } }
+        let (weight, offset) = (2.0 * step * NUMBER, -step * sum as f32 * NUMBER);
+        let bits = BitQuery { planes, base, share: share * NUMBER, weight, offset, error: error * NUMBER };
+        Self { view, bits, trust }
     }
 
     /// Leaves out the nodes whose bound is not above `floor`.
     pub(crate) fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
-        self.view.cpu.sift(self.view.bytes, &self.bits, nodes, floor);
+        self.view.cpu.sift(self.view.bytes, &self.bits, nodes, Floor { least: floor, errors: self.trust });
+    }
+
+    /// Leaves out the nodes that are as good as sure to score no more than `floor`, within [`Z_ALL`].
+    pub(crate) fn sift_surely(&self, nodes: &mut Vec<u32>, floor: f32) {
+        self.view.cpu.sift(self.view.bytes, &self.bits, nodes, Floor { least: floor, errors: Z_ALL });
     }
 
     pub(crate) fn prefetch(&self, node: u32) {

@@ -3,6 +3,8 @@
 use anchorite_index::distance::Cpu;
 use half::f16;
 use proptest::prelude::*;
+use rand::{RngCore, SeedableRng};
+use rand_chacha::ChaCha8Rng;
 
 fn padded<T: Clone>(mut values: Vec<T>, fill: T) -> Vec<T> {
     values.resize(values.len().next_multiple_of(64).max(64), fill);
@@ -78,6 +80,41 @@ proptest! {
     }
 }
 
+/// Pairs in CI; a long run sets ANCHORITE_KERNEL_PAIRS.
+const PAIRS: u64 = 100_000;
+
+/// One pair after the other, of every length to 1,100 values, at addresses that no alignment helps, with values of every class of f16
+/// that a row may hold: normal, denormal, zero.
+#[test]
+fn a_hundred_thousand_pairs_give_the_scalar_twins_answers() {
+    let pairs = std::env::var("ANCHORITE_KERNEL_PAIRS").ok().and_then(|text| text.parse().ok()).unwrap_or(PAIRS);
+    let mut rng = ChaCha8Rng::seed_from_u64(8);
+    let fast: Vec<Cpu> = Cpu::available().into_iter().filter(|cpu| *cpu != Cpu::scalar()).collect();
+    let (mut bytes, mut others) = (vec![0u8; 1_300], vec![0u8; 1_300]);
+    for pair in 0..pairs {
+        rng.fill_bytes(&mut bytes);
+        rng.fill_bytes(&mut others);
+        let (at, len) = (pair as usize % 64, (pair as usize % 1_100 + 1).next_multiple_of(64));
+        let query: Vec<i8> = others[at..at + len].iter().map(|&b| b as i8).collect();
+        let halves: Vec<f16> = bytes[..len].iter().zip(&others).map(|(&a, &b)| half_of(a, b)).collect();
+        let floats: Vec<f32> = others[..len].iter().map(|&b| f32::from(b) / 100.0 - 1.27).collect();
+        bytes.iter_mut().chain(&mut others).for_each(|b| *b &= 127);
+        let (row, other) = (&bytes[at..at + len], &others[at..at + len]);
+        let scalar = Cpu::scalar();
+        let expected = (scalar.dot_query(row, &query), scalar.dot_rows(row, other), scalar.dot_f16(&halves, &floats).to_bits());
+        for cpu in &fast {
+            let found = (cpu.dot_query(row, &query), cpu.dot_rows(row, other), cpu.dot_f16(&halves, &floats).to_bits());
+            assert_eq!(found, expected, "{}, pair {pair}", cpu.name());
+        }
+    }
+}
+
+/// A finite f16 of these bytes: an exponent of all ones, which is no number, loses its lowest bit.
+fn half_of(a: u8, b: u8) -> f16 {
+    let bits = u16::from_le_bytes([a, b]);
+    f16::from_bits(if bits & 0x7c00 == 0x7c00 { bits & !0x0400 } else { bits })
+}
+
 #[test]
 fn extreme_bytes_do_not_saturate() {
     let a = vec![127u8; 16_384];
@@ -93,7 +130,12 @@ fn extreme_bytes_do_not_saturate() {
 fn the_kernels_of_this_processor_are_found() {
     let found: Vec<&str> = Cpu::available().into_iter().map(Cpu::name).collect();
     #[cfg(target_arch = "x86_64")]
-    let expected = is_x86_feature_detected!("avx2").then_some("avx2").into_iter();
+    let expected = [
+        is_x86_feature_detected!("avx2").then_some("avx2"),
+        (is_x86_feature_detected!("avx512vnni") && is_x86_feature_detected!("avx512vpopcntdq")).then_some("avx512-vnni"),
+    ]
+    .into_iter()
+    .flatten();
     #[cfg(target_arch = "aarch64")]
     let expected =
         [Some("neon"), std::arch::is_aarch64_feature_detected!("dotprod").then_some("neon-dotprod")].into_iter().flatten();

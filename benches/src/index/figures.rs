@@ -4,7 +4,7 @@ use super::{
     BUILD_THREADS, EF_CONSTRUCTION, M, RECALLS, SEED,
     data::{From, Queries},
     engine::Entry,
-    ours::PAIRS,
+    ours::{PAIRS, RESIDENT, SEVEN_BIT},
     rates::rate_at,
 };
 use crate::figure::{Figure, Sheet};
@@ -77,8 +77,9 @@ pub(super) fn build_figures(engines: &[Entry], about: &str, sheet: &mut Sheet) {
         ("hnsw_rs", 0.15, "at most 0.15x"),
     ];
     for (own, peers) in pairings(engines) {
-        // The pool of pairs builds two graphs, which no peer does.
-        for peer in peers.into_iter().filter(|_| own.name != PAIRS) {
+        // The pool of pairs builds two graphs, which no peer does; of the one without f16 rows only the size counts; and
+        // one opens what another built.
+        for peer in peers.into_iter().filter(|_| ![PAIRS, SEVEN_BIT, RESIDENT].contains(&own.name.as_str())) {
             let who = format!("{} {}", peer.name, peer.built.version);
             let add = |sheet: &mut Sheet, what: &str, unit, value: f64, theirs: f64, goal: Option<(f64, &'static str)>| {
                 let figure = Figure::new(format!("{}: {what}", own.name), value, unit, &about).seed(SEED).against(&who, theirs);
@@ -96,5 +97,11 @@ pub(super) fn build_figures(engines: &[Entry], about: &str, sheet: &mut Sheet) {
                 add(sheet, "open", "s", own.built.open, peer.built.open, None);
             }
         }
+    }
+    let built = |name: &str| engines.iter().find(|entry| entry.name == name).map(|entry| &entry.built);
+    if let (Some(small), Some(peer)) = (built(SEVEN_BIT), built("hnswlib")) {
+        let figure = Figure::new(format!("{SEVEN_BIT}: vectors and graph on disk"), small.disk, "bytes", &about).seed(SEED);
+        let figure = figure.against(format!("hnswlib {}", peer.version), peer.disk);
+        sheet.add(figure.goal("at most 0.3x", small.disk <= peer.disk * 0.3));
     }
 }

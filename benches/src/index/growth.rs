@@ -7,14 +7,14 @@
 
 use std::path::Path;
 
-use anchorite_index::pool::Access;
-use anyhow::Result;
+use anchorite_index::{BuildParams, Precision, pool::Access};
+use anyhow::{Result, ensure};
 
 use super::{
     EF_CONSTRUCTION, M, PEERS, SEED, build_all, compare,
     data::Data,
     engine::{Entry, rounds},
-    ours::{Ours, Sides},
+    ours::{Ours, RESIDENT, Sides},
     python::PythonPeer,
     rates::rate_at,
 };
@@ -32,8 +32,13 @@ const LARGEST: &[&str] = &["hnswlib", "faiss-flat", "scann"];
 /// Recalls that rates are compared at.
 const RECALLS: [f64; 2] = [0.95, 0.99];
 
-/// All figures of this benchmark.
-pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
+/// The part without peers: our two ways to read the same pools.
+const OWN: &str = "own";
+
+/// All figures of this benchmark, or those of the part [`OWN`].
+pub(crate) fn run(cache: &Path, quick: bool, part: Option<&str>) -> Result<Vec<Figure>> {
+    ensure!(part.is_none_or(|part| part == OWN), "growth has one part: {OWN}");
+    let (every, at_largest) = if part.is_some() { (&[][..], &[][..]) } else { (EVERY_SIZE, LARGEST) };
     let (sizes, asked) = if quick { (QUICK_SIZES, 200) } else { (SIZES, 1_000) };
     let folder = std::path::absolute(cache)?;
     let mut sheet = Sheet::default();
@@ -42,11 +47,11 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
     for n in sizes {
         let data = Data::without_texts(&folder.join(format!("growth-{n}")), n, asked)?;
         let largest = n == sizes[sizes.len() - 1];
-        let mut engines = engines(cache, &data, if largest { LARGEST } else { EVERY_SIZE })?;
+        let mut engines = engines(cache, &data, if largest { at_largest } else { every })?;
         build_all(&mut engines, &data)?;
         rounds(&mut engines, &data)?;
         grown(&engines, &data, &mut sheet, &mut lines)?;
-        if largest {
+        if largest && part.is_none() {
             compare(&engines, &data, &data.about()?, &mut sheet);
         }
         drop(engines);
@@ -61,17 +66,19 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
     Ok(sheet.into_figures())
 }
 
-/// Ours first, then the named ones of [`PEERS`].
+/// Ours first, then the named ones of [`PEERS`], then ours in memory of its own: pages of a mapped file are small.
 fn engines(cache: &Path, data: &Data, named: &[&str]) -> Result<Vec<Entry>> {
     let peers = PEERS.iter().filter(|(name, _)| named.contains(name));
     let started = peers.map(|&(name, package)| Ok(Entry::new(name, PythonPeer::start(cache, data, name, package)?)));
-    std::iter::once(Ok(ours(data))).chain(started).collect()
+    let build = BuildParams { m: M, ef_construction: EF_CONSTRUCTION, ..BuildParams::default() };
+    let own = |name, build, access| std::iter::once(Ok(ours(data, name, build, access)));
+    // The peer that all sizes have comes second: it is what `grown` compares with.
+    own("anchorite", Some(build), Access::System).chain(started).chain(own(RESIDENT, None, Access::Resident)).collect()
 }
 
-fn ours(data: &Data) -> Entry {
-    let build = anchorite_index::BuildParams { m: M, ef_construction: EF_CONSTRUCTION, ..Default::default() };
+fn ours(data: &Data, name: &str, build: Option<BuildParams>, access: Access) -> Entry {
     let dir = data.folder.join("anchorite");
-    Entry::new("anchorite", Ours { dir, build, sides: Sides::Images, access: Access::System, pool: None })
+    Entry::new(name, Ours { dir, build, sides: Sides::Images, access, precision: Precision::Half, pool: None })
 }
 
 /// Rates of both engines at each recall; also as points of lines, by name.
@@ -90,9 +97,13 @@ fn grown(engines: &[Entry], data: &Data, sheet: &mut Sheet, lines: &mut Vec<(Str
                     None => lines.push((name, vec![point])),
                 }
             }
-            if let [Some(own), Some(peer)] = rates[..2] {
+            if let [Some(own), Some(peer), _, ..] = rates[..] {
                 let name = format!("queries per CPU-second at recall {recall}, {} queries", queries.name);
                 sheet.add(Figure::new(name, own, "1/s", &about).seed(SEED).against("hnswlib", peer));
+            }
+            if let (Some(own), Some(Some(resident))) = (rates[0], rates.last()) {
+                let name = format!("{RESIDENT}: queries per CPU-second at recall {recall}, {} queries", queries.name);
+                sheet.add(Figure::new(name, *resident, "1/s", &about).seed(SEED).against("anchorite", own));
             }
         }
     }

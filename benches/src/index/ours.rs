@@ -3,7 +3,7 @@
 use std::{path::PathBuf, time::Instant};
 
 use anchorite_index::{
-    BuildParams, Cancel, Effort, Query, Side,
+    BuildParams, Cancel, Effort, Precision, Query, Side,
     pool::{Access, OpenOptions, Pool, WriterOptions},
 };
 use anyhow::{Context, Result};
@@ -21,6 +21,9 @@ pub(super) const PAIRS: &str = "anchorite (pairs)";
 /// The pool of which searches read a copy in huge pages.
 pub(super) const RESIDENT: &str = "anchorite (resident)";
 
+/// The pool that keeps no f16 rows: what it saves on disk.
+pub(super) const SEVEN_BIT: &str = "anchorite (7-bit)";
+
 /// What the pairs of a pool have.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sides {
@@ -31,20 +34,20 @@ pub(super) enum Sides {
 /// A pool, asked with a raw beam width.
 pub(super) struct Ours {
     pub(super) dir: PathBuf,
-    pub(super) build: BuildParams,
+    /// How the pool is built; `None` where an engine before this one built it.
+    pub(super) build: Option<BuildParams>,
     pub(super) sides: Sides,
     pub(super) access: Access,
+    pub(super) precision: Precision,
     pub(super) pool: Option<Pool>,
 }
 
 impl Engine for Ours {
     fn build(&mut self, data: &Data) -> Result<BuildCost> {
-        if self.dir.exists() {
-            std::fs::remove_dir_all(&self.dir)?;
-        }
-        let options = WriterOptions { build: self.build, ..WriterOptions::default() };
-        let texts: &[f32] = if self.sides == Sides::Both { &data.texts } else { &[] };
-        let ((), cost) = built(|| fill(&self.dir, data.dim, &data.base, texts, &options))?;
+        let cost = match self.build {
+            Some(build) => self.fill(data, build)?,
+            None => BuildCost::default(),
+        };
         let mut open = f64::INFINITY;
         for _ in 0..3 {
             let start = Instant::now();
@@ -86,6 +89,15 @@ impl Engine for Ours {
 }
 
 impl Ours {
+    fn fill(&self, data: &Data, build: BuildParams) -> Result<BuildCost> {
+        if self.dir.exists() {
+            std::fs::remove_dir_all(&self.dir)?;
+        }
+        let options = WriterOptions { build, precision: Some(self.precision), ..WriterOptions::default() };
+        let texts: &[f32] = if self.sides == Sides::Both { &data.texts } else { &[] };
+        Ok(built(|| fill(&self.dir, data.dim, &data.base, texts, &options))?.1)
+    }
+
     pub(super) fn questions(&self, queries: &Queries, k: usize) -> Vec<Query> {
         let ask = |v: &[f32]| Query::new(Side::Image, v.to_vec(), k, Effort::Normal);
         queries.each().map(ask).collect()

@@ -10,7 +10,7 @@
 
 use std::path::Path;
 
-use anchorite_index::pool::Access;
+use anchorite_index::{Precision, pool::Access};
 use anyhow::{Result, ensure};
 use rand::seq::SliceRandom;
 use rand_chacha::{ChaCha8Rng, rand_core::SeedableRng};
@@ -46,7 +46,14 @@ pub(crate) fn run(cache: &Path, quick: bool) -> Result<Vec<Figure>> {
 
 fn one(cache: &Path, data: &Data, sheet: &mut Sheet) -> Result<()> {
     let build = anchorite_index::BuildParams { m: M, ef_construction: EF_CONSTRUCTION, ..Default::default() };
-    let ours = Ours { dir: data.folder.join("anchorite"), build, sides: Sides::Images, access: Access::System, pool: None };
+    let ours = Ours {
+        dir: data.folder.join("anchorite"),
+        build: Some(build),
+        sides: Sides::Images,
+        access: Access::System,
+        precision: Precision::Half,
+        pool: None,
+    };
     let mut engines = vec![Entry::new("anchorite", ours)];
     engines.extend(peers(cache, data));
     engines.push(Entry::new("hnsw_rs", HnswRs { index: None }));

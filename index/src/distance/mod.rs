@@ -34,32 +34,44 @@ pub(crate) struct BitQuery {
     pub(crate) weight: f32,
     /// Beside it.
     pub(crate) offset: f32,
+    /// One standard error, beside it too.
+    pub(crate) error: f32,
 }
 
 impl BitQuery {
-    /// From a line and its dot product with the planes.
+    /// From a line and its dot product with the planes; `offset` takes the place of its own.
     #[inline(always)]
-    pub(crate) fn bound(&self, line: &[u8], dot: i32) -> f32 {
+    fn bound(&self, line: &[u8], dot: i32, offset: f32) -> f32 {
         let &[.., a, b, c, d] = line else { return f32::INFINITY };
         let (first, second) = (f32::from(i16::from_le_bytes([a, b])), f32::from(i16::from_le_bytes([c, d])));
-        self.base + self.share * first + second * (self.weight * dot as f32 + self.offset)
+        self.base + self.share * first + second * (self.weight * dot as f32 + offset)
     }
 
-    /// Keeps the nodes whose bound is above `floor`, or no number: damage may cost time, not answers.
+    /// Keeps the nodes whose bound is above the floor, or no number: damage may cost time, not answers.
     #[inline(always)]
-    fn sift(&self, lines: &[u8], nodes: &mut Vec<u32>, floor: f32, dot: impl Fn(&[u8], &[u64]) -> i32) {
+    fn sift(&self, lines: &[u8], nodes: &mut Vec<u32>, Floor { least, errors }: Floor, dot: impl Fn(&[u8], &[u64]) -> i32) {
         let stride = self.planes.len() * 2;
+        let offset = self.offset + errors * self.error;
         let mut kept = 0;
         // Kept without a branch: which of them stay is what no processor foretells.
         for at in 0..nodes.len() {
             let node = nodes[at];
             let line = &lines[node as usize * stride..][..stride];
-            let out = self.bound(line, dot(line, &self.planes)) <= floor;
+            let out = self.bound(line, dot(line, &self.planes), offset) <= least;
             nodes[kept] = node;
             kept += usize::from(!out);
         }
         nodes.truncate(kept);
     }
+}
+
+/// What a node must be able to score.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Floor {
+    /// More than this,
+    pub(crate) least: f32,
+    /// if its estimate is taken for this many standard errors too low.
+    pub(crate) errors: f32,
 }
 
 /// Which kernels this machine runs. Only [`Cpu::detect`] makes the fast ones, so holding one proves the features are there.
@@ -193,7 +205,7 @@ impl Cpu {
     }
 
     /// Leaves out the nodes whose line gives a bound of at most `floor`.
-    pub(crate) fn sift(self, lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: f32) {
+    pub(crate) fn sift(self, lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: Floor) {
         assert!(query.planes.len().is_multiple_of(32), "planes are whole lines");
         match self.0 {
             Kind::Scalar => query.sift(lines, nodes, floor, scalar::dot_bits),

@@ -5,7 +5,7 @@ use std::arch::x86_64::*;
 
 use half::f16;
 
-use super::{BitQuery, Cpu};
+use super::{BitQuery, Cpu, Floor};
 
 pub(super) fn dot_query_avx2(_proof: Cpu, row: &[u8], query: &[i8]) -> i32 {
     // SAFETY: `Cpu::detect` found AVX2; lengths are equal multiples of 64 (asserted by the caller).
@@ -101,9 +101,9 @@ pub(super) fn dot_bits_avx512(_proof: Cpu, row: &[u8], planes: &[u64]) -> i32 {
 }
 
 /// The whole loop with the features on, so that the kernel becomes part of it.
-pub(super) fn sift_avx512(_proof: Cpu, lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: f32) {
+pub(super) fn sift_avx512(_proof: Cpu, lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: Floor) {
     #[target_feature(enable = "avx512f,avx512vpopcntdq")]
-    fn with_features(lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: f32) {
+    fn with_features(lines: &[u8], query: &BitQuery, nodes: &mut Vec<u32>, floor: Floor) {
         query.sift(lines, nodes, floor, |line, planes| {
             // SAFETY: a line is a quarter as long as the planes, which are a multiple of four lines (asserted by the caller).
             unsafe { bits_avx512(line.as_ptr(), planes.as_ptr().cast(), line.len()) }

@@ -71,7 +71,7 @@ pub(crate) fn search_among(
     scratch: &mut Scratch,
 ) -> Result<Outcome, Fault> {
     let scorer = RowScorer::new(graph, rows, query);
-    let start = descend(graph, &scorer)?;
+    let start = descend(graph, &scorer, &mut scratch.fresh)?;
     scratch.start(plan.ef, []);
     let mut budget = plan.budget;
     if !allowed.contains(start) {

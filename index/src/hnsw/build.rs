@@ -144,6 +144,11 @@ impl<'a> RowQuery<'a> {
         }
     }
 
+    /// A score as what sketches estimate. Half the squared length of the other row is about a half: rows have unit length.
+    fn as_product(&self, score: f32) -> f32 {
+        (score + self.facts.half + 0.5) / self.facts.scale
+    }
+
     pub(super) fn distance(&self, other: u32) -> f32 {
         let facts = self.of.facts[other as usize];
         let dot = self.of.rows.cpu.dot_query(self.of.rows.row(other), &self.query.values) - self.query.bias;
@@ -155,8 +160,13 @@ impl<'a> RowQuery<'a> {
 impl Scorer for RowQuery<'_> {
     fn sift(&self, nodes: &mut Vec<u32>, floor: f32) {
         if let Some(sketch) = &self.sketch {
-            // Half the squared length of the other row is about a half: rows have unit length.
-            sketch.sift(nodes, (floor + self.facts.half + 0.5) / self.facts.scale);
+            sketch.sift(nodes, self.as_product(floor));
+        }
+    }
+
+    fn sift_surely(&self, nodes: &mut Vec<u32>, floor: f32) {
+        if let Some(sketch) = &self.sketch {
+            sketch.sift_surely(nodes, self.as_product(floor));
         }
     }
 

@@ -19,6 +19,7 @@ use super::{
     params::{Plan, Threads},
     refine::{Near, prune},
     visited::{Scratch, ScratchPool},
+    walk::{Scorer, nearer},
 };
 use crate::{
     StoreError,
@@ -148,7 +149,7 @@ impl<'a> Growing<'a> {
         let own = RowQuery::new(self.distance, node);
         let top = self.top_level(node);
         for level in (top + 1..self.layers.len()).rev() {
-            start = self.walk(&own, start, level);
+            start = self.walk(&own, start, level, &mut scratch.fresh);
         }
         let mut chosen: Vec<Vec<u32>> = vec![Vec::new(); top + 1];
         for level in (0..=top).rev() {
@@ -164,18 +165,14 @@ impl<'a> Growing<'a> {
     }
 
     /// To the nearest node that can be reached by links that each lead nearer.
-    fn walk(&self, own: &RowQuery<'_>, start: u32, level: usize) -> u32 {
-        let mut best = (own.distance(start), start);
+    fn walk(&self, own: &RowQuery<'_>, start: u32, level: usize, nodes: &mut Vec<u32>) -> u32 {
+        let (mut node, mut best) = (start, own.score(start));
         loop {
-            let before = best.1;
-            for link in self.links(level, before) {
-                let distance = own.distance(link);
-                if distance < best.0 {
-                    best = (distance, link);
-                }
-            }
-            if best.1 == before {
-                return before;
+            nodes.clear();
+            nodes.extend(self.links(level, node));
+            match nearer(own, nodes, &mut best) {
+                Some(nearest) => node = nearest,
+                None => return node,
             }
         }
     }

@@ -69,7 +69,7 @@ pub(super) fn refine(
 /// and where a descent from the entry ends: a group that nothing else leads to finds its surroundings that way.
 fn neighbours(built: &Built, view: &GraphView<'_>, own: &RowQuery<'_>, scratch: &mut Scratch) -> Vec<Near> {
     let node = own.node;
-    let from_entry = descend(view, own).ok();
+    let from_entry = descend(view, own, &mut scratch.fresh).ok();
     let links = |node: u32| built.links(node).iter().copied().take_while(|&link| link != NONE);
     scratch.start(EF, [node]);
     scratch.explore(own, links(node).chain(from_entry), (links, |node| own.ask_for(built.links(node))), LISTS);

@@ -6,7 +6,7 @@ use super::{
     beam::Limit,
     view::{Fault, GraphView, Level, RowScorer, RowsView},
     visited::{Scratch, ScratchPool},
-    walk::Scorer,
+    walk::{Scorer, nearer},
 };
 use crate::{Cancel, quantize::QuantizedQuery};
 
@@ -68,7 +68,7 @@ impl<'a> Search<'a> {
     pub(crate) fn advance(&mut self, scratch: &mut Scratch) -> Result<Option<Outcome>, Fault> {
         self.part = match self.part {
             Part::Descend => {
-                let start = descend(self.graph, &self.scorer)?;
+                let start = descend(self.graph, &self.scorer, &mut scratch.fresh)?;
                 scratch.start(self.plan.ef, [start].into_iter().chain(self.plan.without));
                 scratch.beam.limit(self.plan.limit);
                 scratch.beam.insert(self.scorer.score(start), start);
@@ -149,15 +149,15 @@ pub(crate) fn search_many<'a, E: From<Fault>>(
     Ok(())
 }
 
-/// At each upper level, walks to the nearest node as long as a link leads nearer.
-pub(super) fn descend(graph: &GraphView<'_>, scorer: &impl Scorer) -> Result<u32, Fault> {
+/// At each upper level, walks to the nearest node as long as a link leads nearer. `nodes` is working memory.
+pub(super) fn descend(graph: &GraphView<'_>, scorer: &impl Scorer, nodes: &mut Vec<u32>) -> Result<u32, Fault> {
     let mut node = graph.entry;
     let mut best = scorer.score(node);
     for level in graph.upper.iter().rev() {
         // The node came down from the level above, which is a subset of this one. In a damaged graph it may be missing;
         // then this level is of no use and the next is tried.
         let Ok(mut position) = level.nodes.binary_search(&node) else { continue };
-        while let Some(nearer) = nearest_link(graph, level, scorer, (position, &mut best))? {
+        while let Some(nearer) = nearest_link(graph, level, (scorer, nodes), (position, &mut best))? {
             position = nearer;
         }
         node = graph.upper_node(level, position)?;
@@ -169,21 +169,13 @@ pub(super) fn descend(graph: &GraphView<'_>, scorer: &impl Scorer) -> Result<u32
 fn nearest_link(
     graph: &GraphView<'_>,
     level: &Level<'_>,
-    scorer: &impl Scorer,
+    (scorer, nodes): (&impl Scorer, &mut Vec<u32>),
     (position, best): (usize, &mut f32),
 ) -> Result<Option<usize>, Fault> {
+    nodes.clear();
     for link in graph.upper_links(level, position) {
-        scorer.prefetch(graph.upper_node(level, link?)?);
+        nodes.push(graph.upper_node(level, link?)?);
     }
-    let mut nearest = None;
-    for link in graph.upper_links(level, position) {
-        let link = link?;
-        let node = graph.upper_node(level, link)?;
-        // No sketches here: a link passed over by mistake may have been the one that leads to the right region.
-        let score = scorer.score(node);
-        if score > *best {
-            (*best, nearest) = (score, Some(link));
-        }
-    }
-    Ok(nearest)
+    let Some(nearest) = nearer(scorer, nodes, best) else { return Ok(None) };
+    Ok(graph.upper_links(level, position).flatten().find(|&link| level.nodes[link] == nearest))
 }

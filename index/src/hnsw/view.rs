@@ -163,6 +163,12 @@ impl Scorer for RowScorer<'_> {
         }
     }
 
+    fn sift_surely(&self, nodes: &mut Vec<u32>, floor: f32) {
+        if let Some(sketch) = &self.sketch {
+            sketch.sift_surely(nodes, floor);
+        }
+    }
+
     fn score(&self, node: u32) -> f32 {
         self.rows.score(self.query, node)
     }

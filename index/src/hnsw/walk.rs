@@ -14,6 +14,8 @@ use super::visited::{Scratch, push_if};
 pub(crate) trait Scorer {
     /// Leaves out the nodes that are not likely to score above `floor`; none where nothing is known.
     fn sift(&self, nodes: &mut Vec<u32>, floor: f32);
+    /// As [`Scorer::sift`], but leaves out only nodes that are as good as sure to score no more.
+    fn sift_surely(&self, nodes: &mut Vec<u32>, floor: f32);
     /// The score of `node`.
     fn score(&self, node: u32) -> f32;
     /// Asks for what [`Scorer::sift`] reads.
@@ -34,6 +36,21 @@ pub(super) fn compare_each(scorer: &impl Scorer, nodes: &[u32], mut take: impl F
         }
         take(scorer.score(node), node);
     }
+}
+
+/// The nearest of `nodes` that scores more than `best`, which it raises: one step of a greedy walk. What is as good as sure to lead
+/// no nearer is left out by its sketch; less sure would not do, since one passed over by mistake may have been the way to the right region.
+pub(super) fn nearer(scorer: &impl Scorer, nodes: &mut Vec<u32>, best: &mut f32) -> Option<u32> {
+    nodes.iter().for_each(|&node| scorer.prefetch_sketch(node));
+    scorer.sift_surely(nodes, *best);
+    nodes.iter().take(AHEAD).for_each(|&node| scorer.prefetch(node));
+    let mut nearest = None;
+    compare_each(scorer, nodes, |score, node| {
+        if score > *best {
+            (*best, nearest) = (score, Some(node));
+        }
+    });
+    nearest
 }
 
 impl Scratch {

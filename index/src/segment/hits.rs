@@ -110,6 +110,9 @@ const MOST_LED: usize = 16;
 /// Standard errors of a score of a 7-bit row and a rounded query within which a row may still be among the best k. 4: one in 30,000 such rows is missed.
 const RERANK_ERRORS: f32 = 4.0;
 
+/// How many f16 rows are asked for ahead of the one being scored: each is sixteen lines at 512 values.
+const SCORED_AHEAD: usize = 2;
+
 /// A query on its way through the graph.
 struct Attempt<'a> {
     place: usize,
@@ -169,67 +172,35 @@ impl Segment {
                 (Way::Rows, _) => {}
             }
         }
-        self.search_graph(files, allowed, &by_graph, (scratch, &mut answers), (cpu, cancel)).map_err(|ended| match ended {
+        let (view, rows) = (files.graph.view(cpu), files.vectors.view(cpu));
+        let mut found = |attempt: &Attempt<'_>, outcome, scratch: &Scratch| {
+            answers[attempt.place] = self.found((&files.vectors, allowed), attempt, cpu, (outcome, scratch))?;
+            Ok(())
+        };
+        let searched = match allowed {
+            None => {
+                let asked = by_graph.iter().map(|attempt| (&attempt.query.quantized, attempt.plan(cancel)));
+                search_many(&view, &rows, asked, scratch, |nth, outcome, scratch| found(&by_graph[nth], outcome, scratch))
+            }
+            Some(allowed) => one_by_one(&by_graph, scratch, &mut found, |attempt, scratch| {
+                search_among(&view, &rows, &attempt.query.quantized, (attempt.plan(cancel), allowed), scratch)
+            }),
+        };
+        let searched = searched.and_then(|()| {
+            one_by_one(&by_sketches, scratch, &mut found, |attempt, scratch| {
+                let plan = SearchPlan::new(attempt.ef, cancel);
+                Ok(search_all(&view, &rows, &attempt.query.quantized, (plan, allowed), scratch))
+            })
+        });
+        searched.map_err(|ended| match ended {
             Ended::Fault(fault) => files.graph.fault(fault),
             Ended::Error(error) => error,
         })?;
-        self.search_sketches(files, allowed, &by_sketches, (scratch, &mut answers), (cpu, cancel))?;
         let scanned = |(query, answer): (&&PreparedQuery, Option<SegmentAnswer>)| match answer {
             Some(answer) => Ok(answer),
             None => self.scan(side, allowed, query, (cpu, cancel)),
         };
         queries.iter().zip(answers).map(scanned).collect()
-    }
-
-    /// Fills in the answers of those that look at every sketch.
-    fn search_sketches(
-        &self,
-        SideFiles { vectors, graph }: &SideFiles,
-        allowed: Option<&Allowed>,
-        attempts: &[Attempt<'_>],
-        (scratch, answers): (&ScratchPool, &mut [Option<SegmentAnswer>]),
-        (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<(), StoreError> {
-        let (view, rows) = (graph.view(cpu), vectors.view(cpu));
-        attempts.iter().try_for_each(|attempt| {
-            scratch.with(|scratch| {
-                let plan = SearchPlan::new(attempt.ef, cancel);
-                let outcome = search_all(&view, &rows, &attempt.query.quantized, (plan, allowed), scratch);
-                answers[attempt.place] = self.found((vectors, allowed), attempt, cpu, (outcome, scratch))?;
-                Ok(())
-            })
-        })
-    }
-
-    /// Fills in the answers that the graph gives.
-    fn search_graph(
-        &self,
-        SideFiles { vectors, graph }: &SideFiles,
-        allowed: Option<&Allowed>,
-        attempts: &[Attempt<'_>],
-        (scratch, answers): (&ScratchPool, &mut [Option<SegmentAnswer>]),
-        (cpu, cancel): (Cpu, &Cancel),
-    ) -> Result<(), Ended> {
-        let (view, rows) = (graph.view(cpu), vectors.view(cpu));
-        let plan = |&Attempt { ef, limit, .. }: &Attempt<'_>| SearchPlan {
-            budget: Limits::STANDARD.node_budget(ef),
-            limit,
-            ..SearchPlan::new(ef, cancel)
-        };
-        let mut found = |attempt: &Attempt<'_>, outcome, scratch: &Scratch| {
-            answers[attempt.place] = self.found((vectors, allowed), attempt, cpu, (outcome, scratch))?;
-            Ok(())
-        };
-        let Some(allowed) = allowed else {
-            let asked = attempts.iter().map(|attempt| (&attempt.query.quantized, plan(attempt)));
-            return search_many(&view, &rows, asked, scratch, |nth, outcome, scratch| found(&attempts[nth], outcome, scratch));
-        };
-        attempts.iter().try_for_each(|attempt| {
-            scratch.with(|scratch| {
-                let outcome = search_among(&view, &rows, &attempt.query.quantized, (plan(attempt), allowed), scratch)?;
-                found(attempt, outcome, scratch)
-            })
-        })
     }
 
     /// The answer of a search; `None` when it ended with fewer nodes than its beam has room for although there are more: what it
@@ -291,8 +262,9 @@ fn score_again(
     (found, best, row): (&[Near], &mut TopK, RowOf<'_>),
 ) -> Result<(), StoreError> {
     let mut widened = Vec::new();
+    found.iter().take(SCORED_AHEAD).for_each(|near| vectors.prefetch(near.place, cpu));
     for (i, near) in found.iter().enumerate() {
-        if let Some(ahead) = found.get(i + 2) {
+        if let Some(ahead) = found.get(i + SCORED_AHEAD) {
             vectors.prefetch(ahead.place, cpu);
         }
         let score = finite(vectors.score(near.place, &query.padded, &mut widened, cpu), vectors, near.place)?;
@@ -301,7 +273,27 @@ fn score_again(
     Ok(())
 }
 
+/// Searches one after the other, each with memory of its own for the time; `found` gets how each ended, and its beam.
+fn one_by_one<'a>(
+    attempts: &[Attempt<'a>],
+    pool: &ScratchPool,
+    found: &mut impl FnMut(&Attempt<'a>, Outcome, &Scratch) -> Result<(), Ended>,
+    search: impl Fn(&Attempt<'a>, &mut Scratch) -> Result<Outcome, Fault>,
+) -> Result<(), Ended> {
+    attempts.iter().try_for_each(|attempt| {
+        pool.with(|scratch| {
+            let outcome = search(attempt, scratch)?;
+            found(attempt, outcome, scratch)
+        })
+    })
+}
+
 impl Attempt<'_> {
+    /// How far its search of the graph goes.
+    fn plan<'c>(&self, cancel: &'c Cancel) -> SearchPlan<'c> {
+        SearchPlan { budget: Limits::STANDARD.node_budget(self.ef), limit: self.limit, ..SearchPlan::new(self.ef, cancel) }
+    }
+
     /// With a beam of `ef`, where one of `whole` finds all hits. Where other segments gave as many nodes as that has room for, it goes no
     /// further than they did: all beams together are then as wide as one.
     fn by_graph(self, ef: usize, whole: usize, may_stop: bool) -> Self {

@@ -45,9 +45,10 @@ impl VectorsFile {
         Ok(Self { map, layout })
     }
 
-    /// Tells the system how it will be read: 7-bit rows by every search, f16 rows for the best of it.
+    /// Tells the system how it will be read: 7-bit rows and their scales by every search, f16 rows for the best of it.
     pub(super) fn advise(&self, access: Access) {
-        self.map.advise(&range(&self.layout.q8), access, true);
+        let std::ops::Range { start, end } = self.searched();
+        self.map.advise(&(start as usize..end as usize), access, true);
         if let Some(f16) = &self.layout.f16 {
             self.map.advise(&range(f16), access, false);
         }
@@ -121,11 +122,17 @@ impl VectorsFile {
         score[0]
     }
 
-    /// Asks for what [`VectorsFile::score`] reads.
+    /// Asks for what [`VectorsFile::score`] and [`VectorsFile::position_at`] read, and where the first gives the second, for the row's number.
     pub(super) fn prefetch(&self, place: usize, cpu: Cpu) {
         match self.f16_row(place) {
-            Some(row) => cpu.prefetch(bytemuck::cast_slice(row)),
-            None => cpu.prefetch(self.q8_row(place)),
+            Some(row) => {
+                cpu.prefetch_value(&self.rows()[place]);
+                cpu.prefetch(bytemuck::cast_slice(row));
+            }
+            None => {
+                self.prefetch_place(place as u32, cpu);
+                cpu.prefetch(self.q8_row(place));
+            }
         }
     }
 

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anchorite_index::pool::{Medium, MediumFile};
-use rand::{Rng, RngCore};
+use rand::{Rng, RngCore, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 fn name(path: &Path) -> String {
@@ -21,6 +21,12 @@ fn name(path: &Path) -> String {
 
 fn create(path: &Path, replace: bool) -> io::Result<File> {
     if replace { File::create(path) } else { OpenOptions::new().write(true).create_new(true).open(path) }
+}
+
+/// The files of the real folder, but for the lock, which is no part of a pool.
+pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
+    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
+    entries.filter(|path| name(path) != "LOCK").map(|path| (name(&path), fs::read(&path).unwrap())).collect()
 }
 
 /// Called before each change with what and to which file; an error is taken for the system's. A write that fails has written half.
@@ -197,6 +203,18 @@ impl Remembering {
 
     fn lock(&self) -> MutexGuard<'_, Memory> {
         self.0.lock().unwrap()
+    }
+
+    /// The folder as the program sees it, by this medium's own books.
+    pub(crate) fn live(&self) -> BTreeMap<String, Vec<u8>> {
+        let state = &self.lock().state;
+        state.live.iter().map(|(name, &inode)| (name.clone(), state.inodes[inode].live.clone())).collect()
+    }
+
+    /// What a power cut now would leave at least: all that was synced.
+    pub(crate) fn durable(&self) -> BTreeMap<String, Vec<u8>> {
+        // Nothing unsynced is kept, so that no draw counts.
+        self.lock().state.after(Cut::Lost, &mut ChaCha8Rng::seed_from_u64(0))
     }
 
     /// From now on, this generation was promised.

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     medium::Hooked,
-    support::{image_pair, one_thread, spec},
+    support::{image_pair, long, one_thread, spec},
 };
 use anchorite_index::{
     Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side,
@@ -155,7 +155,7 @@ fn live(steps: &[Step]) {
     }
 }
 
-/// Cases in CI: 256; a long run sets PROPTEST_CASES.
+/// Cases in CI: 256; a long run sets PROPTEST_CASES, and ANCHORITE_MODEL_STEPS for longer lives than 29 steps.
 fn cases() -> ProptestConfig {
     let named = std::env::var("PROPTEST_CASES").is_ok();
     if named { ProptestConfig::default() } else { ProptestConfig::with_cases(256) }
@@ -165,7 +165,7 @@ proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..30)) {
+    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..long("ANCHORITE_MODEL_STEPS", 30))) {
         live(&steps);
     }
 }

@@ -11,8 +11,8 @@ use std::{
 };
 
 use crate::{
-    medium::{CUTS, Hooked, Remembering, State},
-    support::{clustered, image_pair, one_thread, rows, spec},
+    medium::{CUTS, Hooked, Remembering, State, files},
+    support::{clustered, image_pair, long, one_thread, rows, spec},
 };
 use anchorite_index::{
     Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, RowId, StoreError,
@@ -127,7 +127,7 @@ fn check_image(state: &State, acknowledged: u64, promises: &Promises, (cut, seed
 
 /// Images per state and cut: 4 here; a long run sets ANCHORITE_POWER_IMAGES.
 fn seeds() -> u64 {
-    std::env::var("ANCHORITE_POWER_IMAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+    long("ANCHORITE_POWER_IMAGES", 4) as u64
 }
 
 #[test]
@@ -140,6 +140,7 @@ fn power_lost_at_any_change_in_any_way_costs_nothing_that_was_promised() {
         medium.acknowledge(pool.status().generation);
     })
     .unwrap();
+    assert!(medium.live() == files(dir.path()), "the folder that is simulated is the real one");
     let history = medium.history();
     let mut images = 0usize;
     for (place, (state, acknowledged)) in history.iter().enumerate() {
