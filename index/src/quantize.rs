@@ -3,7 +3,12 @@
 //! A stored byte is `64 + round(value / scale)` with `scale = max|value| / 63`, so 1 to 127: unsigned, for the byte
 //! multiply of AVX2 and VNNI, and 7 bits, so that its pair sums cannot saturate. A query uses all of -127..=127.
 
-use crate::format::vectors::{ZERO, q8_stride};
+use std::sync::OnceLock;
+
+use crate::{
+    format::vectors::{ZERO, q8_stride},
+    sketch::Turn,
+};
 
 /// Writes the 7-bit row of `values` (widened) into `row`, which has its padded length, and returns its scale.
 pub(crate) fn quantize_row(values: &[f32], row: &mut [u8]) -> f32 {
@@ -41,6 +46,8 @@ pub(crate) struct QuantizedQuery {
     pub(crate) bias: i32,
     /// What a step of [`QuantizedQuery::values`] is worth: takes scores to cosines.
     pub(crate) unit: f32,
+    /// The values turned for sketches: one turn for all segments and beams.
+    turned: OnceLock<Vec<f32>>,
 }
 
 impl QuantizedQuery {
@@ -50,7 +57,20 @@ impl QuantizedQuery {
         let mut values: Vec<i8> = query.iter().take(dim).map(|v| nearest(v * scale) as i8).collect();
         values.resize(q8_stride(dim), 0);
         let bias = i32::from(ZERO) * values.iter().map(|&v| i32::from(v)).sum::<i32>();
-        Self { values, bias, unit: largest / 127.0 }
+        Self::of(values, bias, largest / 127.0)
+    }
+
+    /// Of these bytes, padded with zeros, what the bias adds to dot products with them, and what their step is worth.
+    pub(crate) fn of(values: Vec<i8>, bias: i32, unit: f32) -> Self {
+        Self { values, bias, unit, turned: OnceLock::new() }
+    }
+
+    /// The values, without padding, by `turn`, which depends on how many they are alone.
+    pub(crate) fn turned(&self, turn: &Turn) -> &[f32] {
+        self.turned.get_or_init(|| {
+            let values: Vec<f32> = self.values[..turn.dim()].iter().map(|&v| f32::from(v)).collect();
+            turn.applied(&values)
+        })
     }
 
     /// How far a score may be from the cosine of the f16 row, as a standard deviation: both sides are rounded to steps, and an

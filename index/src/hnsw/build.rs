@@ -133,8 +133,9 @@ impl<'a> RowQuery<'a> {
         let facts = of.facts[node as usize];
         // Bytes are 1 to 127, so the difference fits; padding becomes zero.
         let values: Vec<i8> = of.rows.row(node).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
-        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &values, Z));
-        Self { node, of, query: QuantizedQuery { values, bias: i32::from(ZERO) * facts.sum, unit: facts.scale }, sketch, facts }
+        let query = QuantizedQuery::of(values, i32::from(ZERO) * facts.sum, facts.scale);
+        let sketch = of.sketches.map(|sketches| SketchQuery::new(sketches.view(of.rows.cpu), &query, Z));
+        Self { node, of, query, sketch, facts }
     }
 
     /// Asks for a list of links ahead of its use: two lines at most widths.

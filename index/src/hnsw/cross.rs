@@ -62,7 +62,7 @@ pub(super) fn link_answers(
 fn question(rows: &RowsView<'_>, row: u32) -> QuantizedQuery {
     let values: Vec<i8> = rows.row(row).iter().map(|&b| b.wrapping_sub(ZERO) as i8).collect();
     let bias = i32::from(ZERO) * values.iter().map(|&v| i32::from(v)).sum::<i32>();
-    QuantizedQuery { values, bias, unit: rows.scales[row as usize] }
+    QuantizedQuery::of(values, bias, rows.scales[row as usize])
 }
 
 /// The first [`HITS`] nodes, nearest first; none where the graph is damaged or the caller has left.

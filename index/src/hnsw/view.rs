@@ -147,7 +147,7 @@ impl<'a> RowScorer<'a> {
 
     /// As [`RowScorer::new`], with sketches trusted within `errors` standard errors.
     pub(crate) fn trusting(graph: &GraphView<'a>, rows: &RowsView<'a>, query: &'a QuantizedQuery, errors: f32) -> Self {
-        let sketch = graph.sketches.map(|view| SketchQuery::new(view, &query.values, errors));
+        let sketch = graph.sketches.map(|view| SketchQuery::new(view, query, errors));
         Self { rows: *rows, query, sketch }
     }
 

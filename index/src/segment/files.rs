@@ -1,6 +1,6 @@
 //! Mapped files of a segment as typed slices. Opening checks length, header and section bounds, and reads nothing else.
 
-use std::{ops::Range, path::Path};
+use std::{ops::Range, path::Path, sync::OnceLock};
 
 use crate::{
     Key, StoreError,
@@ -218,6 +218,8 @@ struct SketchFacts {
     layout: SketchLayout,
     bytes: Section,
     centre: Section,
+    /// The centre turned, from the first search on.
+    turned: OnceLock<Vec<f32>>,
     turn: Turn,
 }
 
@@ -229,7 +231,7 @@ impl SketchFacts {
         let layout = SketchLayout::new(dim);
         let bytes = header.section(SKETCHES, Some((nodes * layout.stride()) as u64))?;
         let centre = header.section(CENTRE, Some(dim as u64 * 4))?;
-        Ok(Some(Self { layout, bytes, centre, turn: Turn::new(dim) }))
+        Ok(Some(Self { layout, bytes, centre, turned: OnceLock::new(), turn: Turn::new(dim) }))
     }
 }
 
@@ -299,7 +301,7 @@ impl GraphFile {
                 cpu,
                 layout: sketches.layout,
                 bytes: self.map.slice(&range(&sketches.bytes)),
-                centre: typed(&self.map, &sketches.centre),
+                centre: sketches.turned.get_or_init(|| sketches.turn.applied(typed(&self.map, &sketches.centre))),
                 turn: &sketches.turn,
             }),
         }
