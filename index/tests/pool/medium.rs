@@ -136,6 +136,11 @@ fn apply(names: &mut Names, entry: &Entry) {
 }
 
 impl State {
+    /// The folder while power holds.
+    pub(crate) fn whole(&self) -> BTreeMap<String, Vec<u8>> {
+        self.live.iter().map(|(name, inode)| (name.clone(), self.inodes[*inode].live.clone())).collect()
+    }
+
     /// The folder that a restart finds.
     pub(crate) fn after(&self, cut: Cut, rng: &mut ChaCha8Rng) -> BTreeMap<String, Vec<u8>> {
         let mut names = self.durable.clone();
@@ -211,6 +216,15 @@ impl Remembering {
         let mut history = memory.history.take().unwrap_or_default();
         history.push(last);
         history
+    }
+
+    /// Whether the folder on disk is what this medium holds of it, byte for byte; else which names differ.
+    pub(crate) fn differs(&self, dir: &Path) -> Vec<String> {
+        let held = self.lock().state.whole();
+        let there = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| name(path) != "LOCK");
+        let there: BTreeMap<String, Vec<u8>> = there.map(|path| (name(&path), fs::read(&path).unwrap())).collect();
+        let all: std::collections::BTreeSet<&String> = held.keys().chain(there.keys()).collect();
+        all.into_iter().filter(|name| held.get(*name) != there.get(*name)).cloned().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -161,11 +161,16 @@ fn cases() -> ProptestConfig {
     if named { ProptestConfig::default() } else { ProptestConfig::with_cases(256) }
 }
 
+/// Most steps of a life: 30 here; a long run sets ANCHORITE_MODEL_STEPS.
+fn most_steps() -> usize {
+    std::env::var("ANCHORITE_MODEL_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
+}
+
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..30)) {
+    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..=most_steps())) {
         live(&steps);
     }
 }

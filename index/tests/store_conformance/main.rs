@@ -2,8 +2,11 @@
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod changes;
+#[path = "../pool/medium.rs"]
+#[expect(dead_code, reason = "power is not cut here")]
+mod medium;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use anchorite_index::{
     Cancel, ContentHash, Effort, Field, Key, Kind, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec,
@@ -78,7 +81,8 @@ fn spec() -> Spec {
     Spec { encoder: "tests".into(), dim: DIM }
 }
 
-/// Runs a promise on both stores, the pool also with segments of five rows.
+/// Runs a promise on both stores, the pool also with segments of five rows, and on the medium by which other tests cut the power, which
+/// holds then what the folder does.
 fn on_every_store(promise: impl Fn(&mut dyn Store)) {
     promise(&mut MemoryStore::new(spec()));
     for segment_rows in [5, 1_000_000] {
@@ -87,6 +91,11 @@ fn on_every_store(promise: impl Fn(&mut dyn Store)) {
         let writer = PoolWriter::open(dir.path(), &spec(), &options).unwrap();
         promise(&mut OnDisk { dir, writer });
     }
+    let (dir, medium) = (tempfile::tempdir().unwrap(), medium::Remembering::default());
+    let options = WriterOptions { segment_rows: 5, medium: Arc::new(medium.clone()), ..WriterOptions::default() };
+    let mut store = OnDisk { writer: PoolWriter::open(dir.path(), &spec(), &options).unwrap(), dir };
+    promise(&mut store);
+    assert_eq!(medium.differs(store.dir.path()), [""; 0], "the medium holds something else than the folder");
 }
 
 fn key(n: usize) -> Key {
@@ -404,8 +413,8 @@ fn random_filter(rng: &mut ChaCha8Rng, depth: usize) -> serde_json::Value {
     }
 }
 
-fn filter(json: serde_json::Value) -> std::sync::Arc<anchorite_index::Filter> {
-    std::sync::Arc::new(json.try_into().unwrap())
+fn filter(json: serde_json::Value) -> Arc<anchorite_index::Filter> {
+    Arc::new(json.try_into().unwrap())
 }
 
 #[test]
