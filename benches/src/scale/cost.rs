@@ -143,8 +143,8 @@ mod tests {
     }
 
     /// Largest relative errors that the model states for the sizes it was fitted to: bytes, building, a query. A query's time goes in steps: the
-    /// beam that keeps effort normal's promise was 16, 24 and 96 wide on the three graphs.
-    const STATED: [f64; 3] = [0.01, 0.05, 0.28];
+    /// beam that keeps effort normal's promise is one of a few widths. ARCHITECTURE.md says the same; points of other sizes need other words.
+    const STATED: [f64; 3] = [0.01, 0.02, 0.30];
 
     #[test]
     fn the_model_gives_the_measured_points_within_the_stated_errors() {

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anchorite_index::pool::{Medium, MediumFile};
-use rand::{Rng, RngCore, SeedableRng};
+use rand::{Rng, RngCore};
 use rand_chacha::ChaCha8Rng;
 
 fn name(path: &Path) -> String {
@@ -21,12 +21,6 @@ fn name(path: &Path) -> String {
 
 fn create(path: &Path, replace: bool) -> io::Result<File> {
     if replace { File::create(path) } else { OpenOptions::new().write(true).create_new(true).open(path) }
-}
-
-/// The files of the real folder, but for the lock, which is no part of a pool.
-pub(crate) fn files(dir: &Path) -> BTreeMap<String, Vec<u8>> {
-    let entries = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path());
-    entries.filter(|path| name(path) != "LOCK").map(|path| (name(&path), fs::read(&path).unwrap())).collect()
 }
 
 /// Called before each change with what and to which file; an error is taken for the system's. A write that fails has written half.
@@ -142,6 +136,11 @@ fn apply(names: &mut Names, entry: &Entry) {
 }
 
 impl State {
+    /// The folder while power holds.
+    pub(crate) fn whole(&self) -> BTreeMap<String, Vec<u8>> {
+        self.live.iter().map(|(name, inode)| (name.clone(), self.inodes[*inode].live.clone())).collect()
+    }
+
     /// The folder that a restart finds.
     pub(crate) fn after(&self, cut: Cut, rng: &mut ChaCha8Rng) -> BTreeMap<String, Vec<u8>> {
         let mut names = self.durable.clone();
@@ -205,18 +204,6 @@ impl Remembering {
         self.0.lock().unwrap()
     }
 
-    /// The folder as the program sees it, by this medium's own books.
-    pub(crate) fn live(&self) -> BTreeMap<String, Vec<u8>> {
-        let state = &self.lock().state;
-        state.live.iter().map(|(name, &inode)| (name.clone(), state.inodes[inode].live.clone())).collect()
-    }
-
-    /// What a power cut now would leave at least: all that was synced.
-    pub(crate) fn durable(&self) -> BTreeMap<String, Vec<u8>> {
-        // Nothing unsynced is kept, so that no draw counts.
-        self.lock().state.after(Cut::Lost, &mut ChaCha8Rng::seed_from_u64(0))
-    }
-
     /// From now on, this generation was promised.
     pub(crate) fn acknowledge(&self, generation: u64) {
         self.lock().acknowledged = generation;
@@ -229,6 +216,15 @@ impl Remembering {
         let mut history = memory.history.take().unwrap_or_default();
         history.push(last);
         history
+    }
+
+    /// Whether the folder on disk is what this medium holds of it, byte for byte; else which names differ.
+    pub(crate) fn differs(&self, dir: &Path) -> Vec<String> {
+        let held = self.lock().state.whole();
+        let there = fs::read_dir(dir).unwrap().map(|entry| entry.unwrap().path()).filter(|path| name(path) != "LOCK");
+        let there: BTreeMap<String, Vec<u8>> = there.map(|path| (name(&path), fs::read(&path).unwrap())).collect();
+        let all: std::collections::BTreeSet<&String> = held.keys().chain(there.keys()).collect();
+        all.into_iter().filter(|name| held.get(*name) != there.get(*name)).cloned().collect()
     }
 
     fn change(&self, change: impl FnOnce(&mut State)) {

@@ -4,7 +4,7 @@ use std::{path::Path, sync::Arc};
 
 use crate::{
     medium::Hooked,
-    support::{image_pair, long, one_thread, spec},
+    support::{image_pair, one_thread, spec},
 };
 use anchorite_index::{
     Answer, Cancel, ContentHash, Effort, Filter, Key, Pair, PairSink, PairStore, Parts, Query, Record, RowId, Side,
@@ -155,17 +155,22 @@ fn live(steps: &[Step]) {
     }
 }
 
-/// Cases in CI: 256; a long run sets PROPTEST_CASES, and ANCHORITE_MODEL_STEPS for longer lives than 29 steps.
+/// Cases in CI: 256; a long run sets PROPTEST_CASES.
 fn cases() -> ProptestConfig {
     let named = std::env::var("PROPTEST_CASES").is_ok();
     if named { ProptestConfig::default() } else { ProptestConfig::with_cases(256) }
+}
+
+/// Most steps of a life: 30 here; a long run sets ANCHORITE_MODEL_STEPS.
+fn most_steps() -> usize {
+    std::env::var("ANCHORITE_MODEL_STEPS").ok().and_then(|text| text.parse().ok()).unwrap_or(30)
 }
 
 proptest! {
     #![proptest_config(cases())]
 
     #[test]
-    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..long("ANCHORITE_MODEL_STEPS", 30))) {
+    fn a_pool_holds_what_a_plain_list_would(steps in prop::collection::vec(step(), 1..=most_steps())) {
         live(&steps);
     }
 }

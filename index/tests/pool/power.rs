@@ -11,14 +11,14 @@ use std::{
 };
 
 use crate::{
-    medium::{CUTS, Hooked, Remembering, State, files},
-    support::{clustered, image_pair, long, one_thread, rows, spec},
+    medium::{CUTS, Hooked, Remembering, State},
+    support::{clustered, image_pair, one_thread, rows, spec},
 };
 use anchorite_index::{
     Cancel, ContentHash, Effort, Key, Pair, PairSink, PairStore, Parts, RowId, StoreError,
     pool::{Medium, MergePolicy, OpenOptions, Pool, PoolWriter, Verify, WriterOptions, verify},
 };
-use rand::SeedableRng;
+use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
 const DIM: usize = 6;
@@ -127,21 +127,58 @@ fn check_image(state: &State, acknowledged: u64, promises: &Promises, (cut, seed
 
 /// Images per state and cut: 4 here; a long run sets ANCHORITE_POWER_IMAGES.
 fn seeds() -> u64 {
-    long("ANCHORITE_POWER_IMAGES", 4) as u64
+    std::env::var("ANCHORITE_POWER_IMAGES").ok().and_then(|text| text.parse().ok()).unwrap_or(4)
+}
+
+/// A life from a seed: filling, replacing, deleting, watermarks, compacting and reopening in any order. What is not committed when
+/// the writer is reopened was never promised.
+fn live_by(seed: u64, dir: &Path, medium: &Remembering, promised: &mut dyn FnMut(&Pool)) {
+    let mut rng = ChaCha8Rng::seed_from_u64(seed);
+    let go = Cancel::default();
+    let open = || PoolWriter::open(dir, &spec(DIM), &options(Arc::new(medium.clone()))).unwrap();
+    let mut writer = open();
+    promised(writer.committed());
+    for step in 0..rng.random_range(6..16u8) {
+        let (from, count) = (rng.random_range(0..50), rng.random_range(1..14));
+        let some: Vec<Pair> =
+            pairs(from, from + count).into_iter().map(|pair| Pair { content: ContentHash([step; 32]), ..pair }).collect();
+        match rng.random_range(0..10) {
+            0..4 => drop(writer.upsert(&some).unwrap()),
+            4..6 => drop(writer.delete(&some.into_iter().map(|pair| pair.key).collect::<Vec<_>>()).unwrap()),
+            6 => {
+                writer.compact(&go, &mut |_| {}).unwrap();
+                promised(writer.committed());
+            }
+            7 => {
+                drop(writer);
+                writer = open();
+            }
+            _ => {
+                writer.commit_with(&[step], &go).unwrap();
+                promised(writer.committed());
+            }
+        }
+    }
+    writer.commit(&go).unwrap();
+    promised(writer.committed());
+}
+
+/// Every state of a life, and what it promised.
+fn history_of(life: impl FnOnce(&Path, &Remembering, &mut dyn FnMut(&Pool))) -> (Vec<(State, u64)>, Promises) {
+    let dir = tempfile::tempdir().unwrap();
+    let medium = Remembering::recording();
+    let mut promises = Promises::new();
+    life(dir.path(), &medium, &mut |pool| {
+        promises.insert(pool.status().generation, contents(pool));
+        medium.acknowledge(pool.status().generation);
+    });
+    assert_eq!(medium.differs(dir.path()), [""; 0], "the medium lost something while power held");
+    (medium.history(), promises)
 }
 
 #[test]
 fn power_lost_at_any_change_in_any_way_costs_nothing_that_was_promised() {
-    let dir = tempfile::tempdir().unwrap();
-    let medium = Remembering::recording();
-    let mut promises = Promises::new();
-    live(dir.path(), Arc::new(medium.clone()), &mut |pool| {
-        promises.insert(pool.status().generation, contents(pool));
-        medium.acknowledge(pool.status().generation);
-    })
-    .unwrap();
-    assert!(medium.live() == files(dir.path()), "the folder that is simulated is the real one");
-    let history = medium.history();
+    let (history, promises) = history_of(|dir, medium, promised| live(dir, Arc::new(medium.clone()), promised).unwrap());
     let mut images = 0usize;
     for (place, (state, acknowledged)) in history.iter().enumerate() {
         for cut in CUTS {
@@ -153,6 +190,28 @@ fn power_lost_at_any_change_in_any_way_costs_nothing_that_was_promised() {
         }
     }
     assert!(images >= 5_000, "{images} images of {} states", history.len());
+}
+
+/// Lives from seeds: 3 here; a long run sets ANCHORITE_POWER_LIVES.
+fn lives() -> u64 {
+    std::env::var("ANCHORITE_POWER_LIVES").ok().and_then(|text| text.parse().ok()).unwrap_or(3)
+}
+
+#[test]
+#[expect(clippy::print_stdout, reason = "how much was tried is what a long run reports")]
+fn power_lost_in_random_lives_costs_nothing_that_was_promised() {
+    let mut images = 0usize;
+    for life in 0..lives() {
+        let (history, promises) = history_of(|dir, medium, promised| live_by(life, dir, medium, promised));
+        for (place, (state, acknowledged)) in history.iter().enumerate() {
+            for cut in CUTS {
+                let story = (cut, life * 1_000_000 + place as u64);
+                check_image(state, *acknowledged, &promises, story, images.is_multiple_of(17));
+                images += 1;
+            }
+        }
+    }
+    println!("{images} images of {} random lives", lives());
 }
 
 fn count_changes() -> (usize, Promises) {

@@ -1,21 +1,19 @@
-//! One set of promises, two stores: the one in memory that compares every row, and the pool on disk; that also through the medium that
-//! simulates power cuts, whose books must then be the folder.
+//! One set of promises, two stores: the one in memory that compares every row, and the pool on disk.
 #![expect(clippy::unwrap_used, reason = "tests")]
 
 mod changes;
 #[path = "../pool/medium.rs"]
-#[expect(dead_code, reason = "what cuts power and fails calls is for the tests it comes from")]
+#[expect(dead_code, reason = "power is not cut here")]
 mod medium;
 
-use std::{collections::BTreeMap, fs, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc};
 
 use anchorite_index::{
     Cancel, ContentHash, Effort, Field, Key, Kind, Pair, PairSink, PairStore, Parts, Query, RowId, Side, SourceRef, Spec,
     StoreError, Value,
     memory::MemoryStore,
-    pool::{OpenOptions, Pool, PoolWriter, Verify, WriterOptions},
+    pool::{OpenOptions, Pool, PoolWriter, WriterOptions},
 };
-use medium::{Remembering, files};
 use rand::{Rng, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 
@@ -83,7 +81,8 @@ fn spec() -> Spec {
     Spec { encoder: "tests".into(), dim: DIM }
 }
 
-/// Runs a promise on both stores, the pool also with segments of five rows, and on the medium that simulates power cuts.
+/// Runs a promise on both stores, the pool also with segments of five rows, and on the medium by which other tests cut the power, which
+/// holds then what the folder does.
 fn on_every_store(promise: impl Fn(&mut dyn Store)) {
     promise(&mut MemoryStore::new(spec()));
     for segment_rows in [5, 1_000_000] {
@@ -92,21 +91,11 @@ fn on_every_store(promise: impl Fn(&mut dyn Store)) {
         let writer = PoolWriter::open(dir.path(), &spec(), &options).unwrap();
         promise(&mut OnDisk { dir, writer });
     }
-    on_simulated_medium(promise);
-}
-
-fn on_simulated_medium(promise: impl Fn(&mut dyn Store)) {
-    let (dir, medium) = (tempfile::tempdir().unwrap(), Remembering::default());
+    let (dir, medium) = (tempfile::tempdir().unwrap(), medium::Remembering::default());
     let options = WriterOptions { segment_rows: 5, medium: Arc::new(medium.clone()), ..WriterOptions::default() };
-    let writer = PoolWriter::open(dir.path(), &spec(), &options).unwrap();
-    let mut store = OnDisk { dir, writer };
+    let mut store = OnDisk { writer: PoolWriter::open(dir.path(), &spec(), &options).unwrap(), dir };
     promise(&mut store);
-    let committed = store.reader().status();
-    assert!(medium.live() == files(store.dir.path()), "the medium's books are the folder");
-    let after = tempfile::tempdir().unwrap();
-    medium.durable().iter().for_each(|(name, bytes)| fs::write(after.path().join(name), bytes).unwrap());
-    let whole = OpenOptions { verify: Verify::Full, ..OpenOptions::default() };
-    assert_eq!(Pool::open(after.path(), &whole).unwrap().status(), committed, "what was committed is durable");
+    assert_eq!(medium.differs(store.dir.path()), [""; 0], "the medium holds something else than the folder");
 }
 
 fn key(n: usize) -> Key {
@@ -424,8 +413,8 @@ fn random_filter(rng: &mut ChaCha8Rng, depth: usize) -> serde_json::Value {
     }
 }
 
-fn filter(json: serde_json::Value) -> std::sync::Arc<anchorite_index::Filter> {
-    std::sync::Arc::new(json.try_into().unwrap())
+fn filter(json: serde_json::Value) -> Arc<anchorite_index::Filter> {
+    Arc::new(json.try_into().unwrap())
 }
 
 #[test]
