@@ -198,7 +198,6 @@ fn lives() -> u64 {
 }
 
 #[test]
-#[expect(clippy::print_stdout, reason = "how much was tried is what a long run reports")]
 fn power_lost_in_random_lives_costs_nothing_that_was_promised() {
     let mut images = 0usize;
     for life in 0..lives() {
