@@ -233,6 +233,14 @@ pub enum IngestError {
         /// The system's word.
         source: std::io::Error,
     },
+    /// The summary could not be written. Rows and reject list are safe.
+    #[error("cannot write the summary {}", path.display())]
+    Summary {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
     /// A thread of the pipeline ended by a panic: a defect of this program.
     #[error("a worker ended unexpectedly (a defect; please report it): {reason}")]
     Worker {

@@ -82,6 +82,16 @@ fn a_file_with_the_characters_of_a_pattern_in_its_name_is_itself() {
 }
 
 #[test]
+fn folders_with_the_characters_of_a_pattern_in_their_names_are_themselves_before_a_pattern() {
+    let (folder, set) = shards();
+    let odd = folder.path().join("my [new] set {1,2}, *ünï*");
+    fs::rename(&set, &odd).unwrap();
+    for (pattern, files) in [("train/*.parquet", 4), ("**/0.parquet", 2), ("train/{0..1}.parquet", 2), ("{train,test}/0.*", 2)] {
+        assert_eq!(run(odd.join(pattern), &defaults()).report().sources.len(), files, "{pattern}");
+    }
+}
+
+#[test]
 fn a_row_has_one_key_however_its_file_is_named() {
     let (_folder, set) = shards();
     let key = |source: PathBuf| {
@@ -105,6 +115,7 @@ fn a_row_has_one_key_however_its_file_is_named() {
 fn img2dataset_files_output_is_pictures_with_captions_beside_them() {
     let run = run(fixture("img2dataset_files"), &defaults());
     assert_eq!((run.report().accepted, run.report().rejected, run.report().sidecars), (4, 0, 4));
+    assert_eq!(run.report().failed_before, 2, "one was not there, one was no picture");
     assert_eq!(names(&run), ["img2dataset_files/00000", "img2dataset_files/00001"]);
     assert_eq!(captions(&run), ["caption of 0.jpg", "caption of 1.jpg", "caption of 2.jpg", "caption of 3.jpg"]);
     let last = run.records().remove(3);
@@ -117,7 +128,7 @@ fn img2dataset_parquet_output_lists_failed_downloads_with_the_tools_words() {
     let out = tempfile::tempdir().unwrap();
     let rejects = out.path().join("rejects.parquet");
     let run = run(fixture("img2dataset_parquet"), &IngestOptions { rejects: Some(rejects.clone()), ..defaults() });
-    assert_eq!((run.report().accepted, run.report().sidecars), (4, 2));
+    assert_eq!((run.report().accepted, run.report().sidecars, run.report().failed_before), (4, 2, 0));
     assert_eq!(reasons(run.report()), [("download_failed", 2)]);
     let messages: Vec<_> = read_rejects(&rejects).into_iter().map(|(_, _, _, message)| message).collect();
     assert!(messages[0].starts_with("failed_to_download: ") && messages[0].contains("404"), "{messages:?}");
