@@ -27,6 +27,12 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A picture by itself.
+    #[error("{} is a picture; name its folder, and every picture in it is taken with the caption beside it", path.display())]
+    Picture {
+        /// The picture.
+        path: PathBuf,
+    },
     /// A folder with nothing in it that ingest reads.
     #[error(
         "{}: nothing to ingest found: no parquet file (*.parquet), tar (*.tar, *.tar.gz), table (*.jsonl, *.csv, *.tsv), picture \

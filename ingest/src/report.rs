@@ -105,6 +105,7 @@ impl IngestReport {
         let reasons = [
             (&mut self.rejected_by_reason, &later.rejected_by_reason),
             (&mut self.filtered_by_reason, &later.filtered_by_reason),
+            (&mut self.ignored_files, &later.ignored_files),
         ];
         for (sums, counts) in reasons {
             counts.iter().for_each(|(reason, count)| *sums.entry(reason.clone()).or_default() += count);
@@ -189,6 +190,9 @@ pub struct IngestReport {
     pub failed_before: u64,
     /// Pictures below a folder with a table or parquet file. They are read as that names them; what it does not name is no row.
     pub owned_pictures: u64,
+    /// Files in folders and matched by patterns that are of no kind that is read (a GIF beside JPEGs, a README), by ending.
+    #[serde(default)]
+    pub ignored_files: BTreeMap<String, u64>,
     /// The sources, in order, as far as they were opened.
     pub sources: Vec<SourceUsed>,
     /// The pool's generation after the last commit; none when nothing was committed.

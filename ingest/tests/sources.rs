@@ -167,6 +167,30 @@ fn loose_pictures_take_their_captions_from_beside_them_and_keep_their_keys_when_
 }
 
 #[test]
+fn files_of_kinds_that_are_not_read_are_counted() {
+    let folder = pictures();
+    for name in ["4.gif", "in/5.GIF", "README", "Städte.txt", ".hidden.gif"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let found = run(folder.path(), &defaults());
+    let ignored: Vec<(&str, u64)> =
+        found.report().ignored_files.iter().map(|(ending, files)| (ending.as_str(), *files)).collect();
+    assert_eq!(ignored, [("gif", 2), ("readme", 1)]);
+    fs::write(folder.path().join("list.jsonl"), r#"{"file_name": "0.jpg", "text": "zero"}"#).unwrap();
+    let found = run(folder.path().join("*"), &defaults());
+    assert_eq!((found.report().accepted, found.report().ignored_files.get("gif")), (1, Some(&2)));
+}
+
+#[test]
+fn pictures_that_are_named_by_themselves_are_asked_for_by_their_folder() {
+    let folder = pictures();
+    for named in ["0.jpg", "*.jpg", "{0,1}.jpg", "?.jp*"] {
+        let error = run(folder.path().join(named), &defaults()).error();
+        assert!(error.contains("is a picture; name its folder"), "{named}: {error}");
+    }
+}
+
+#[test]
 fn pictures_that_a_parquet_file_names_are_no_rows_of_their_own() {
     let run = run(fixture("hf"), &defaults());
     assert_eq!(names(&run), ["hf/lists.parquet", "hf/paths.parquet", "hf/train-00000-of-00001.parquet"]);

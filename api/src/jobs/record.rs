@@ -151,6 +151,9 @@ pub(crate) struct JobReport {
     /// Rows that img2dataset says it could not download or resize, which its tars and folders of pictures therefore do not have.
     #[serde(default)]
     failed_before: u64,
+    /// Files of kinds that are not read, by ending.
+    #[serde(default)]
+    ignored_files: BTreeMap<String, u64>,
     seconds: f64,
     /// The pool's generation with these rows; null when nothing was committed.
     generation: Option<u64>,
@@ -170,6 +173,7 @@ impl From<IngestReport> for JobReport {
             filtered_by_reason: report.filtered_by_reason,
             truncated_captions: report.truncated_captions,
             failed_before: report.failed_before,
+            ignored_files: report.ignored_files,
             seconds: report.seconds,
             generation: report.generation,
         }

@@ -103,6 +103,7 @@ fn run(
     let mut desk = Desk::new(job, sink, progress, journal);
     desk.open_list(if at_hand { mark } else { ListMark::default() })?;
     (desk.report.sidecars, desk.report.owned_pictures) = (found.sidecars, found.owned_pictures);
+    desk.report.ignored_files = found.ignored;
     desk.report.failed_before = found.shards.iter().map(|shard| shard.failed_before(&job.options.reach)).sum();
     let ended = desk.run(&found.shards, settings, cancel);
     desk.finish(ended, cancel)

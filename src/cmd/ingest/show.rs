@@ -23,8 +23,13 @@ const CHECKED_ROWS: usize = 8;
 /// The report for people.
 pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
     line(&format!(
-        "{} rows: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
-        report.rows_read, report.accepted, report.already_present, report.rejected, report.seconds, report.images_per_second
+        "{}: {} accepted, {} there already, {} rejected; {:.1} s, {:.1} pictures/s",
+        count(report.rows_read, "row"),
+        report.accepted,
+        report.already_present,
+        report.rejected,
+        report.seconds,
+        report.images_per_second
     ));
     if report.replaced > 0 {
         line(&format!("{} pairs were replaced, since their rows had changed", report.replaced));
@@ -46,6 +51,10 @@ pub(crate) fn describe(report: &IngestReport, rejects: Option<&Path>) {
     }
     if report.owned_pictures > 0 {
         line(&format!("{} pictures lie below a table and were read only as it names them", report.owned_pictures));
+    }
+    if !report.ignored_files.is_empty() {
+        let kinds: Vec<String> = report.ignored_files.iter().map(|(ending, files)| format!("{files} x {ending}")).collect();
+        line(&format!("files of kinds that are not read were passed over: {}", kinds.join(", ")));
     }
     if report.truncated_captions > 0 {
         line(&format!("{} captions were longer than the text tower reads and were cut", report.truncated_captions));
