@@ -22,8 +22,17 @@ pub(crate) struct Shown {
 impl Shown {
     /// Starts showing the task `name`; nothing is printed before the first [`Shown::at`].
     pub(crate) fn new(name: &'static str) -> Self {
+        Self::with(name, "{prefix:>12} [{bar:32}] {pos}/{len} {msg} {eta}")
+    }
+
+    /// The same of a task whose remarks say how long the rest will take.
+    pub(crate) fn saying_what_is_left(name: &'static str) -> Self {
+        Self::with(name, "{prefix:>12} [{bar:32}] {pos}/{len} {msg}")
+    }
+
+    fn with(name: &'static str, template: &str) -> Self {
         let bar = std::io::stderr().is_terminal().then(|| {
-            let style = ProgressStyle::with_template("{prefix:>12} [{bar:32}] {pos}/{len} {msg} {eta}");
+            let style = ProgressStyle::with_template(template);
             ProgressBar::new(0).with_style(style.expect("the template is a constant")).with_prefix(name)
         });
         Self { name, bar, last_line: Mutex::new(None) }
@@ -41,6 +50,19 @@ impl Shown {
         }
     }
 
+    /// The task is about something else from now on: its next line is not held back.
+    pub(crate) fn another_stage(&self) {
+        *self.last_line.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
+    }
+
+    /// A line of its own, above the bar.
+    pub(crate) fn say(&self, text: &str) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| say(text)),
+            None => say(text),
+        }
+    }
+
     /// Takes the bar away.
     pub(crate) fn finish(&self) {
         if let Some(bar) = &self.bar {
@@ -54,7 +76,8 @@ impl Shown {
             return;
         }
         *last = Some(Instant::now());
-        say(&format!("{}: {done}/{total} {remark}", self.name));
+        let total = if total == 0 { String::new() } else { format!("/{total}") };
+        say(&format!("{}: {done}{total} {remark}", self.name));
     }
 }
 

@@ -34,6 +34,9 @@ fn a_job_fills_the_pool_and_the_server_answers_with_it() {
     assert_eq!(after["rows"].as_u64(), before["rows"].as_u64().map(|rows| rows + 3), "{after}");
     assert_eq!(after["generation"], report["generation"]);
     assert_eq!(captions(&server, "a boat number two")[0], "a boat number two");
+    let summary = fs::read(ground.folder.path().join("fruit.ingest.json")).expect("a summary beside the pool");
+    let summary: Json = serde_json::from_slice(&summary).expect("JSON");
+    assert_eq!((&summary["report"]["accepted"], &summary["sources"]), (&json!(3), &json!(["boats"])), "{summary}");
 
     let again = server.job_over(&server.ingest(&json!({"sources": ["boats"]})));
     assert_eq!((&again["state"], &again["report"]["already_present"]), (&json!("done"), &json!(3)), "{again}");

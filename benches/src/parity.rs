@@ -68,7 +68,7 @@ impl Bench {
 
     /// Decoding, crop and normalised values of real JPEGs, bit for bit, and the time of both.
     fn pictures(&self, sheet: &mut Sheet) -> Result<()> {
-        let n = if self.quick { 20 } else { 300 };
+        let n = if self.quick { 20 } else { 500 };
         let folder = self.cache.join(format!("pictures-{n}"));
         if !folder.is_dir() {
             let count = n.to_string();

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anchorite_encoder::ImageError;
 use anchorite_encoder::image::{ImageLimits, Rgb, decode};
-use bombs::{PNG_SIGNATURE, chunk, deflate_zeros, fixture, jpeg_of_size, png, scans, webp_canvas};
+use bombs::{PNG_SIGNATURE, SMALL, chunk, deflate_zeros, fixture, jpeg_of_size, png, scans, webp_canvas};
 use proptest::prelude::*;
 
 fn read(bytes: &[u8]) -> Result<Rgb, ImageError> {
@@ -138,22 +138,6 @@ fn what_is_no_picture_is_named_by_its_first_bytes() {
     }
     assert!(read(b"GIF89a").unwrap_err().to_string().contains("47 49 46 38 39 61"));
 }
-
-/// Small pictures of every format and of both kinds of JPEG and WebP.
-const SMALL: [&str; 12] = [
-    "grey.jpg",
-    "grey-progressive.jpg",
-    "restart.jpg",
-    "cmyk.jpg",
-    "size-7x9.jpg",
-    "mode-P.png",
-    "interlaced-palette4.png",
-    "grey-trns.png",
-    "lossless.webp",
-    "lossy-alpha.webp",
-    "animated.webp",
-    "size-1x1.webp",
-];
 
 #[test]
 fn a_picture_cut_anywhere_is_refused_or_whole() {

@@ -27,6 +27,12 @@ pub enum SourceError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A picture by itself.
+    #[error("{} is a picture; name its folder, and every picture in it is taken with the caption beside it", path.display())]
+    Picture {
+        /// The picture.
+        path: PathBuf,
+    },
     /// A folder with nothing in it that ingest reads.
     #[error(
         "{}: nothing to ingest found: no parquet file (*.parquet), tar (*.tar, *.tar.gz), table (*.jsonl, *.csv, *.tsv), picture \
@@ -228,6 +234,14 @@ pub enum IngestError {
     /// The reject list could not be written.
     #[error("cannot write the reject list {}", path.display())]
     Rejects {
+        /// Its path.
+        path: PathBuf,
+        /// The system's word.
+        source: std::io::Error,
+    },
+    /// The summary could not be written. Rows and reject list are safe.
+    #[error("cannot write the summary {}", path.display())]
+    Summary {
         /// Its path.
         path: PathBuf,
         /// The system's word.

@@ -23,6 +23,8 @@
 //! | `filter.rs`, `near.rs` | rows that the caller does not want; near duplicates |
 //! | `reject.rs`, `reject_list.rs` | rows refused: reasons and their list |
 //! | `report.rs` | what was done, and how far it is |
+//! | `request.rs` | what a run may be asked for, by flags and by requests |
+//! | `summary.rs` | the file beside the pool that says what was done |
 //! | `limits.rs`, `error.rs` | bounds; why a run ends early |
 //!
 //! Vocabulary: *source* (an argument: a file or a folder), *shard* (one file of it), *row*, *chunk* (rows that travel together),
@@ -48,11 +50,13 @@ mod reader;
 mod reject;
 mod reject_list;
 mod report;
+mod request;
 mod resume;
 mod row;
 mod rows;
 mod sample;
 mod source;
+mod summary;
 
 pub use error::{IngestError, IngestFailure, SourceError};
 pub use filter::{Filters, Script, UnknownScript};
@@ -63,6 +67,7 @@ pub use plan::{CheckedRow, Estimate, Plan, PlannedColumn, PlannedSource, count_f
 pub use reject::{Reject, code};
 pub use reject_list::{ListedReject, copy_rejects, read_rejects};
 pub use report::{IngestReport, NoProgress, Outcome, Progress, ProgressUpdate, SourceUsed, Stage, StageSeconds};
+pub use request::IngestRequest;
 pub use row::{Row, RowResult};
 pub use rows::Rows;
 pub use sample::{AGREEMENT_ROWS, SampleAgreement, SampleDisagreement, sample_agreement};
@@ -73,6 +78,7 @@ pub use source::{
         CAPTION_NAMES, ColumnChoice, ColumnOptions, ColumnsUsed, IMAGE_NAMES, IMAGE_VECTOR_NAMES, PATH_NAMES, TEXT_VECTOR_NAMES,
     },
 };
+pub use summary::Summary;
 
 /// What a panic said.
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

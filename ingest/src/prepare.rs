@@ -70,6 +70,8 @@ pub(crate) struct DecidedChunk {
     pub(crate) decisions: Vec<Decision>,
     pub(crate) preparing: Duration,
     pub(crate) encoding: Duration,
+    /// How long its worker had waited for it.
+    pub(crate) idle: Duration,
 }
 
 impl Chunk {
@@ -81,7 +83,7 @@ impl Chunk {
         let decision = |slot| if let Slot::Decided(decision) = slot { decision } else { Decision::Unfinished };
         let decisions = self.slots.into_iter().map(decision).collect();
         let (sequence, shard) = (self.sequence, self.shard);
-        Ok(DecidedChunk { sequence, shard, decisions, preparing: Duration::ZERO, encoding: Duration::ZERO })
+        Ok(DecidedChunk { sequence, shard, decisions, preparing: Duration::ZERO, encoding: Duration::ZERO, idle: Duration::ZERO })
     }
 }
 
@@ -152,7 +154,7 @@ impl Workshop<'_> {
         }
         let encoding = encoding.unwrap_or_default();
         let preparing = start.elapsed().saturating_sub(encoding);
-        Ok(DecidedChunk { sequence: chunk.sequence, shard: chunk.shard, decisions, preparing, encoding })
+        Ok(DecidedChunk { sequence: chunk.sequence, shard: chunk.shard, decisions, preparing, encoding, idle: Duration::ZERO })
     }
 
     /// Time spent in the encoder; none when cancelled half-way.

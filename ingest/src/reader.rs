@@ -15,8 +15,8 @@ use crate::{
 
 /// What the reader says. Shards are numbered as they were found.
 pub(crate) enum Read {
-    /// Rows that are to be read, by all headers.
-    Total(u64),
+    /// What is to be read, by all headers.
+    Total(Total),
     /// A shard is begun.
     Opened(usize, SourceUsed),
     /// Rows of the shard that is open.
@@ -31,8 +31,20 @@ pub(crate) enum Read {
 pub(crate) struct ReadRows {
     pub(crate) rows: Vec<RowResult>,
     pub(crate) time: Duration,
+    /// How long the reader waited to hand over the rows before these.
+    pub(crate) held_up: Duration,
     /// Whether all rows so far came from the shard's own file.
     pub(crate) own: bool,
+    /// Bytes of the shard that had been read, where they are what [`Total::Bytes`] counts.
+    pub(crate) position: Option<u64>,
+}
+
+/// How much is to be read.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Total {
+    Rows(u64),
+    /// Of files that do not say how many rows they have: tars and tables.
+    Bytes(u64),
 }
 
 /// A shard and where reading it begins.
@@ -47,7 +59,7 @@ pub(crate) fn read_all(shards: &[Begun<'_>], settings: &Arc<Settings>, out: &Sen
 }
 
 fn read_shards(shards: &[Begun<'_>], settings: &Arc<Settings>, out: &Sender<Read>) -> Result<(), SourceError> {
-    if let Some(total) = rows_to_read(shards, settings)
+    if let Some(total) = rows_to_read(shards, settings).map(Total::Rows).or_else(|| bytes_to_read(shards))
         && out.send(Read::Total(total)).is_err()
     {
         return Ok(());
@@ -85,21 +97,28 @@ fn rows_to_read(shards: &[Begun<'_>], settings: &Arc<Settings>) -> Option<u64> {
     shards.iter().map(rows).sum()
 }
 
+/// None where a shard is no single file.
+fn bytes_to_read(shards: &[Begun<'_>]) -> Option<Total> {
+    let unread = shards.iter().filter(|(_, start)| *start != Start::Finished);
+    unread.map(|(shard, _)| shard.file_bytes()).sum::<Option<u64>>().map(Total::Bytes)
+}
+
 /// Sends the shard's rows in chunks. How many it has, those before `start` included; none when nobody listens any more.
 fn read_shard(rows: &mut dyn Rows, start: Start, limits: &Limits, out: &Sender<Read>) -> Result<Option<u64>, SourceError> {
     let skip = if let Start::After(rows) = start { rows } else { 0 };
     let mut at = rows.skip_some(skip);
     let mut chunk: Vec<RowResult> = Vec::new();
-    let (mut bytes, mut short, mut time) = (0, false, Duration::ZERO);
+    let (mut bytes, mut short, mut time, mut held_up) = (0, false, Duration::ZERO, Duration::ZERO);
     loop {
         let begun = Instant::now();
         let next = rows.next_rows();
         time += begun.elapsed();
         let own = rows.are_own();
+        let position = rows.position().map(|(read, _)| read);
         let more = match next {
             Ok(Some(more)) => more,
             end => {
-                let last = ReadRows { rows: chunk, time, own };
+                let last = ReadRows { rows: chunk, time, held_up, own, position };
                 let listening = last.rows.is_empty() || out.send(Read::Rows(last)).is_ok();
                 return end.map(|_| listening.then_some(at));
             }
@@ -116,10 +135,12 @@ fn read_shard(rows: &mut dyn Rows, start: Start, limits: &Limits, out: &Sender<R
             let most = if short { limits.chunk_rows } else { limits.chunk_rows.saturating_mul(limits.caption_chunk) };
             if chunk.len() >= most || bytes >= limits.chunk_bytes {
                 (bytes, short) = (0, false);
-                let full = ReadRows { rows: std::mem::take(&mut chunk), time: std::mem::take(&mut time), own };
+                let full = ReadRows { rows: std::mem::take(&mut chunk), time: std::mem::take(&mut time), held_up, own, position };
+                let waits = Instant::now();
                 if out.send(Read::Rows(full)).is_err() {
                     return Ok(None);
                 }
+                held_up = waits.elapsed();
             }
         }
     }

@@ -45,6 +45,12 @@ pub struct StageSeconds {
     pub encoding: f64,
     /// In the pool: append and commit, and the search for near duplicates.
     pub writing: f64,
+    /// How long reading stood still because what comes after it had enough: back-pressure. Near zero where reading is the bottleneck.
+    #[serde(default)]
+    pub reading_held_up: f64,
+    /// How long workers, added up, had nothing to do because no rows came.
+    #[serde(default)]
+    pub workers_idle: f64,
 }
 
 /// A stage of the pipeline.
@@ -75,7 +81,53 @@ impl Stage {
     }
 }
 
+impl IngestReport {
+    /// Adds what a later run did; how it ended is the later one's.
+    pub fn absorb(&mut self, later: &Self) {
+        self.outcome = later.outcome;
+        for (sum, one) in [
+            (&mut self.rows_read, later.rows_read),
+            (&mut self.accepted, later.accepted),
+            (&mut self.already_present, later.already_present),
+            (&mut self.replaced, later.replaced),
+            (&mut self.rows_passed_over, later.rows_passed_over),
+            (&mut self.rejected, later.rejected),
+            (&mut self.filtered, later.filtered),
+            (&mut self.truncated_captions, later.truncated_captions),
+            (&mut self.cut_fields, later.cut_fields),
+            (&mut self.images, later.images),
+            (&mut self.sidecars, later.sidecars),
+            (&mut self.failed_before, later.failed_before),
+            (&mut self.owned_pictures, later.owned_pictures),
+        ] {
+            *sum += one;
+        }
+        let reasons = [
+            (&mut self.rejected_by_reason, &later.rejected_by_reason),
+            (&mut self.filtered_by_reason, &later.filtered_by_reason),
+            (&mut self.ignored_files, &later.ignored_files),
+        ];
+        for (sums, counts) in reasons {
+            counts.iter().for_each(|(reason, count)| *sums.entry(reason.clone()).or_default() += count);
+        }
+        self.seconds += later.seconds;
+        self.images_per_second = self.images as f64 / self.seconds.max(1e-9);
+        self.stages.absorb(&later.stages);
+        self.sources.extend(later.sources.iter().cloned());
+        self.generation = later.generation.or(self.generation);
+    }
+}
+
 impl StageSeconds {
+    fn absorb(&mut self, later: &Self) {
+        self.reading += later.reading;
+        self.preparing += later.preparing;
+        self.encoding += later.encoding;
+        self.writing += later.writing;
+        self.reading_held_up += later.reading_held_up;
+        self.workers_idle += later.workers_idle;
+    }
+
     /// The stage that has been busy for the longest part of the time, by its threads: the one that more speed would help. None before any
     /// has begun.
     #[must_use]
@@ -132,8 +184,15 @@ pub struct IngestReport {
     pub stages: StageSeconds,
     /// img2dataset's statistics and lists beside its shards, which are no sources.
     pub sidecars: u64,
+    /// Rows that img2dataset says it could not download or resize, by its statistics beside tars and folders of pictures. Its lists name
+    /// them; they were never rows of these files. In its parquet output they are rows, and rejects.
+    #[serde(default)]
+    pub failed_before: u64,
     /// Pictures below a folder with a table or parquet file. They are read as that names them; what it does not name is no row.
     pub owned_pictures: u64,
+    /// Files in folders and matched by patterns that are of no kind that is read (a GIF beside JPEGs, a README), by ending.
+    #[serde(default)]
+    pub ignored_files: BTreeMap<String, u64>,
     /// The sources, in order, as far as they were opened.
     pub sources: Vec<SourceUsed>,
     /// The pool's generation after the last commit; none when nothing was committed.
@@ -155,16 +214,22 @@ pub struct ProgressUpdate {
     pub already_present: u64,
     /// Rows decided on per second since the start, without those that were passed over.
     pub rows_per_second: f64,
-    /// Time the rest takes at that rate, where the number of rows is known.
+    /// Time the rest takes: rows at the rate at which they have gone through, commits (the index among them) at what those of this run have
+    /// cost a row. Where files do not say how many rows they have, by the share of their bytes that has been read.
     pub remaining: Option<Duration>,
+    /// Whether commits are in that. Before the first of a run nobody knows what they will cost.
+    pub commits_counted: bool,
     /// The stage that everything waits for.
     pub bottleneck: Option<Stage>,
 }
 
-/// Is told how far a run is, on the thread that called [`crate::ingest`], after every chunk of rows.
+/// Is told how far a run is, on the thread that called [`crate::ingest`].
 pub trait Progress {
-    /// Takes note.
+    /// Takes note, after every chunk of rows.
     fn update(&mut self, update: &ProgressUpdate);
+
+    /// A source is begun, of which these columns serve as far as is known by now.
+    fn opened(&mut self, _source: &SourceUsed) {}
 }
 
 /// Takes no note.

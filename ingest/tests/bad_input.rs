@@ -5,14 +5,15 @@ mod support;
 
 use std::{
     fs,
-    os::unix::fs::symlink,
+    os::unix::fs::{FileExt as _, symlink},
     path::{Path, PathBuf},
     sync::Arc,
 };
 
 use anchorite_index::{Cancel, PairStore};
 use anchorite_ingest::{
-    ColumnChoice, ColumnOptions, IngestJob, IngestOptions, Limits, Missing, NoProgress, Outcome, ProgressUpdate, Vectors, ingest,
+    ColumnChoice, ColumnOptions, IngestJob, IngestOptions, Limits, Missing, NoProgress, Outcome, ProgressUpdate, Rows,
+    VectorMode, Vectors, ingest,
 };
 use arrow_array::{ArrayRef, Int64Array, NullArray};
 use support::{
@@ -58,6 +59,41 @@ fn a_flipped_byte_anywhere_is_an_error_or_rejects_but_never_a_panic() {
             assert_eq!(report.rows_read, report.accepted + report.rejected + report.already_present, "byte {at}");
         }
     }
+}
+
+/// Pictures, captions and numbers in 20 kB. Read without a pool, so that all flips are quick.
+#[test]
+fn a_flipped_byte_anywhere_in_20_kb_of_three_columns_is_an_error_or_rows() {
+    let (_folder, file) = folder();
+    let rows = 0..40;
+    let picture = |i: usize| Some([jpeg(i), (0..400).map(|at| (i * 31 + at * 7) as u8).collect()].concat());
+    write(
+        &file,
+        vec![
+            ("image", binary(rows.clone().map(picture))),
+            ("caption", text(rows.clone().map(|i| Some(format!("caption {i}"))))),
+            ("number", Arc::new(Int64Array::from_iter_values(rows.map(|i| i as i64 * 7_919))) as ArrayRef),
+        ],
+    );
+    let bytes = fs::read(&file).unwrap();
+    // One byte is written at a time: 20,000 new files would take a disk minutes.
+    let open = fs::File::options().write(true).open(&file).unwrap();
+    assert!((18_000..24_000).contains(&bytes.len()), "{}", bytes.len());
+    let (mut errors, sources) = (0, [file.clone()]);
+    for at in 0..bytes.len() {
+        open.write_all_at(&[bytes[at] ^ 0xff], at as u64).unwrap();
+        let mut found = 0;
+        let read = Rows::open(&sources, ColumnOptions::default(), VectorMode::Encode, Limits::default()).and_then(|mut rows| {
+            while rows.next_row()?.is_some() {
+                found += 1;
+            }
+            Ok(())
+        });
+        open.write_all_at(&bytes[at..=at], at as u64).unwrap();
+        assert!(found <= 40 && (read.is_err() || found == 40), "byte {at}: {found} rows");
+        errors += usize::from(read.is_err());
+    }
+    assert!(errors > 200, "only {errors} flips were noticed");
 }
 
 #[test]
@@ -394,4 +430,60 @@ fn a_file_that_vanishes_before_its_turn_is_named_and_takes_nothing_back() {
     let failure = ingest(job, &mut store, &mut progress, &Cancel::default()).unwrap_err();
     assert!(failure.to_string().contains("b.parquet"), "{failure}");
     assert_eq!((failure.report.unwrap().accepted, store.status().rows), (3_000, 3_000));
+}
+
+/// Puts a dataset of 2,000 rows into a folder, and names it.
+type Dataset = fn(&Path) -> PathBuf;
+
+fn tar_of_pairs(folder: &Path) -> PathBuf {
+    let file = folder.join("data.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&file).unwrap());
+    for i in 0..2_000 {
+        for (ending, bytes) in [("jpg", jpeg(i)), ("txt", format!("caption {i}").into_bytes())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, format!("{i:05}.{ending}"), &bytes[..]).unwrap();
+        }
+    }
+    tar.into_inner().unwrap();
+    file
+}
+
+fn table_of_pairs(folder: &Path) -> PathBuf {
+    let lines: String = (0..2_000).map(|i| format!("{}.jpg,caption {i}\n", i % 10)).collect();
+    (0..10).for_each(|i| fs::write(folder.join(format!("{i}.jpg")), jpeg(i)).unwrap());
+    let file = folder.join("data.csv");
+    fs::write(&file, format!("filepath,title\n{lines}")).unwrap();
+    file
+}
+
+#[test]
+fn tars_and_tables_that_vanish_or_change_while_they_are_read_are_named_errors_and_the_next_run_does_the_rest() {
+    let damages: [Damage; 3] = [
+        |file| fs::remove_file(file).unwrap(),
+        |file| fs::File::options().write(true).open(file).unwrap().set_len(20_000).unwrap(),
+        |file| std::io::Write::write_all(&mut fs::File::options().append(true).open(file).unwrap(), b"more").unwrap(),
+    ];
+    for make in [tar_of_pairs as Dataset, table_of_pairs] {
+        for damage in damages {
+            let folder = tempfile::tempdir().unwrap();
+            let file = make(folder.path());
+            let name = file.file_name().unwrap().to_str().unwrap();
+            let (mut store, encoder, sources) = (support::store(), encoder(), [file.clone()]);
+            let options = IngestOptions { workers: std::num::NonZeroUsize::new(1), ..defaults() };
+            let job = IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options };
+            let mut todo = Some(damage);
+            let mut progress = |_: &ProgressUpdate| {
+                if let Some(damage) = todo.take() {
+                    damage(&file);
+                }
+            };
+            let failure = ingest(job, &mut store, &mut progress, &Cancel::default()).unwrap_err();
+            assert!(failure.to_string().contains(name), "{name}: {failure}");
+            assert_eq!(failure.report.unwrap().accepted, store.status().rows, "{name}");
+            make(folder.path());
+            let rest = ingest(job, &mut store, &mut NoProgress, &Cancel::default()).unwrap();
+            assert_eq!((rest.accepted + rest.already_present, store.status().rows), (2_000, 2_000), "{name}");
+        }
+    }
 }

@@ -54,3 +54,36 @@ fn what_clip_retrievals_own_writer_writes_comes_in_whole_and_in_order() {
     assert_eq!(records[3].fields["url"], Value::Text("http://host.invalid/10".to_owned()));
     assert!(records.iter().all(|r| r.image.as_ref().unwrap() != r.text.as_ref().unwrap()));
 }
+
+#[test]
+fn ready_vectors_as_datasets_and_pandas_write_them() {
+    let run = run_ready(fixture("vectors/datasets.parquet"), 8, &IngestOptions::default());
+    assert_eq!((run.report().accepted, run.report().rejected), (4, 0));
+    let records = run.records();
+    assert_eq!(records[3].caption.as_deref(), Some("ready 3"));
+    let first: Vec<f32> = serde_json::from_value(golden("vectors/first.json")).unwrap();
+    let same = |found: &[f32]| found.iter().zip(&first).all(|(a, b)| (a - b).abs() < 1e-6);
+    assert!(same(records[0].image.as_ref().unwrap()) && !same(records[0].text.as_ref().unwrap()));
+
+    let run = run_ready(fixture("vectors/pandas.parquet"), 8, &IngestOptions::default());
+    assert_eq!((run.report().accepted, &run.report().rejected_by_reason["vector_null"]), (3, &1));
+    let records = run.records();
+    assert_eq!((records[2].caption.as_deref(), &records[2].fields["id"]), (Some("panda 3"), &Value::Int(3)));
+    assert!(same(records[0].image.as_ref().unwrap()) && records[0].text.is_none());
+}
+
+#[test]
+fn pages_that_pyarrow_put_checksums_on_are_held_to_them() {
+    let whole = std::fs::read(fixture("checksums/pairs.parquet")).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pairs.parquet");
+    std::fs::write(&file, &whole).unwrap();
+    assert_eq!(run(&file, &IngestOptions::default()).report().accepted, 3);
+    // A byte of a caption: without its checksum the page would be as good as any.
+    let at = whole.windows(8).position(|bytes| bytes == b"summed 1").unwrap();
+    let mut flipped = whole;
+    flipped[at] ^= 1;
+    std::fs::write(&file, &flipped).unwrap();
+    let error = run(&file, &IngestOptions::default()).error();
+    assert!(error.contains("pairs.parquet is damaged") && error.to_lowercase().contains("crc"), "{error}");
+}

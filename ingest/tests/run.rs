@@ -12,8 +12,8 @@ use std::{
 use anchorite_encoder::{Embedding, Encode, EncodeError, ImageError, Pixels, TextError, Tokens, fake::FakeEncoder};
 use anchorite_index::{Cancel, PairStore};
 use anchorite_ingest::{
-    IngestError, IngestJob, IngestOptions, Limits, NoProgress, OnChange, Outcome, ProgressUpdate, Vectors, chunks_in_flight,
-    ingest,
+    IngestError, IngestJob, IngestOptions, IngestReport, IngestRequest, Limits, NoProgress, OnChange, Outcome, ProgressUpdate,
+    Summary, Vectors, chunks_in_flight, ingest,
 };
 use proptest::prelude::*;
 use support::{
@@ -296,6 +296,102 @@ fn progress_is_told_up_to_the_last_row() {
     let last = updates.last().unwrap();
     assert_eq!((last.rows_done, last.rows_total), (330, Some(330)));
     assert!(updates.windows(2).all(|w| w[0].rows_done <= w[1].rows_done));
+}
+
+#[test]
+fn what_is_left_is_told_also_of_files_that_do_not_count_their_rows_and_counts_commits_once_there_was_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("data.tar");
+    let mut tar = tar::Builder::new(fs::File::create(&file).unwrap());
+    for i in 0..400 {
+        for (ending, bytes) in [("jpg", jpeg(i)), ("txt", b"words".to_vec())] {
+            let mut header = tar::Header::new_gnu();
+            header.set_size(bytes.len() as u64);
+            tar.append_data(&mut header, format!("{i:05}.{ending}"), &bytes[..]).unwrap();
+        }
+    }
+    tar.into_inner().unwrap();
+    let (mut store, encoder, sources) = (store(), encoder(), [file]);
+    let options = IngestOptions { commit_rows: 100, ..workers(1) };
+    let mut updates: Vec<ProgressUpdate> = Vec::new();
+    let job = IngestJob { sources: &sources, vectors: Vectors::Encode(&encoder), options: &options };
+    let report = ingest(job, &mut store, &mut |update: &ProgressUpdate| updates.push(*update), &Cancel::default()).unwrap();
+    assert!(updates.iter().all(|at| at.rows_total.is_none() && at.remaining.is_some()), "{updates:?}");
+    let counted: Vec<bool> = updates.iter().map(|at| at.commits_counted).collect();
+    assert!(!counted[0] && counted[counted.len() - 1] && counted.is_sorted(), "{counted:?}");
+    let (early, last) = (updates[counted.len() / 2], updates[counted.len() - 1]);
+    assert!(last.remaining < early.remaining, "{early:?} {last:?}");
+    assert!(report.stages.reading_held_up >= 0.0 && report.stages.workers_idle > 0.0, "{:?}", report.stages);
+}
+
+/// What is asked of a run by flags or by a request is the same list; here by a request.
+#[test]
+fn a_request_becomes_the_options_it_names() {
+    let request: IngestRequest = serde_json::from_str(
+        r#"{"sources": ["a.tar"], "caption_scripts": ["Latin"], "keep_half": true, "near_duplicates": 0.5, "on_change": "upsert",
+            "no_pictures": true, "read_again": true, "text_vector_column": "v", "max_rejects": 3}"#,
+    )
+    .unwrap();
+    assert!(request.names_vectors() && !IngestRequest::default().names_vectors());
+    let options = request.options().unwrap();
+    assert_eq!((options.on_change, options.max_rejects, options.store_pictures), (OnChange::Upsert, Some(3), false));
+    assert_eq!((options.filters.near_duplicate, options.filters.scripts.len()), (Some(0.5), 1));
+    let plain = format!("{:?}", IngestRequest::default().options().unwrap());
+    assert_eq!(plain, format!("{:?}", IngestOptions::default()), "nothing asked is every default");
+    let elvish = IngestRequest { caption_scripts: vec!["Elvish".to_owned()], ..IngestRequest::default() };
+    assert!(elvish.options().unwrap_err().to_string().contains("Elvish"));
+    assert!(serde_json::from_str::<IngestRequest>(r#"{"colour": "red"}"#).is_err());
+}
+
+#[test]
+fn a_reader_that_is_held_up_says_so() {
+    let folder = shards();
+    let slow = altered(|_, _| {
+        let begun = std::time::Instant::now();
+        while begun.elapsed() < std::time::Duration::from_millis(10) {}
+        Ok(())
+    });
+    let run = run_with(
+        &[folder.path().to_owned()],
+        Vectors::Encode(&slow),
+        &IngestOptions { limits: Limits { chunk_rows: 8, ..Limits::default() }, ..workers(1) },
+    );
+    let stages = run.report().stages;
+    assert!(stages.reading_held_up > 0.1 && stages.reading_held_up > stages.reading, "{stages:?}");
+}
+
+#[test]
+fn the_summary_says_what_the_last_run_did_however_it_ended() {
+    let (folder, out) = (shards(), tempfile::tempdir().unwrap());
+    let path = out.path().join("pool.ingest.json");
+    let options = IngestOptions { summary: Some(path.clone()), ..workers(2) };
+    let read = || -> Summary { serde_json::from_slice(&fs::read(&path).unwrap()).unwrap() };
+    let whole = run(folder.path(), &options);
+    let summary = read();
+    // Times as they are written and read again differ in their last digit.
+    let counts = |report: &IngestReport| IngestReport {
+        stages: Default::default(),
+        seconds: 0.0,
+        images_per_second: 0.0,
+        ..report.clone()
+    };
+    assert_eq!((summary.report.as_ref().map(counts), &summary.error), (Some(counts(whole.report())), &None));
+    assert!((summary.report.unwrap().seconds - whole.report().seconds).abs() < 1e-9 && summary.ended > 1_700_000_000);
+    assert_eq!(summary.sources, [folder.path()]);
+
+    fs::write(folder.path().join("b.parquet"), b"no parquet at all").unwrap();
+    let failed = run(folder.path(), &options);
+    let summary = read();
+    assert!(summary.error.unwrap().contains("b.parquet is damaged") && failed.result.is_err());
+    assert_eq!(summary.report.unwrap().accepted, 200, "what was kept before the fault");
+    assert!(run(folder.path().join("none"), &options).result.is_err());
+    assert!(read().report.is_none());
+    assert_eq!(fs::read_dir(out.path()).unwrap().count(), 1, "nothing is left beside it");
+
+    // A summary that cannot be written takes nothing back.
+    let nowhere = IngestOptions { summary: Some(out.path().join("no/such/place.json")), ..workers(1) };
+    let run = run(folder.path().join("a.parquet"), &nowhere);
+    assert!(run.error().contains("cannot write the summary") && run.store.status().rows == 200, "{}", run.error());
 }
 
 /// A slow first chunk must hold the reader up, not let everything behind it pile up in memory.

@@ -82,6 +82,16 @@ fn a_file_with_the_characters_of_a_pattern_in_its_name_is_itself() {
 }
 
 #[test]
+fn folders_with_the_characters_of_a_pattern_in_their_names_are_themselves_before_a_pattern() {
+    let (folder, set) = shards();
+    let odd = folder.path().join("my [new] set {1,2}, *ünï*");
+    fs::rename(&set, &odd).unwrap();
+    for (pattern, files) in [("train/*.parquet", 4), ("**/0.parquet", 2), ("train/{0..1}.parquet", 2), ("{train,test}/0.*", 2)] {
+        assert_eq!(run(odd.join(pattern), &defaults()).report().sources.len(), files, "{pattern}");
+    }
+}
+
+#[test]
 fn a_row_has_one_key_however_its_file_is_named() {
     let (_folder, set) = shards();
     let key = |source: PathBuf| {
@@ -105,6 +115,7 @@ fn a_row_has_one_key_however_its_file_is_named() {
 fn img2dataset_files_output_is_pictures_with_captions_beside_them() {
     let run = run(fixture("img2dataset_files"), &defaults());
     assert_eq!((run.report().accepted, run.report().rejected, run.report().sidecars), (4, 0, 4));
+    assert_eq!(run.report().failed_before, 2, "one was not there, one was no picture");
     assert_eq!(names(&run), ["img2dataset_files/00000", "img2dataset_files/00001"]);
     assert_eq!(captions(&run), ["caption of 0.jpg", "caption of 1.jpg", "caption of 2.jpg", "caption of 3.jpg"]);
     let last = run.records().remove(3);
@@ -117,7 +128,7 @@ fn img2dataset_parquet_output_lists_failed_downloads_with_the_tools_words() {
     let out = tempfile::tempdir().unwrap();
     let rejects = out.path().join("rejects.parquet");
     let run = run(fixture("img2dataset_parquet"), &IngestOptions { rejects: Some(rejects.clone()), ..defaults() });
-    assert_eq!((run.report().accepted, run.report().sidecars), (4, 2));
+    assert_eq!((run.report().accepted, run.report().sidecars, run.report().failed_before), (4, 2, 0));
     assert_eq!(reasons(run.report()), [("download_failed", 2)]);
     let messages: Vec<_> = read_rejects(&rejects).into_iter().map(|(_, _, _, message)| message).collect();
     assert!(messages[0].starts_with("failed_to_download: ") && messages[0].contains("404"), "{messages:?}");
@@ -153,6 +164,30 @@ fn loose_pictures_take_their_captions_from_beside_them_and_keep_their_keys_when_
     let keys = |run: &support::Run| run.records().into_iter().map(|r| r.key).collect::<Vec<_>>();
     assert!(keys(&first).iter().all(|key| keys(&second).contains(key)));
     assert_eq!(second.report().accepted, 4);
+}
+
+#[test]
+fn files_of_kinds_that_are_not_read_are_counted() {
+    let folder = pictures();
+    for name in ["4.gif", "in/5.GIF", "README", "Städte.txt", ".hidden.gif"] {
+        fs::write(folder.path().join(name), "x").unwrap();
+    }
+    let found = run(folder.path(), &defaults());
+    let ignored: Vec<(&str, u64)> =
+        found.report().ignored_files.iter().map(|(ending, files)| (ending.as_str(), *files)).collect();
+    assert_eq!(ignored, [("gif", 2), ("readme", 1)]);
+    fs::write(folder.path().join("list.jsonl"), r#"{"file_name": "0.jpg", "text": "zero"}"#).unwrap();
+    let found = run(folder.path().join("*"), &defaults());
+    assert_eq!((found.report().accepted, found.report().ignored_files.get("gif")), (1, Some(&2)));
+}
+
+#[test]
+fn pictures_that_are_named_by_themselves_are_asked_for_by_their_folder() {
+    let folder = pictures();
+    for named in ["0.jpg", "*.jpg", "{0,1}.jpg", "?.jp*"] {
+        let error = run(folder.path().join(named), &defaults()).error();
+        assert!(error.contains("is a picture; name its folder"), "{named}: {error}");
+    }
 }
 
 #[test]

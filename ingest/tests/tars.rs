@@ -113,6 +113,7 @@ fn captions_and_metadata_come_from_the_json_member() {
 fn img2dataset_webdataset_output_without_its_files_beside_the_tars() {
     let run = run(fixture("img2dataset_webdataset"), &defaults());
     assert_eq!((run.report().accepted, run.report().rejected, run.report().sidecars), (4, 0, 4));
+    assert_eq!(run.report().failed_before, 2, "what img2dataset could not fetch is told, although no row of the tars");
     assert_eq!(captions(&run), ["caption of 0.jpg", "caption of 1.jpg", "caption of 2.jpg", "caption of 3.jpg"]);
     let last = run.records().remove(3);
     assert_eq!((last.source.file.as_str(), last.source.row), ("img2dataset_webdataset/00001.tar", 0));

@@ -16,7 +16,6 @@ mod pool;
 mod report;
 mod search;
 mod serve;
-mod tasks;
 mod wise_ft;
 
 use clap::Subcommand;

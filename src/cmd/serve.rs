@@ -20,7 +20,7 @@ use anchorite::{
 };
 use anyhow::{Context, Result, bail};
 
-use super::ingest::{VECTORS_FROM, rejects_beside};
+use super::ingest::{VECTORS_FROM, rejects_beside, summary_beside};
 use crate::{
     exit::Exit,
     interrupt::signalled,
@@ -169,7 +169,7 @@ fn filling(name: &str, dir: &Path, pool: &Pool, encoder: &dyn Encode, exact: Opt
         let options = WriterOptions { model: model.clone(), on_build: Some(on_build), ..WriterOptions::default() };
         Ok(Box::new(PoolWriter::open(&folder, &spec, &options)?))
     });
-    Filling { pool: name.to_owned(), open, exact, rejects: rejects_beside(dir) }
+    Filling { pool: name.to_owned(), open, exact, rejects: rejects_beside(dir), summary: summary_beside(dir) }
 }
 
 /// With `--int8`: how the model itself is opened, so that each job's rows decide whether 8 bits do.

@@ -16,6 +16,7 @@
 //! | `jobs.rs` | pools are filled by jobs over HTTP, and a killed server costs a job nothing |
 //! | `pools.rs` | compacting, deleting, merging, copying and mending pools |
 //! | `resume.rs` | killed at any moment, the same command does the rest and nothing twice |
+//! | `told.rs` | an ingest says what it does, how far it is and what it did |
 //! | `ready_vectors.rs` | vectors made elsewhere are ingested and served without a model |
 //! | `evaluation.rs` | models are measured, mixed, and reported; chosen anchors are shown |
 //! | `finetune.rs` | a run file becomes a model that every command opens |
@@ -64,3 +65,4 @@ mod runs;
 mod service;
 mod settings;
 mod tiny_clip;
+mod told;

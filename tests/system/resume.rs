@@ -24,8 +24,13 @@ use crate::{
     program::{data, finish, model, program, run, text},
 };
 
+/// Kills in CI; a long run sets ANCHORITE_KILLS, and ANCHORITE_KILLS_SEED for other instants.
 const KILLS: usize = 40;
 const SEED: u64 = 7;
+
+fn setting<T: std::str::FromStr>(name: &str, default: T) -> T {
+    std::env::var(name).ok().and_then(|text| text.parse().ok()).unwrap_or(default)
+}
 
 /// Source name and row of every pair of a pool, with its content. A key that is there twice fails.
 fn pairs(pool: &Path) -> BTreeMap<(String, u64), [u8; 32]> {
@@ -103,10 +108,11 @@ fn killed_at_random_instants_nothing_acknowledged_is_lost_doubled_or_invented() 
     let expected = pairs(&whole);
     assert_eq!(expected.len(), 480);
 
-    let mut random = ChaCha8Rng::seed_from_u64(SEED);
+    let (kills, seed) = (setting("ANCHORITE_KILLS", KILLS), setting("ANCHORITE_KILLS_SEED", SEED));
+    let mut random = ChaCha8Rng::seed_from_u64(seed);
     let mut safe: BTreeSet<String> = BTreeSet::new();
     let (mut kept, mut in_the_middle) = (0, 0);
-    for kill in 0..KILLS {
+    for kill in 0..kills {
         // Each pool is killed several times on its way; then a new one begins.
         if kill % 4 == 0 {
             let _ = fs::remove_dir_all(&pool);
@@ -124,17 +130,17 @@ fn killed_at_random_instants_nothing_acknowledged_is_lost_doubled_or_invented() 
             continue;
         }
         let found = pairs(&pool);
-        assert!(found.iter().all(|(place, content)| expected.get(place) == Some(content)), "seed {SEED}, kill {kill}: invented");
-        assert!(found.len() >= kept, "seed {SEED}, kill {kill}: {kept} pairs were there, {} are", found.len());
+        assert!(found.iter().all(|(place, content)| expected.get(place) == Some(content)), "seed {seed}, kill {kill}: invented");
+        assert!(found.len() >= kept, "seed {seed}, kill {kill}: {kept} pairs were there, {} are", found.len());
         for task in &safe {
             let name = Path::new(task).file_name().unwrap().to_string_lossy().into_owned();
             let there = found.keys().filter(|(file, _)| file.ends_with(&name)).count();
-            assert_eq!(there, 40, "seed {SEED}, kill {kill}: {task} was acknowledged");
+            assert_eq!(there, 40, "seed {seed}, kill {kill}: {task} was acknowledged");
         }
         kept = found.len();
         in_the_middle += usize::from(kept > 0 && kept < 480);
     }
-    assert!(in_the_middle > KILLS / 2, "only {in_the_middle} of {KILLS} kills met a pool that was being filled");
+    assert!(in_the_middle > kills / 2, "only {in_the_middle} of {kills} kills met a pool that was being filled");
     assert_eq!(acknowledged(&pool, &shards, None).len(), 12);
     assert_eq!(pairs(&pool), expected);
     let listed = |pool: &str| read_rejects(folder.path().join(format!("{pool}.rejects.parquet")));
@@ -174,6 +180,13 @@ fn a_shard_that_cannot_be_read_is_told_and_the_others_are_ingested() {
     let lines: Vec<Json> = output.stdout.lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
     assert_eq!(lines.iter().map(|l| l["accepted"].as_u64()).collect::<Vec<_>>(), [Some(40), Some(0), None, Some(40)]);
     assert!(lines[1]["error"].as_str().unwrap().contains("damaged") && lines[2]["error"].is_string(), "{lines:?}");
+    // One summary, of all tasks.
+    let summary: Json = serde_json::from_slice(&fs::read(folder.path().join("pool.ingest.json")).unwrap()).unwrap();
+    assert_eq!((&summary["report"]["accepted"], &summary["report"]["rejected"]), (&Json::from(80), &Json::from(4)), "{summary}");
+    assert_eq!(
+        (summary["sources"].as_array().map(Vec::len), &summary["error"]),
+        (Some(4), &Json::from("2 of the shards could not be read"))
+    );
 }
 
 #[test]

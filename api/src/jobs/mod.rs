@@ -7,7 +7,7 @@
 //!
 //! | file | |
 //! | --- | --- |
-//! | `request.rs` | what a request may ask for, and the options it becomes |
+//! | `request.rs` | which sources and uploads go together |
 //! | `record.rs` | [`record::Job`]: a job as it is shown and as it is kept on disk |
 //! | `queue.rs` | [`queue::Jobs`]: every job of the server, one of them running |
 //! | `run.rs` | one job, from the pool's writer to its report |
@@ -54,6 +54,8 @@ pub struct Filling {
     pub exact: Option<OpenExact>,
     /// Where its rows left out are listed: the same file as the command line's, so that each goes on where the other was.
     pub rejects: PathBuf,
+    /// Where the summary of the last run that filled it lies, likewise.
+    pub summary: PathBuf,
 }
 
 impl fmt::Debug for Filling {

@@ -10,14 +10,13 @@ use std::{
 };
 
 use anchorite_index::Cancel;
-use anchorite_ingest::Reach;
+use anchorite_ingest::{IngestRequest, Reach};
 use axum::http::StatusCode;
 use tokio::sync::{Semaphore, oneshot};
 
 use super::{
     Filling, JobOptions, JobsError,
     record::{Job, JobError, JobProgress, JobReport, MAX_STARTS, Records, State, now},
-    request::Request,
     run,
     upload::{self, Received},
 };
@@ -127,7 +126,7 @@ impl Jobs {
     }
 
     /// Takes a job; it is on disk when this returns.
-    pub(crate) fn add(&self, pool: &str, request: Request, upload: Option<Received>) -> Result<Job, ApiError> {
+    pub(crate) fn add(&self, pool: &str, request: IngestRequest, upload: Option<Received>) -> Result<Job, ApiError> {
         let mut inner = self.lock();
         if inner.waiting() >= self.max_waiting {
             return Err(full(self.max_waiting));

@@ -9,11 +9,11 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anchorite_ingest::{IngestReport, ProgressUpdate};
+use anchorite_ingest::{IngestReport, IngestRequest, ProgressUpdate};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::{JobsError, request::Request};
+use super::JobsError;
 
 /// Starts that a job gets. 3: a machine may be rebooted, but a job that takes its server down is not to do so for ever.
 pub(crate) const MAX_STARTS: u32 = 3;
@@ -79,7 +79,7 @@ pub(crate) struct Job {
     /// How often it was started; more than once when the server ended under it.
     pub(crate) starts: u32,
     /// What was asked for.
-    pub(crate) request: Request,
+    pub(crate) request: IngestRequest,
     /// The uploaded file, by its content.
     pub(crate) upload: Option<String>,
     /// How far it is; null before it begins.
@@ -104,7 +104,7 @@ pub(crate) struct JobProgress {
     pub(crate) already_present: u64,
     /// Rows decided on a second.
     pub(crate) rows_per_second: f64,
-    /// Seconds that the rest takes at that rate, the graph build not counted.
+    /// Seconds that the rest takes: rows at the rate so far, and, once there was a commit, graphs at what those before have cost a row.
     pub(crate) eta_seconds: Option<f64>,
     /// The stage that the others wait for: `reading`, `preparing`, `encoding` or `writing`.
     #[schema(value_type = Option<String>)]
@@ -148,6 +148,12 @@ pub(crate) struct JobReport {
     filtered_by_reason: BTreeMap<String, u64>,
     /// Captions that were longer than the text tower reads.
     truncated_captions: u64,
+    /// Rows that img2dataset says it could not download or resize, which its tars and folders of pictures therefore do not have.
+    #[serde(default)]
+    failed_before: u64,
+    /// Files of kinds that are not read, by ending.
+    #[serde(default)]
+    ignored_files: BTreeMap<String, u64>,
     seconds: f64,
     /// The pool's generation with these rows; null when nothing was committed.
     generation: Option<u64>,
@@ -166,6 +172,8 @@ impl From<IngestReport> for JobReport {
             filtered: report.filtered,
             filtered_by_reason: report.filtered_by_reason,
             truncated_captions: report.truncated_captions,
+            failed_before: report.failed_before,
+            ignored_files: report.ignored_files,
             seconds: report.seconds,
             generation: report.generation,
         }

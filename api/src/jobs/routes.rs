@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use anchorite_index::Cancel;
+use anchorite_ingest::{IngestOptions, IngestRequest};
 use axum::{
     body::Body,
     extract::{
@@ -18,7 +19,7 @@ use utoipa::ToSchema;
 use super::{
     queue::Jobs,
     record::{Job, State as JobState},
-    request::Request,
+    request::check_sources,
     run::without_root,
     upload::{self, Received},
 };
@@ -53,7 +54,7 @@ pub(crate) struct JobList {
     post, path = "/v1/pools/{pool}/ingest", tag = "jobs",
     params(("pool" = String, Path, description = "Its name"),
         ("options" = Option<String>, Query, description = "With an upload: the fields of IngestRequest but `sources`, as JSON")),
-    request_body(content((Request = "application/json"), (Vec<u8> = "application/vnd.apache.parquet"))),
+    request_body(content((IngestRequest = "application/json"), (Vec<u8> = "application/vnd.apache.parquet"))),
     responses(
         (status = 202, description = "The job; its Location asks how far it is", body = Job,
             headers(("location" = String, description = "The job's path"))),
@@ -82,15 +83,15 @@ pub(crate) async fn ingest(
         .map_err(|e| ApiError::unprocessable("query_parameter", format!("{}; only ?options= is known here", e.body_text())))?;
     jobs.check_room()?;
     let (request, upload) = if is_parquet(&headers) {
-        let request: Request = body::json(options.as_deref().unwrap_or("{}").as_bytes())?;
-        request.check_sources(true, jobs.reach.is_some())?;
+        let request: IngestRequest = body::json(options.as_deref().unwrap_or("{}").as_bytes())?;
+        check_sources(&request, true, jobs.reach.is_some())?;
         (request, Some(upload::receive(Arc::clone(&jobs), body, app.limits()).await?))
     } else {
         if options.is_some() {
             return Err(ApiError::unprocessable("query_parameter", "?options= is for uploads; send the fields in the body"));
         }
         let body = body::read(&app, body, app.limits().small_body_bytes).await?;
-        (body::json::<Request>(&body.bytes)?, None)
+        (body::json::<IngestRequest>(&body.bytes)?, None)
     };
     let accepted = app.compute(move |_, cancel| accept(&jobs, &pool, request, upload, cancel)).await?;
     let location = HeaderValue::from_str(&format!("/v1/jobs/{}", accepted.id)).map_err(ApiError::panicked)?;
@@ -101,14 +102,14 @@ pub(crate) async fn ingest(
 }
 
 /// Looks at the names of the sources, so that most mistakes are told at once, and takes the job.
-fn accept(jobs: &Jobs, pool: &str, request: Request, upload: Option<Received>, cancel: &Cancel) -> Result<Job, ApiError> {
-    request.check_sources(upload.is_some(), jobs.reach.is_some())?;
-    let reach = jobs.reach.clone().unwrap_or_default();
-    let options = request.options(reach, "rejects".into(), jobs.workers)?;
+fn accept(jobs: &Jobs, pool: &str, request: IngestRequest, upload: Option<Received>, cancel: &Cancel) -> Result<Job, ApiError> {
+    check_sources(&request, upload.is_some(), jobs.reach.is_some())?;
+    let options = request.options().map_err(|e| ApiError::unprocessable("caption_scripts", format!("caption_scripts: {e}")))?;
+    let options = IngestOptions { reach: jobs.reach.clone().unwrap_or_default(), ..options };
     if upload.is_none() {
         let refuse =
             |e: anchorite_ingest::SourceError| ApiError::unprocessable("ingest_sources", without_root(&e.to_string(), jobs));
-        anchorite_ingest::count_files(&request.sources(), &options).map_err(refuse)?;
+        anchorite_ingest::count_files(&request.sources, &options).map_err(refuse)?;
     }
     // Whoever asked has been told that it took too long.
     if cancel.is_cancelled() {

@@ -10,7 +10,7 @@ use anchorite_ingest::{
 };
 
 use super::{
-    OpenExact,
+    Filling, OpenExact,
     queue::{Ending, Jobs},
     record::{Job, JobReport, Phase, State},
     rejects,
@@ -39,8 +39,8 @@ fn fill(app: &Arc<App>, jobs: &Jobs, job: &Job, cancel: &Cancel) -> Result<Inges
     let filling = jobs.filling(&job.pool).ok_or_else(|| gone("this server does not fill that pool any more"))?;
     let pool = app.pool(Some(&job.pool)).map_err(|_| gone("this server has no such pool any more"))?;
     let encoder = pool.retriever.shared_encoder();
-    let (sources, options) = sources(jobs, job, filling.rejects.clone())?;
-    let vectors = match job.request.ready_vectors() {
+    let (sources, options) = sources(jobs, job, filling)?;
+    let vectors = match job.request.names_vectors() {
         true => Vectors::Ready { dim: Some(encoder.dim()) },
         false => Vectors::Encode(&*encoder),
     };
@@ -67,19 +67,16 @@ fn check_agreement(
 }
 
 /// What is read, and how: an upload, or sources below the server's folder.
-fn sources(
-    jobs: &Jobs,
-    job: &Job,
-    rejects: std::path::PathBuf,
-) -> Result<(Vec<std::path::PathBuf>, IngestOptions), IngestFailure> {
+fn sources(jobs: &Jobs, job: &Job, filling: &Filling) -> Result<(Vec<std::path::PathBuf>, IngestOptions), IngestFailure> {
     let gone = |reason| IngestFailure::from(IngestError::Options { reason });
     let (sources, reach) = match (&job.upload, &jobs.reach) {
         (Some(name), _) => (vec![jobs.records.upload(name)], Reach::default()),
-        (None, Some(reach)) => (job.request.sources(), reach.clone()),
+        (None, Some(reach)) => (job.request.sources.clone(), reach.clone()),
         (None, None) => return Err(gone("this server has no folder of sources any more")),
     };
-    let options = job.request.options(reach, rejects, jobs.workers);
-    Ok((sources, options.map_err(|_| gone("the job's options are not known to this server"))?))
+    let options = job.request.options().map_err(|_| gone("the job's options are not known to this server"))?;
+    let (rejects, summary) = (Some(filling.rejects.clone()), Some(filling.summary.clone()));
+    Ok((sources, IngestOptions { reach, rejects, summary, workers: Some(jobs.workers), ..options }))
 }
 
 /// Notes how far a graph build is.
@@ -131,6 +128,10 @@ fn explain(error: &IngestError, jobs: &Jobs) -> (&'static str, String) {
         IngestError::Rejects { .. } => {
             ("rejects_failed", "the list of rejects could not be written; the server's log has the reason".to_owned())
         }
+        IngestError::Summary { .. } => (
+            "summary_failed",
+            "the rows are in, but their summary could not be written; the server's log has the reason".to_owned(),
+        ),
         IngestError::Encoder(_) | IngestError::EncoderFailing { .. } => ("encoder", chain(error)),
         IngestError::Disagreement(_) => ("model_disagrees", chain(error)),
         IngestError::ModelItself { .. } => {

@@ -122,6 +122,7 @@ impl Ground {
             pool: "fruit".to_owned(),
             exact: self.exact.clone().map(|exact| Box::new(move || Ok(Arc::clone(&exact))) as OpenExact),
             rejects: self.folder.path().join("fruit.rejects.parquet"),
+            summary: self.folder.path().join("fruit.ingest.json"),
             open: Box::new(move |on_build| {
                 gate.pass();
                 let options = WriterOptions { on_build: Some(on_build), ..WriterOptions::default() };

@@ -5,22 +5,24 @@
 //! |---|---|
 //! | `mod.rs` | `decoding`, `towers` (against open_clip), `forms` (the same model in int8 and unpruned), `pairs` (clip-retrieval's loop on tars) |
 //! | `peak.rs` | `peak`: the share of ONNX Runtime's own matrix product |
+//! | `cores.rs` | `cores`: sessions against threads within a session, on equally many threads |
+//! | `peer.rs` | the Python process that is asked for the peer's figures |
 //! | `scale.rs` | `scale`: time and memory a row at 1,000, 10,000 and 100,000 rows |
 //!
 //! Weights are random at the true architecture (speed does not depend on them), pictures are JPEGs of CC3M's size
 //! (`reference/pictures.py`), captions have CC3M's length. Both sides get the same files and the same number of threads.
 
+mod cores;
 mod peak;
+mod peer;
 mod scale;
 
 pub(crate) use scale::child;
 
 use std::{
     fs,
-    io::{BufRead, BufReader, Write},
     num::NonZeroUsize,
     path::{Path, PathBuf},
-    process::{Child, ChildStdin, ChildStdout},
     sync::Arc,
     thread::available_parallelism,
 };
@@ -37,6 +39,8 @@ use anyhow::{Context, Result, ensure};
 use arrow_array::{ArrayRef, BinaryArray, RecordBatch, StringArray};
 use clap::ValueEnum;
 use parquet::arrow::ArrowWriter;
+
+use peer::Peer;
 
 use crate::{
     figure::{Figure, Sheet},
@@ -101,6 +105,8 @@ pub(crate) enum Part {
     Pairs,
     /// The share of ONNX Runtime's own matrix product.
     Peak,
+    /// Sessions against threads within one.
+    Cores,
     /// Time and memory a row as datasets grow.
     Scale,
 }
@@ -141,6 +147,9 @@ fn beside_peers(cache: &Path, quick: bool, wanted: &dyn Fn(Part) -> bool, sheet:
     if wanted(Part::Peak) {
         counts.clone().try_for_each(|threads| bench.peak(threads, &files, sheet))?;
     }
+    if wanted(Part::Cores) {
+        bench.cores(most, &files, sheet)?;
+    }
     if wanted(Part::Forms) {
         bench.forms(most, &files, sheet)?;
     }
@@ -152,44 +161,6 @@ fn beside_peers(cache: &Path, quick: bool, wanted: &dyn Fn(Part) -> bool, sheet:
 
 fn text(path: &Path) -> Result<&str> {
     path.to_str().context("the cache folder's name is not UTF-8")
-}
-
-/// The Python side, which answers one number a question.
-struct Peer {
-    child: Child,
-    questions: ChildStdin,
-    answers: BufReader<ChildStdout>,
-}
-
-impl Peer {
-    fn start(python: &Python, script: &Path, pictures: &Path) -> Result<Self> {
-        let mut child = python.start(script, &["serve", text(pictures)?])?;
-        let questions = child.stdin.take().context("the peer's input")?;
-        let answers = BufReader::new(child.stdout.take().context("the peer's output")?);
-        let mut peer = Self { child, questions, answers };
-        ensure!(peer.line()? == "ready", "the peer does not start");
-        Ok(peer)
-    }
-
-    fn line(&mut self) -> Result<String> {
-        let mut line = String::new();
-        self.answers.read_line(&mut line)?;
-        Ok(line.trim().to_owned())
-    }
-
-    fn ask(&mut self, question: &str) -> Result<f64> {
-        writeln!(self.questions, "{question}")?;
-        let answer = self.line()?;
-        answer.parse().with_context(|| format!("the peer answers {question} with {answer:?}"))
-    }
-}
-
-impl Drop for Peer {
-    fn drop(&mut self) {
-        // It ends by itself when its input closes; this is for one that hangs.
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
 }
 
 /// What is ingested: one half of the pairs each, since the peer encodes one kind at a time as well.
@@ -370,11 +341,15 @@ impl Bench {
         Ok(())
     }
 
+    /// As ingest has it: a session for each thread.
     fn encoder(&self, threads: usize, model: &ModelOptions) -> Result<Encoder> {
+        self.encoder_of(threads, 1, model)
+    }
+
+    fn encoder_of(&self, sessions: usize, threads: usize, model: &ModelOptions) -> Result<Encoder> {
         let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
-        let sessions = NonZeroUsize::new(threads).context("threads")?;
-        let options =
-            EncoderOptions { image_sessions: sessions, text_sessions: sessions, threads: 1, ..EncoderOptions::default() };
+        let sessions = NonZeroUsize::new(sessions).context("sessions")?;
+        let options = EncoderOptions { image_sessions: sessions, text_sessions: sessions, threads, ..EncoderOptions::default() };
         Ok(anchorite_encoder::open(runtime, Provider::Cpu, &self.model, model, options)?)
     }
 }

@@ -17,6 +17,8 @@
 //! | `quantize` | matrices in 8 bits, made while loading |
 //! | `bind` | names, types and shapes of inputs and outputs, by what the graph declares |
 //! | `config` | what `config.json` adds: similarity, padding |
+//! | `reader`, `tower` | the folder's files to its towers; one tower: [`TowerModel`] |
+//! | `options` | which files are taken, in which form towers run |
 //! | `folder` | all of it together: [`Folder`] |
 //!
 //! Not here: running a model, preprocessing, tokenization, downloads.
@@ -30,21 +32,27 @@ mod files;
 mod folder;
 mod layout;
 mod node;
+mod options;
 mod pick;
 mod prune;
 mod quantize;
+mod reader;
 pub mod scan;
+mod tower;
 pub mod wire;
 
 use std::path::PathBuf;
 
 pub use bind::{BindError, ImageBinding, Input, TextBinding, Tower};
 pub use config::{Similarity, SimilarityKind, SimilaritySource, TextPadding};
-pub use folder::{Arithmetic, Folder, LastLayer, MissingTower, ModelOptions, TowerModel, TowerSource, configuration_files};
-pub(crate) use folder::{LoadedModel, LoadedTensor};
+pub use folder::Folder;
 pub use layout::{Dtype, Layout, UnknownDtype};
+pub use options::{Arithmetic, LastLayer, MissingTower, ModelOptions};
 pub use pick::NotPicked;
+pub use reader::configuration_files;
 pub use scan::{ScanError, scan};
+pub(crate) use tower::{LoadedModel, LoadedTensor};
+pub use tower::{TowerModel, TowerSource};
 pub use wire::WireError;
 
 /// What a model folder may cost.

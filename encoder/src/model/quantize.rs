@@ -13,8 +13,8 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::folder::{LoadedModel, LoadedTensor};
 use super::scan::{self, Initializer, Node, ScanError, Scanned};
+use super::tower::{LoadedModel, LoadedTensor};
 use super::{ModelLimits, wire};
 
 /// The largest level: 7 bits and a sign.

@@ -74,12 +74,43 @@ pub fn refused() -> Vec<(&'static str, Vec<u8>, &'static str)> {
     ]
 }
 
+/// Sound pictures as long as an edge may be: made as high and wide as a model wants them, they would have a row or column of 14 million pixels.
+pub fn ribbons() -> Vec<(&'static str, Vec<u8>)> {
+    // Each row is a filter byte and its pixels.
+    vec![
+        ("1 x 65,535", png(1, 65_535, b"", &deflate_zeros_of(2 * 65_535))),
+        ("65,535 x 1", png(65_535, 1, b"", &deflate_zeros_of(1 + 65_535))),
+    ]
+}
+
+fn deflate_zeros_of(bytes: usize) -> Vec<u8> {
+    let mut encoder = ZlibEncoder::new(Vec::new(), Compression::fast());
+    encoder.write_all(&vec![0; bytes]).unwrap();
+    encoder.finish().unwrap()
+}
+
+/// Small pictures of every format and of both kinds of JPEG and WebP.
+pub const SMALL: [&str; 12] = [
+    "grey.jpg",
+    "grey-progressive.jpg",
+    "restart.jpg",
+    "cmyk.jpg",
+    "size-7x9.jpg",
+    "mode-P.png",
+    "interlaced-palette4.png",
+    "grey-trns.png",
+    "lossless.webp",
+    "lossy-alpha.webp",
+    "animated.webp",
+    "size-1x1.webp",
+];
+
 /// Small pictures beside which something large is packed: they are read, or damaged, and it is not unpacked.
 pub fn packed() -> Vec<(&'static str, Vec<u8>)> {
-    let (zeros, pixel) = (deflate_zeros(256 << 20), deflate_zeros(1));
+    let (zeros, gibibyte, pixel) = (deflate_zeros(256 << 20), deflate_zeros(1 << 30), deflate_zeros(1));
     vec![
         ("256 MiB behind the pixels", png(9, 9, b"", &zeros)),
-        ("256 MiB of text", png(9, 9, &chunk(b"zTXt", &[b"Comment\0\0", zeros.as_slice()].concat()), &pixel)),
+        ("1 GiB of text", png(9, 9, &chunk(b"zTXt", &[b"Comment\0\0", gibibyte.as_slice()].concat()), &pixel)),
         ("256 MiB of a colour profile", png(9, 9, &chunk(b"iCCP", &[b"icc\0\0", zeros.as_slice()].concat()), &pixel)),
     ]
 }

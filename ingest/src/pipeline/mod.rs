@@ -29,7 +29,7 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use anchorite_encoder::EncodeError;
@@ -37,11 +37,11 @@ use anchorite_index::{Cancel, PairSink};
 use crossbeam_channel::{Receiver, RecvError, Select, Sender, bounded};
 
 use crate::{
-    IngestError, IngestFailure, IngestReport, Progress,
+    IngestError, IngestFailure, IngestReport, Progress, Summary,
     journal::Journal,
     near::NearRows,
     prepare::{Chunk, DecidedChunk, Expected, Workshop},
-    reader::{Begun, Read, read_all},
+    reader::{Begun, Read, Total, read_all},
     reject_list::{self, Listed, RejectList},
     resume::{ListMark, Start, Watermark},
     source::{self, Settings, Shard},
@@ -63,9 +63,27 @@ pub fn chunks_in_flight(workers: usize) -> usize {
 /// [`Outcome::Interrupted`].
 ///
 /// # Errors
-/// [`IngestFailure`]: a source that cannot be read (on), the sink's or the encoder's failure, an unwritable reject list. What was
+/// [`IngestFailure`]: a source that cannot be read (on), the sink's or the encoder's failure, an unwritable reject list or summary. What was
 /// accepted before is committed, unless it is the sink that failed.
 pub fn ingest(
+    job: IngestJob<'_>,
+    sink: &mut dyn PairSink,
+    progress: &mut dyn Progress,
+    cancel: &Cancel,
+) -> Result<IngestReport, IngestFailure> {
+    let result = run(job, sink, progress, cancel);
+    let Some(path) = &job.options.summary else { return result };
+    let written = Summary::of(job.sources, &result).write(path);
+    match (result, written) {
+        (Ok(report), Err(source)) => {
+            let error = IngestError::Summary { path: path.clone(), source };
+            Err(IngestFailure { error, report: Some(Box::new(report)) })
+        }
+        (result, _) => result,
+    }
+}
+
+fn run(
     job: IngestJob<'_>,
     sink: &mut dyn PairSink,
     progress: &mut dyn Progress,
@@ -85,6 +103,8 @@ pub fn ingest(
     let mut desk = Desk::new(job, sink, progress, journal);
     desk.open_list(if at_hand { mark } else { ListMark::default() })?;
     (desk.report.sidecars, desk.report.owned_pictures) = (found.sidecars, found.owned_pictures);
+    desk.report.ignored_files = found.ignored;
+    desk.report.failed_before = found.shards.iter().map(|shard| shard.failed_before(&job.options.reach)).sum();
     let ended = desk.run(&found.shards, settings, cancel);
     desk.finish(ended, cancel)
 }
@@ -130,13 +150,19 @@ struct Desk<'a> {
     report: IngestReport,
     workers: usize,
     started: Instant,
-    rows_total: Option<u64>,
+    /// What there is to read, those rows that are passed over not counted.
+    total: Option<Total>,
+    /// Bytes of the shards that are through, and of the present one that have been read.
+    bytes: (u64, u64),
     /// Explicit keys met in this run, as 128 bits of their SHA-256.
     met: HashSet<[u8; 16]>,
     /// Contents met in this run, likewise, when duplicates are dropped.
     contents: HashSet<[u8; 16]>,
     uncommitted: u64,
     committed_at: Instant,
+    /// What commits of this run have cost, and the rows that were in them.
+    committing: Duration,
+    committed: u64,
     /// Rows the encoder failed on one after another, and its last word.
     encoder_failures: u64,
     encoder_message: String,
@@ -183,11 +209,14 @@ impl<'a> Desk<'a> {
             report: IngestReport::default(),
             workers: 1,
             started: Instant::now(),
-            rows_total: None,
+            total: None,
+            bytes: (0, 0),
             met: HashSet::new(),
             contents: HashSet::new(),
             uncommitted: 0,
             committed_at: Instant::now(),
+            committing: Duration::ZERO,
+            committed: 0,
             encoder_failures: 0,
             encoder_message: String::new(),
             next_to_admit: 0,
@@ -291,13 +320,15 @@ impl<'a> Desk<'a> {
 
     fn take(&mut self, read: Read, queues: &Queues) -> Result<(), IngestError> {
         match read {
-            Read::Total(rows) => self.rows_total = Some(self.report.rows_passed_over + rows),
+            Read::Total(total) => self.total = Some(total),
             Read::Opened(shard, source) => {
                 self.shard = shard;
                 self.expected = Expected::of(&source.columns, self.job.vectors);
+                self.progress.opened(&source);
                 self.report.sources.push(source);
             }
             Read::Closed(source, rows) => {
+                self.bytes = (self.bytes.0 + self.bytes.1, 0);
                 self.journal.close(self.shard, rows);
                 if let Some(last) = self.report.sources.last_mut() {
                     *last = source;
@@ -305,7 +336,9 @@ impl<'a> Desk<'a> {
             }
             Read::Rows(read) => {
                 self.report.stages.reading += read.time.as_secs_f64();
+                self.report.stages.reading_held_up += read.held_up.as_secs_f64();
                 self.journal.read(self.shard, read.own);
+                self.bytes.1 = read.position.unwrap_or_default();
                 let rows = read.rows;
                 match self.admit(rows)?.decided() {
                     Ok(decided) => self.settle(decided)?,
@@ -324,11 +357,14 @@ impl<'a> Desk<'a> {
 
 /// A worker's thread. Ends when there are no more chunks, or when nobody takes what it has.
 fn work_all(workshop: &Workshop<'_>, chunks: &Receiver<Chunk>, decided: &Sender<Result<DecidedChunk, IngestError>>) {
+    let mut free = Instant::now();
     for chunk in chunks {
+        let idle = free.elapsed();
         // A panic ends the run with an error; nothing the panicking chunk left behind is used again.
         let worked = catch_unwind(AssertUnwindSafe(|| workshop.work(chunk)));
+        free = Instant::now();
         let result = match worked {
-            Ok(result) => result.map_err(|error: EncodeError| error.into()),
+            Ok(result) => result.map(|decided| DecidedChunk { idle, ..decided }).map_err(|error: EncodeError| error.into()),
             Err(panic) => Err(IngestError::Worker { reason: crate::panic_message(&*panic) }),
         };
         if decided.send(result).is_err() {

@@ -3,6 +3,7 @@
 use std::{num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use anchorite_encoder::Encode;
+use serde::{Deserialize, Serialize};
 
 use crate::{ColumnOptions, Earlier, Filters, Limits, Reach, VectorMode};
 
@@ -70,7 +71,10 @@ impl Part {
 }
 
 /// What happens to a row whose key the pool has for another picture or caption.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "clap", derive(clap::ValueEnum))]
+#[cfg_attr(feature = "utoipa", derive(utoipa::ToSchema))]
 pub enum OnChange {
     /// It takes the other's place if it is surely the same row: keys come from a key column, or the source was ingested before from
     /// the same path. Else it is a reject: two datasets may well have files of one name (`data/train-00000-of-00001.parquet`), and
@@ -111,6 +115,8 @@ pub struct IngestOptions {
     pub max_rejects: Option<u64>,
     /// Where the list of rejects goes (parquet); none means nowhere.
     pub rejects: Option<PathBuf>,
+    /// Where the [`crate::Summary`] of the run goes (JSON); none means nowhere.
+    pub summary: Option<PathBuf>,
     /// The part of the shards that this run is for; none means all of them.
     pub part: Option<Part>,
     /// The folder that the names of sources are relative to. None means that a source is called after its folder and itself.
@@ -136,6 +142,7 @@ impl Default for IngestOptions {
             earlier: Earlier::default(),
             max_rejects: None,
             rejects: None,
+            summary: None,
             part: None,
             source_root: None,
             reach: Reach::default(),

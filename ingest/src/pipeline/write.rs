@@ -8,6 +8,7 @@ use super::{Desk, IngestOptions, rejects_error};
 use crate::{
     IngestError, IngestFailure, IngestReport, Outcome, ProgressUpdate, Reject, SourceError,
     prepare::{Accepted, DecidedChunk, Decision},
+    reader::Total,
     reject::{code, is_filter},
     reject_list::RejectList,
 };
@@ -17,6 +18,7 @@ impl Desk<'_> {
     pub(super) fn settle(&mut self, chunk: DecidedChunk) -> Result<(), IngestError> {
         self.report.stages.preparing += chunk.preparing.as_secs_f64();
         self.report.stages.encoding += chunk.encoding.as_secs_f64();
+        self.report.stages.workers_idle += chunk.idle.as_secs_f64();
         self.waiting.insert(chunk.sequence, chunk);
         while let Some(chunk) = self.waiting.remove(&self.next_to_write) {
             self.next_to_write += 1;
@@ -124,7 +126,9 @@ impl Desk<'_> {
         if let Some(near) = &mut self.near {
             near.committed();
         }
-        (self.uncommitted, self.committed_at) = (0, Instant::now());
+        self.committing += start.elapsed();
+        self.committed += std::mem::take(&mut self.uncommitted);
+        self.committed_at = Instant::now();
         listed.map(|_| ()).map_err(|e| rejects_error(self.job.options, e))
     }
 
@@ -133,16 +137,46 @@ impl Desk<'_> {
         // Rows that were not read took no time, and say nothing of those that are left.
         let own_rows = report.rows_read.saturating_sub(report.rows_passed_over);
         let rows_per_second = per_second(own_rows, self.started.elapsed());
-        self.progress.update(&ProgressUpdate {
+        let update = ProgressUpdate {
             rows_done: report.rows_read,
-            rows_total: self.rows_total,
+            rows_total: self.rows_total(),
             accepted: report.accepted,
             rejected: report.rejected,
             already_present: report.already_present,
             rows_per_second,
-            remaining: self.rows_total.map(|total| seconds_for(total.saturating_sub(report.rows_read), rows_per_second)),
+            remaining: self.remaining(own_rows),
+            commits_counted: self.committed > 0,
             bottleneck: report.stages.slowest(self.workers),
-        });
+        };
+        self.progress.update(&update);
+    }
+
+    fn rows_total(&self) -> Option<u64> {
+        match self.total? {
+            Total::Rows(rows) => Some(self.report.rows_passed_over + rows),
+            Total::Bytes(_) => None,
+        }
+    }
+
+    /// Rows that are left when `done` have been decided; by their share of the bytes where files do not count them.
+    fn rows_left(&self, done: u64) -> Option<u64> {
+        match self.total? {
+            Total::Rows(rows) => Some(rows.saturating_sub(done)),
+            Total::Bytes(all) => {
+                let read = self.bytes.0 + self.bytes.1;
+                (read > 0).then(|| (done as f64 * all.saturating_sub(read) as f64 / read as f64) as u64)
+            }
+        }
+    }
+
+    /// Time for the rest when `done` rows have been decided: they go through at the rate of those, and every row that is not in a commit
+    /// yet costs what those of this run's commits have.
+    fn remaining(&self, done: u64) -> Option<Duration> {
+        let left = self.rows_left(done)?;
+        let going_through = self.started.elapsed().saturating_sub(self.committing);
+        let rows = seconds_for(left, per_second(done, going_through));
+        let commits = seconds_for(left + self.uncommitted, per_second(self.committed, self.committing));
+        Some(if self.committed > 0 { rows + commits } else { rows })
     }
 
     /// Commits what was accepted, puts the reject list in its place, and closes the report.

@@ -9,7 +9,7 @@
 //! known to the pool by these names (files of a hub's dataset by `org/name/` and their path in it), so moving a dataset keeps its rows as long as the last folder keeps its name.
 
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     io,
     path::{Path, PathBuf},
 };
@@ -29,6 +29,8 @@ pub(crate) struct Found {
     pub(crate) sidecars: u64,
     /// Pictures below a folder with a table or parquet file: they are read as that names them, if it does.
     pub(crate) owned_pictures: u64,
+    /// Files of kinds that no reader takes, by ending.
+    pub(crate) ignored: BTreeMap<String, u64>,
 }
 
 /// The shards of all arguments, in order; those of a folder or pattern in natural order of their names.
@@ -37,11 +39,14 @@ pub(crate) fn find(arguments: &[PathBuf], root: Option<&Path>, limits: &Limits, 
         return Err(SourceError::NoSources);
     }
     let root = root.map(|root| failed_open(root, root.canonicalize())).transpose()?;
-    let mut finder = Finder { root, limits, reach, found: Found::default() };
+    let mut finder = Finder { root, limits, reach, found: Found::default(), picture: None };
     for argument in arguments {
         let before = finder.found.shards.len();
         for source in pattern::expand(argument, limits, reach)? {
             finder.source(&source)?;
+        }
+        if let (true, Some(path)) = (finder.found.shards.len() == before, finder.picture.take()) {
+            return Err(SourceError::Picture { path });
         }
         if finder.found.shards.len() == before {
             return Err(SourceError::NothingFound { path: argument.clone() });
@@ -73,6 +78,8 @@ struct Finder<'a> {
     limits: &'a Limits,
     reach: &'a Reach,
     found: Found,
+    /// A picture that a pattern matched.
+    picture: Option<PathBuf>,
 }
 
 impl Finder<'_> {
@@ -85,7 +92,14 @@ impl Finder<'_> {
         let parent = failed_open(parent, self.reach.canonical(parent))?;
         let name = file_name(path);
         let kind = by_name(&name, path);
-        if source.matched && (kind.is_none() || self.passed_over(&name, &|other| self.reach.exists(&parent.join(other)))) {
+        if kind.is_none() && pictures::is_picture_name(&name) {
+            return self.picture(source);
+        }
+        if source.matched && kind.is_none() {
+            self.ignore(&name);
+            return Ok(());
+        }
+        if source.matched && self.passed_over(&name, &|other| self.reach.exists(&parent.join(other))) {
             return Ok(());
         }
         let kind = kind.unwrap_or_else(|| by_content(path, self.reach));
@@ -129,8 +143,8 @@ impl Finder<'_> {
             match (name.starts_with('.'), pictures::is_picture_name(&name)) {
                 (true, _) => {}
                 (_, true) => pictures += 1,
-                // Captions and metadata beside pictures: there are as many as pictures, and they are no sources.
-                _ if [".txt", ".json"].iter().any(|end| name.ends_with(end)) && !name.ends_with("_stats.json") => {}
+                // There are as many as pictures, and they are no sources.
+                _ if is_beside_pictures(&name) => {}
                 _ => {
                     names.insert(name);
                 }
@@ -155,7 +169,7 @@ impl Finder<'_> {
             } else if !self.passed_over(name, &|other| names.contains(other)) {
                 match kind {
                     Some(kind) => self.push(&path, kind)?,
-                    None => continue,
+                    None => self.ignore(name),
                 }
             }
             if self.found.shards.len() > self.limits.max_shards {
@@ -174,6 +188,25 @@ impl Finder<'_> {
     fn passed_over(&mut self, name: &str, has: &dyn Fn(&str) -> bool) -> bool {
         self.found.sidecars += u64::from(sidecar::is_sidecar(name, has));
         is_no_source(name, has)
+    }
+
+    /// A picture that is named by itself has no captions but through its folder; one that a pattern matched may lie beside a table.
+    fn picture(&mut self, source: &pattern::Expanded) -> Result<(), SourceError> {
+        if !source.matched {
+            return Err(SourceError::Picture { path: source.path.clone() });
+        }
+        self.found.owned_pictures += 1;
+        self.picture = Some(source.path.clone());
+        Ok(())
+    }
+
+    /// Counts a file of a kind that is not read. Captions and metadata beside pictures are of no such kind.
+    fn ignore(&mut self, name: &str) {
+        if is_beside_pictures(name) {
+            return;
+        }
+        let ending = name.rsplit_once('.').map_or(name, |(_, ending)| ending).to_ascii_lowercase();
+        *self.found.ignored.entry(ending).or_default() += 1;
     }
 
     fn push(&mut self, path: &Path, kind: ShardKind) -> Result<(), SourceError> {
@@ -195,6 +228,11 @@ impl Finder<'_> {
         let folder = path.parent().map(file_name).filter(|name| !name.is_empty());
         Ok(folder.map_or_else(|| file_name(path), |folder| format!("{folder}/{}", file_name(path))))
     }
+}
+
+/// Whether the name is that of a caption or of metadata beside pictures.
+fn is_beside_pictures(name: &str) -> bool {
+    [".txt", ".json"].iter().any(|end| name.ends_with(end)) && !name.ends_with("_stats.json")
 }
 
 /// A sidecar, or a list of rejects of our own.

@@ -145,10 +145,18 @@ impl Shard {
     /// Rows, where they can be told without reading all of it; none also when it cannot be opened.
     pub(crate) fn rows(&self, settings: &Arc<Settings>) -> Option<u64> {
         match &self.kind {
-            ShardKind::Tar(path) => sidecar::successes(path, &settings.reach),
+            ShardKind::Tar(path) => sidecar::counted(path, &settings.reach).map(|counted| counted.successes),
             ShardKind::Table(_) => None,
             ShardKind::Pictures(_, count) => Some(*count),
             ShardKind::Parquet(_) | ShardKind::ClipRetrieval(_) => self.open(settings).ok()?.rows(),
+        }
+    }
+
+    /// Rows that img2dataset could not download or resize, and that its tar or folder of pictures therefore has not.
+    pub(crate) fn failed_before(&self, reach: &Reach) -> u64 {
+        match &self.kind {
+            ShardKind::Tar(path) | ShardKind::Pictures(path, _) => sidecar::counted(path, reach).map_or(0, |c| c.failures),
+            ShardKind::Parquet(_) | ShardKind::Table(_) | ShardKind::ClipRetrieval(_) => 0,
         }
     }
 

@@ -1,7 +1,8 @@
 //! Arguments with braces and wildcards to paths, and the order of names.
 //!
 //! A shell expands an unquoted pattern before we see it, a config file or a quoted one is expanded here; both give the same
-//! files. A path that exists is always taken as it is, whatever characters it has.
+//! files. A path that exists is always taken as it is, whatever characters it has, and so are the leading folders of a pattern:
+//! `my [set]/*.tar` means the folder that is called so.
 //!
 //! - `{00000..00331}` counts, with the zeros it is written with; `{a,b}` lists. What braces name must exist.
 //! - `*`, `?`, `[a-z]` match within a name, `**` any number of folders. Hidden files are not matched.
@@ -30,11 +31,15 @@ pub(crate) fn expand(argument: &Path, limits: &Limits, reach: &Reach) -> Result<
     if reach.exists(&place) {
         return Ok(plain());
     }
+    let (settled, pattern) = settled(text, reach);
     let mut all = Vec::new();
-    for alternative in braces(text, limits.max_shards)? {
+    for alternative in braces(pattern, limits.max_shards)? {
         match alternative.contains(['*', '?', '[']) {
-            true => all.extend(wildcard(&alternative, text, limits, reach)?),
-            false => all.push(Expanded { path: reach.place(Path::new(&alternative))?, matched: false }),
+            true => all.extend(wildcard(settled, &alternative, text, limits, reach)?),
+            false => {
+                let path = reach.place(Path::new(&format!("{settled}{alternative}")))?;
+                all.push(Expanded { path, matched: false });
+            }
         }
         if all.len() > limits.max_shards {
             return Err(SourceError::TooManyShards { path: argument.to_owned(), max: limits.max_shards });
@@ -43,13 +48,25 @@ pub(crate) fn expand(argument: &Path, limits: &Limits, reach: &Reach) -> Result<
     Ok(all)
 }
 
-fn wildcard(pattern: &str, argument: &str, limits: &Limits, reach: &Reach) -> Result<Vec<Expanded>, SourceError> {
+/// The leading folders of `text` that are there as they are written, with their slash, and the rest.
+fn settled<'t>(text: &'t str, reach: &Reach) -> (&'t str, &'t str) {
+    let ends = text.char_indices().filter(|(_, c)| *c == '/').map(|(at, _)| at + 1);
+    let is_there = |end: &usize| {
+        let folder = text.get(..*end).and_then(|folder| reach.place(Path::new(folder)).ok());
+        folder.is_some_and(|folder| reach.exists(&folder))
+    };
+    text.split_at(ends.take_while(is_there).last().unwrap_or(0))
+}
+
+/// What `pattern` matches in the folder `settled`.
+fn wildcard(settled: &str, pattern: &str, argument: &str, limits: &Limits, reach: &Reach) -> Result<Vec<Expanded>, SourceError> {
     let bad = |reason: String| SourceError::Pattern { pattern: argument.to_owned(), reason };
     let options = glob::MatchOptions { case_sensitive: true, require_literal_separator: true, require_literal_leading_dot: true };
     // Checked once more: braces may have put a `..` together.
-    reach.place(Path::new(pattern))?;
+    reach.place(Path::new(&format!("{settled}{pattern}")))?;
+    let pattern = format!("{}{pattern}", glob::Pattern::escape(settled));
     let escaped = |root: &Path| format!("{}/{pattern}", glob::Pattern::escape(&root.to_string_lossy()));
-    let pattern = &reach.root().map_or_else(|| pattern.to_owned(), escaped);
+    let pattern = &reach.root().map_or_else(|| pattern.clone(), escaped);
     let mut found = Vec::new();
     for path in glob::glob_with(pattern, options).map_err(|e| bad(e.to_string()))?.take(limits.max_shards + 1) {
         found.push(path.map_err(|e| SourceError::Open { path: e.path().to_owned(), source: e.into() })?);

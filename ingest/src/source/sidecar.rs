@@ -20,12 +20,23 @@ pub(crate) fn is_sidecar(name: &str, has: &dyn Fn(&str) -> bool) -> bool {
     beside_tar || (has(stem) && has(&format!("{stem}_stats.json")))
 }
 
-/// Samples of a tar, by the statistics beside it.
-pub(crate) fn successes(tar: &Path, reach: &Reach) -> Option<u64> {
-    let name = tar.file_name()?.to_str()?;
-    let stem = name.split('.').next()?;
+/// What img2dataset counted in a shard.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counted {
+    /// Samples that are in it.
+    pub(crate) successes: u64,
+    /// Rows that are not: pictures that could not be downloaded or resized.
+    pub(crate) failures: u64,
+}
+
+/// By the statistics beside a shard: a tar, or a folder of pictures.
+pub(crate) fn counted(shard: &Path, reach: &Reach) -> Option<Counted> {
+    let stem = shard.file_name()?.to_str()?.split('.').next()?;
     let mut text = String::new();
-    let file = reach.open(&tar.with_file_name(format!("{stem}_stats.json"))).ok()?;
+    let file = reach.open(&shard.with_file_name(format!("{stem}_stats.json"))).ok()?;
     file.take(MAX_STATS_BYTES).read_to_string(&mut text).ok()?;
-    super::json::object(text.as_bytes()).ok()?.get("successes")?.as_u64()
+    let counts = super::json::object(text.as_bytes()).ok()?;
+    let count = |name: &str| counts.get(name).and_then(serde_json::Value::as_u64);
+    let failures = count("failed_to_download").unwrap_or(0).saturating_add(count("failed_to_resize").unwrap_or(0));
+    Some(Counted { successes: count("successes")?, failures })
 }

@@ -7,6 +7,8 @@ hf_large/      Hugging Face `datasets`: large binary and large string, two shard
 imagefolder/   pictures with metadata.jsonl; read.json is what `load_dataset("imagefolder")` reads
 open_clip/     pairs.csv (tabs, as open_clip's default has it) and pairs.tsv; read.json is what its CsvDataset reads
 clip_written/  clip-retrieval's own NumpyWriter, two partitions
+vectors/       ready vectors: Hugging Face `datasets` (lists of float32, as `map` adds them) and pandas (lists of float64), one null
+checksums/     pyarrow with a checksum in every page
 """
 
 import io
@@ -20,6 +22,8 @@ from pathlib import Path
 import datasets
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 from PIL import Image
 
 here = Path(__file__).parent
@@ -104,8 +108,30 @@ def clip_retrieval():
         writer.flush()
 
 
+def vectors():
+    folder = fresh("vectors")
+    rng = np.random.default_rng(13)
+    rows = lambda: rng.normal(size=(4, 8)).astype("float32")
+    images, texts = rows(), rows()
+    table = datasets.Dataset.from_dict({"caption": [f"ready {i}" for i in range(4)]})
+    table = table.map(lambda row, i: {"image_embedding": images[i], "text_embedding": texts[i]}, with_indices=True)
+    table.to_parquet(str(folder / "datasets.parquet"))
+    lists = [list(map(float, row)) for row in images]
+    lists[2] = None
+    pd.DataFrame({"id": range(4), "embedding": lists, "title": [f"panda {i}" for i in range(4)]}).to_parquet(folder / "pandas.parquet")
+    (folder / "first.json").write_text(json.dumps((images[0] / np.linalg.norm(images[0])).tolist()) + "\n")
+
+
+def checksums():
+    folder = fresh("checksums")
+    table = pa.table({"image": [jpeg(i) for i in range(3)], "caption": [f"summed {i}" for i in range(3)]})
+    pq.write_table(table, folder / "pairs.parquet", write_page_checksum=True, compression="none", use_dictionary=False)
+
+
 if __name__ == "__main__":
     large()
+    vectors()
+    checksums()
     imagefolder()
     clip_retrieval()
     open_clip()

@@ -1,7 +1,7 @@
 //! Parquet files whose pages would take far more than the file: by what they declare, and by what they hold.
 #![allow(dead_code, unreachable_pub, clippy::allow_attributes, reason = "one test file uses it")]
 
-use std::{path::Path, sync::Arc};
+use std::{io::Write, path::Path, sync::Arc};
 
 use arrow_array::{
     ArrayRef, BinaryArray, Int64Array, RecordBatch, StringArray,
@@ -10,7 +10,10 @@ use arrow_array::{
 use parquet::{
     arrow::ArrowWriter,
     basic::{Compression, Encoding},
-    file::properties::{WriterProperties, WriterPropertiesBuilder},
+    file::{
+        metadata::{ParquetMetaDataReader, ParquetMetaDataWriter},
+        properties::{EnabledStatistics, WriterProperties, WriterPropertiesBuilder},
+    },
 };
 
 use super::jpeg;
@@ -22,7 +25,7 @@ const ROWS: usize = 300;
 pub type Bomb = (&'static str, &'static str, fn(&Path));
 
 /// Files that are refused as a whole.
-pub const REFUSED: [Bomb; 8] = [
+pub const REFUSED: [Bomb; 12] = [
     ("a page of zeros by zstd.parquet", "above 67108864 it may have 2 times its bytes", |path| {
         zeros(path, zstd(), 100 << 20);
     }),
@@ -30,6 +33,19 @@ pub const REFUSED: [Bomb; 8] = [
         zeros(path, Compression::SNAPPY, 40 << 20);
         declare(path, [0xfe, 0xff, 0xff, 0x7f]);
     }),
+    ("a page that declares 2 GiB.parquet", "the size of a page in bytes is 2147483647", |path| {
+        zeros(path, Compression::SNAPPY, 136 << 20);
+        declare(path, [0xfe, 0xff, 0xff, 0xff, 0x0f]);
+    }),
+    ("a page that unpacks to more by LZ4.parquet", "is damaged", |path| {
+        zeros(path, Compression::LZ4, 100 << 20);
+        declare(path, [0x80, 0x90, 0x80, 0x00]);
+    }),
+    ("a page that unpacks to more by raw LZ4.parquet", "is damaged", |path| {
+        zeros(path, Compression::LZ4_RAW, 100 << 20);
+        declare(path, [0x80, 0x90, 0x80, 0x00]);
+    }),
+    ("a page that unpacks to more by LZ4 frames.parquet", "a page unpacks to more than the", lz4_frames),
     ("a page that unpacks to more by gzip.parquet", "a page unpacks to more than the 1024 bytes it declares", |path| {
         zeros(path, Compression::GZIP(Default::default()), 100 << 20);
         declare(path, [0x80, 0x90, 0x80, 0x00]);
@@ -112,12 +128,51 @@ fn write(path: &Path, properties: WriterPropertiesBuilder, columns: Vec<(&str, A
 }
 
 /// Puts another unpacked size into the first page's header, which begins behind the file's mark.
-fn declare(path: &Path, size: [u8; 4]) {
+fn declare<const N: usize>(path: &Path, size: [u8; N]) {
     let mut bytes = std::fs::read(path).unwrap();
     assert_eq!((bytes[4], bytes[6]), (0x15, 0x15), "type, then the unpacked size");
-    assert!(bytes[10] < 0x80 && bytes[9] >= 0x80, "a size of four bytes");
-    bytes[7..11].copy_from_slice(&size);
+    assert!(bytes[6 + N] < 0x80 && bytes[5 + N] >= 0x80, "a size of {N} bytes");
+    bytes[7..7 + N].copy_from_slice(&size);
     std::fs::write(path, bytes).unwrap();
+}
+
+/// A page of numbers whose bytes are an LZ4 frame of 400 MiB of zeros, in a file whose footer says that pages are packed by LZ4: writers of
+/// old put frames there, and readers still take them.
+fn lz4_frames(path: &Path) {
+    let mut frame = frame_of_zeros(400 << 20);
+    // The page has whole numbers; who unpacks the frame has far too much before this is reached.
+    frame.resize(frame.len().next_multiple_of(8), 0);
+    let numbers = Int64Array::from_iter_values(frame.as_chunks::<8>().0.iter().map(|bytes| i64::from_le_bytes(*bytes)));
+    let rows = numbers.len();
+    let captions = StringArray::from_iter_values(std::iter::repeat_n("words", rows));
+    let one_page = WriterProperties::builder()
+        .set_dictionary_enabled(false)
+        .set_statistics_enabled(EnabledStatistics::None)
+        .set_write_batch_size(rows)
+        .set_data_page_row_count_limit(rows)
+        .set_data_page_size_limit(1 << 30);
+    write(path, one_page, vec![("number", Arc::new(numbers)), ("image", pictures(rows)), ("caption", Arc::new(captions))]);
+    let file = std::fs::read(path).unwrap();
+    let metadata = ParquetMetaDataReader::new().parse_and_finish(&std::fs::File::open(path).unwrap()).unwrap();
+    let footer = file.len() - 8 - u32::from_le_bytes(*file[..file.len() - 4].last_chunk().unwrap()) as usize;
+    let mut spoilt = file[..footer].to_vec();
+    let mut claimed = metadata.into_builder();
+    let groups = claimed.take_row_groups().into_iter().map(|group| {
+        let mut group = group.into_builder();
+        let mut columns = group.take_columns();
+        columns[0] = columns[0].clone().into_builder().set_compression(Compression::LZ4).build().unwrap();
+        group.set_column_metadata(columns).build().unwrap()
+    });
+    let claimed = claimed.set_row_groups(groups.collect()).build();
+    ParquetMetaDataWriter::new(&mut spoilt, &claimed).finish().unwrap();
+    std::fs::write(path, spoilt).unwrap();
+}
+
+fn frame_of_zeros(bytes: usize) -> Vec<u8> {
+    let mut packed = lz4_flex::frame::FrameEncoder::new(Vec::new());
+    let block = vec![0; 1 << 20];
+    (0..bytes >> 20).for_each(|_| packed.write_all(&block).unwrap());
+    packed.finish().unwrap()
 }
 
 fn replace(path: &Path, from: &[u8], to: &[u8]) {

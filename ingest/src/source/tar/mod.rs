@@ -122,7 +122,7 @@ impl TarRows {
             pictures,
             ahead: None,
             row: 0,
-            declared: super::sidecar::successes(path, &settings.reach),
+            declared: super::sidecar::counted(path, &settings.reach).map(|counted| counted.successes),
             failed: None,
             ended: false,
             fields: BTreeSet::new(),
