@@ -15,7 +15,7 @@ use super::{
     tune::Rates,
 };
 use crate::{
-    cmd::gallery::{SHOWN, View, write_page},
+    cmd::gallery::{SHOWN, TaskCaptions, View, write_page},
     open,
     progress::say,
 };
@@ -39,7 +39,8 @@ pub(crate) fn write(lab: &Lab<'_>, rates: &Rates) -> Result<()> {
     let chosen = chosen(lab, seed, Choice::Nearest)?;
     let store = open::pool(&chosen.pool)?;
     let tasks = [lab.sets.path("train")];
-    let view = View { manifest: &chosen.manifest, store: &store, tasks: &tasks, shown: SHOWN, style_column: "style" };
+    let captions = TaskCaptions::Column("rich");
+    let view = View { manifest: &chosen.manifest, store: &store, tasks: &tasks, captions, shown: SHOWN, style_column: "style" };
     write_page(&page, &view.read()?)
 }
 

@@ -114,6 +114,17 @@ impl Curve {
         Some((metric, self.points.iter().map(value).collect::<Option<_>>()?))
     }
 
+    /// What stands against `id` where nobody names it: every other group, but for one of the set that chose alone.
+    #[must_use]
+    pub fn others(&self, id: &str) -> Vec<&str> {
+        let sets = &self.evaluation.sets;
+        let chose = |group: &str| {
+            let mut of_group = sets.iter().filter(|set| set.group.as_deref() == Some(group));
+            of_group.all(|set| Some(&set.name) == self.chosen_by.as_ref())
+        };
+        self.evaluation.groups().into_iter().filter(|group| *group != id && !chose(group)).collect()
+    }
+
     /// In-distribution against `others`, one line each, every place marked: WiSE-FT's figure 1. Names are of groups or sets.
     #[must_use]
     pub fn chart(&self, id: &str, others: &[&str]) -> Option<Chart> {
