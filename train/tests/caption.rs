@@ -15,6 +15,7 @@ use anchorite_encoder::{
 };
 use anchorite_index::Cancel;
 use anchorite_train::caption::{CaptionError, Captioner, Decoding, Method};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 fn engine() -> Engine {
@@ -182,6 +183,25 @@ fn nucleus_draws_are_transformers_own_with_the_same_random_numbers() {
             let expected: Vec<Vec<u32>> = golden["generated"].as_array().unwrap().iter().map(row).collect();
             assert_eq!(ids(&mut captioner, &pictures, &decoding), expected);
         }
+    }
+}
+
+#[test]
+fn a_picture_file_becomes_transformers_pixels_and_its_tokens() {
+    let golden: Value = serde_json::from_str(include_str!("caption_golden/golden_pictures.json")).unwrap();
+    let mut captioner = Captioner::open(&engine(), &folder(), 1).unwrap();
+    let list = |name: &str| golden[name].as_array().unwrap().clone();
+    let files: Vec<Vec<u8>> = list("pictures").iter().map(|p| STANDARD.decode(p.as_str().unwrap()).unwrap()).collect();
+    let pictures: Vec<Pixels> = files.iter().map(|bytes| captioner.preparation().apply(bytes).unwrap()).collect();
+    for (ours, theirs) in pictures.iter().zip(list("pixels")) {
+        let theirs: Vec<f64> = theirs.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert_eq!(ours.values.len(), theirs.len());
+        let worst = ours.values.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 2e-5, "a pixel is off by {worst}");
+    }
+    let base = Decoding { max_new_tokens: 14, ..Decoding::default() };
+    for (name, decoding) in [("greedy", base), ("beam3", Decoding { method: beams(3), ..base })] {
+        assert_eq!(ids(&mut captioner, &pictures, &decoding), expected(&golden, name), "{name}");
     }
 }
 

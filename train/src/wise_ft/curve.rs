@@ -143,11 +143,10 @@ impl Curve {
             let points = self.points.iter().zip(&across).zip(&up).map(point).collect();
             Some(Series { name: format!("{name}, {metric}"), points })
         };
-        Some(Chart {
-            title: format!("From {} to {}", self.from, self.to),
-            x: Axis { label: format!("{id}, {id_metric}, %") },
-            y: Axis { label: "%".to_owned() },
-            series: others.iter().map(series).collect::<Option<_>>()?,
-        })
+        let series: Vec<Series> = others.iter().map(series).collect::<Option<_>>()?;
+        // A single line has no legend: the axis says what it is.
+        let up = if let [only] = &series[..] { format!("{}, %", only.name) } else { "%".to_owned() };
+        let (x, y) = (Axis { label: format!("{id}, {id_metric}, %") }, Axis { label: up });
+        Some(Chart { title: format!("From {} to {}", self.from, self.to), x, y, series })
     }
 }
