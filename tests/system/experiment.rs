@@ -112,6 +112,10 @@ fn one_command_runs_every_stage_once_and_says_of_each_claim_whether_it_held() {
     }
     // The written models open, and what is done is not done again.
     let _ = run(&["model", "check", &at("out/models/arf")]).with(0);
+    // No run file alone makes these models, and their cards do not say so.
+    let card = fs::read_to_string(at("out/models/arf/README.md")).unwrap();
+    assert!(card.contains("experiment arf-mini") && card.contains("of the pool, SHA-256") && !card.contains("run.toml"), "{card}");
+    assert!(!folder.path().join("out/models/arf/run.toml").exists());
     let again = run(&ask).with(0);
     assert!(!again.stderr.contains("pretraining") && !again.stderr.contains("trained in"), "{}", again.stderr);
     assert_eq!(fs::read_to_string(at("asked")).unwrap().lines().count(), 3, "data that are there are not built again");
