@@ -114,7 +114,10 @@ fn one_command_runs_every_stage_once_and_says_of_each_claim_whether_it_held() {
     let _ = run(&["model", "check", &at("out/models/arf")]).with(0);
     // No run file alone makes these models, and their cards do not say so.
     let card = fs::read_to_string(at("out/models/arf/README.md")).unwrap();
-    assert!(card.contains("experiment arf-mini") && card.contains("of the pool, SHA-256") && !card.contains("run.toml"), "{card}");
+    assert!(
+        card.contains("experiment arf-mini") && card.contains("of the pool, SHA-256") && !card.contains("run.toml"),
+        "{card}"
+    );
     assert!(!folder.path().join("out/models/arf/run.toml").exists());
     let again = run(&ask).with(0);
     assert!(!again.stderr.contains("pretraining") && !again.stderr.contains("trained in"), "{}", again.stderr);
