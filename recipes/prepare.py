@@ -10,9 +10,9 @@ SET is one of
   imagenet-r, imagenet-a, imagenet-sketch      nXXXXXXXX/*
   objectnet       images/FOLDER/*.png and mappings/, as in objectnet-1.0
   caltech101, oxford_pets, stanford_cars, oxford_flowers, food101, fgvc_aircraft, sun397, dtd, eurosat, ucf101
-                  CoOp's folder of that set, with its split_zhou_*.json and its pictures
+                  CoOp's folder of that set, with its split_zhou_*.json and its pictures; for fgvc_aircraft, which has no such file, its makers' data/
 
-`--wnids` is ImageNet's own list (a synset id and its words a line, in the order of the ids); the first six need it. Needs pyarrow, and Pillow for ObjectNet.
+OpenAI's names of ImageNet's classes (imagenet-names.txt beside this script, as open_clip has them) are put into OUT too. `--wnids` is ImageNet's own list (a synset id and its words a line, in the order of the ids); the first six need it. Needs pyarrow, and Pillow for ObjectNet.
 """
 
 import argparse
@@ -28,13 +28,14 @@ import pyarrow.parquet as pq
 ENDINGS = {".jpg", ".jpeg", ".png", ".webp"}
 BORDER = 2  # ObjectNet's red frame, in pixels
 ROWS = 1_000  # of a file
+NAMES = (pathlib.Path(__file__).parent / "imagenet-names.txt").read_text().splitlines()
 COOP = {
     "caltech101": ("101_ObjectCategories", "a photo of a {}.", "mean_per_class"),
     "oxford_pets": ("images", "a photo of a {}, a type of pet.", "mean_per_class"),
     "stanford_cars": ("", "a photo of a {}.", "top1"),
     "oxford_flowers": ("jpg", "a photo of a {}, a type of flower.", "mean_per_class"),
     "food101": ("images", "a photo of {}, a type of food.", "top1"),
-    "fgvc_aircraft": ("", "a photo of a {}, a type of aircraft.", "mean_per_class"),
+    "fgvc_aircraft": ("images", "a photo of a {}, a type of aircraft.", "mean_per_class"),
     "sun397": ("SUN397", "a photo of a {}.", "top1"),
     "dtd": ("images", "{} texture.", "top1"),
     "eurosat": ("2750", "a centered satellite photo of {}.", "top1"),
@@ -123,18 +124,36 @@ def uncut(path):
     return out.getvalue()
 
 
+def split_zhou(name, source):
+    """Test pictures with their labels, and the names in the labels' order, by CoOp's own split."""
+    found = sorted(source.glob("split_zhou_*.json"))
+    if not found:
+        sys.exit(f"{source}: no split_zhou_*.json; CoOp's DATASETS.md says where it is")
+    split = json.loads(found[0].read_text())
+    words = {}
+    for _, label, word in split["train"] + split["val"] + split["test"]:
+        if words.setdefault(label, word) != word:
+            sys.exit(f"class {label} is called {words[label]!r} and {word!r}")
+    if sorted(words) != list(range(len(words))):
+        sys.exit(f"the labels of {name} are not 0 to {len(words) - 1}")
+    return [(path, label) for path, label, _ in split["test"]], [words[label] for label in sorted(words)]
+
+
+def aircraft(source):
+    """The same of FGVC-Aircraft, whose makers' split CoOp takes: a picture's number and its variant a line."""
+    names = [line.strip() for line in (source / "variants.txt").read_text().splitlines() if line.strip()]
+    number = {name: at for at, name in enumerate(names)}
+    lines = (source / "images_variant_test.txt").read_text().splitlines()
+    pairs = [line.strip().split(" ", 1) for line in lines if line.strip()]
+    return [(f"{picture}.jpg", number[variant]) for picture, variant in pairs], names
+
+
 def coop(name):
     def prepare(source, ids):
         folder, template, metric = COOP[name]
-        split = json.loads(next(iter(sorted(source.glob("split_zhou_*.json")))).read_text())
-        words = {}
-        for _, label, word in split["train"] + split["val"] + split["test"]:
-            if words.setdefault(label, word) != word:
-                sys.exit(f"class {label} is called {words[label]!r} and {word!r}")
-        names = [words[label].replace("_", " ") for label in sorted(words)]
-        if sorted(words) != list(range(len(words))):
-            sys.exit(f"the labels of {name} are not 0 to {len(words) - 1}")
-        rows = (((source / folder / path).read_bytes(), label) for path, label, _ in split["test"])
+        test, names = aircraft(source) if name == "fgvc_aircraft" else split_zhou(name, source)
+        names = [word.replace("_", " ") for word in names]
+        rows = (((source / folder / path).read_bytes(), label) for path, label in test)
         own = {f"classes.{name}": {"names": f"{name}-names.txt", "templates": [template]}, "metric": metric}
         return rows, own, {f"{name}-names.txt": names}
     return prepare
@@ -195,6 +214,8 @@ def main():
     ids = [] if args.set in COOP else wnids(args.wnids)
     rows, lines, lists = SETS[args.set](args.source, ids)
     total = write(rows, args.out / args.set, args.rows)
+    if len(ids) == len(NAMES):
+        lists = lists | {"imagenet-names.txt": NAMES}
     for name, content in lists.items():
         text = "\n".join(content) if name.endswith(".txt") else json.dumps(content)
         (args.out / name).write_text(text + "\n")

@@ -1,6 +1,6 @@
 """A captioner with random weights: exports it in optimum's layout, or generates with transformers, one batch for each line asked.
 
-Usage: caption_torch.py export DIR | caption_torch.py run THREADS
+Usage: caption_torch.py export DIR | merge DIR TO | run THREADS     (merge: both decoders in one file, as optimum's merge_decoders does it)
 ViT (224 px, patch 16, width 256, 6 layers) and GPT-2 (width 256, 6 layers, 8,192 words) with cross-attention; eager attention, greedy, 24 tokens.
 """
 
@@ -99,6 +99,18 @@ def export(folder):
     (folder / "config.json").write_text(json.dumps({"model_type": "vision-encoder-decoder", "decoder_start_token_id": BOS, "eos_token_id": EOS}))
 
 
+def merge(folder, to):
+    """The folder with one decoder in place of two, by the script of the golden files."""
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "train/tests/caption_golden"))
+    import make_more
+    import onnx
+
+    (to / "onnx").mkdir(parents=True, exist_ok=True)
+    onnx.save(make_more.merged(folder / "onnx"), to / "onnx/decoder_model_merged.onnx")
+    for name in ("onnx/encoder_model.onnx", "tokenizer.json", "preprocessor_config.json", "config.json"):
+        (to / name).write_bytes((folder / name).read_bytes())
+
+
 def run(threads):
     torch.set_num_threads(threads)
     model, pixels = build(), pictures()
@@ -116,6 +128,8 @@ def run(threads):
 if __name__ == "__main__":
     if sys.argv[1:2] == ["export"]:
         export(pathlib.Path(sys.argv[2]))
+    elif sys.argv[1:2] == ["merge"]:
+        merge(pathlib.Path(sys.argv[2]), pathlib.Path(sys.argv[3]))
     elif sys.argv[1:2] == ["run"]:
         run(int(sys.argv[2]))
     else:

@@ -178,13 +178,25 @@ fn npy(path: &Path, kind: &str, shape: &str, data: &[u8]) -> Result<()> {
     Ok(file.write_all(data)?)
 }
 
+/// Captions of both layouts with a cache: two decoders in two files, and two in one.
 fn captions(cache: &Path, python: &Python, rounds: usize, sheet: &mut Sheet) -> Result<()> {
-    let folder = cache.join("captioner");
+    let (folder, merged) = (cache.join("captioner"), cache.join("captioner-merged"));
+    let name = |folder: &Path| folder.to_str().map(str::to_owned).context("the cache folder's name is not UTF-8");
     if !folder.join("config.json").exists() {
-        python.run(&script("caption_torch.py"), &["export", folder.to_str().context("the cache folder's name is not UTF-8")?])?;
+        python.run(&script("caption_torch.py"), &["export", &name(&folder)?])?;
     }
+    if !merged.join("config.json").exists() {
+        python.run(&script("caption_torch.py"), &["merge", &name(&folder)?, &name(&merged)?])?;
+    }
+    for (layout, folder) in [("with past", &folder), ("merged", &merged)] {
+        captions_of(layout, folder, python, rounds, sheet)?;
+    }
+    Ok(())
+}
+
+fn captions_of(layout: &str, folder: &Path, python: &Python, rounds: usize, sheet: &mut Sheet) -> Result<()> {
     let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
-    let mut captioner = Captioner::open(&Engine::cpu(runtime.environment().clone()), &folder, THREADS)?;
+    let mut captioner = Captioner::open(&Engine::cpu(runtime.environment().clone()), folder, THREADS)?;
     let mut child = python.start(&script("caption_torch.py"), &["run", &THREADS.to_string()])?;
     let mut requests = child.stdin.take().context("stdin is piped")?;
     let mut answers = BufReader::new(child.stdout.take().context("stdout is piped")?);
@@ -218,7 +230,7 @@ fn captions(cache: &Path, python: &Python, rounds: usize, sheet: &mut Sheet) -> 
     let data = format!(
         "ViT (256 x 6) and GPT-2 (256 x 6, 8,192 words), random weights, {PICTURES} pictures, {TOKENS} tokens, greedy, {THREADS} threads, median of {rounds} in turns; tokens equal"
     );
-    sheet.add(Figure::new("captions", a, "tokens/s", data).against("transformers", b).goal(">= 1.0", a >= b));
+    sheet.add(Figure::new(format!("captions, {layout}"), a, "tokens/s", data).against("transformers", b).goal(">= 1.0", a >= b));
     Ok(())
 }
 

@@ -20,7 +20,7 @@ use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 use serde::Serialize;
 
-use super::gallery::{SHOWN, View, write_page};
+use super::gallery::{SHOWN, TaskCaptions, View, write_page};
 use crate::{
     exit::Exit,
     interrupt,
@@ -184,7 +184,8 @@ fn choose(args: &Args, policy: &Policy, dir: &Path, output: &Path) -> Result<Exi
     let header = Header::new(store, policy, &questions, &protected, &curated);
     manifest::write(output, &header, &questions, &curated)?;
     if let Some(page) = &args.report {
-        let view = View { manifest: output, store, tasks: &args.queries, shown: SHOWN, style_column: &args.style_column };
+        let (tasks, captions, style_column) = (&args.queries[..], TaskCaptions::None, &args.style_column);
+        let view = View { manifest: output, store, tasks, captions, shown: SHOWN, style_column };
         write_page(page, &view.read()?)?;
     }
     match args.json {

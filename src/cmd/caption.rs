@@ -125,6 +125,7 @@ struct Line<'a> {
 #[derive(Deserialize)]
 struct Known {
     key: String,
+    source: String,
 }
 
 /// What makes captions.
@@ -137,7 +138,7 @@ pub(crate) fn run(args: &Args) -> Result<Exit> {
     let decoding = args.decoding().checked()?;
     let cancel = interrupt::on_signal()?;
     let (source, called) = args.source()?;
-    let known = known(&args.output)?;
+    let known = known(&args.output, &called)?;
     let file = OpenOptions::new().create(true).append(true).open(&args.output);
     let file = BufWriter::new(file.with_context(|| format!("open {}", args.output.display()))?);
     let filter = CaptionFilter {
@@ -200,7 +201,7 @@ impl Args {
             (Some(folder), _) => {
                 let engine = engine(self.model.runtime.load()?, self.model.runtime.provider);
                 let captioner = Captioner::open(&engine, folder, self.model.thread_count().get())?;
-                let called = format!("captioner {} {}", captioner.name(), captioner.fingerprint());
+                let called = format!("captioner {} {}, {}", captioner.name(), captioner.fingerprint(), self.chosen());
                 Ok((Source::Captioner(Box::new(captioner)), called))
             }
             (None, Some(dir)) => {
@@ -210,6 +211,18 @@ impl Args {
             }
             (None, None) => bail!("captions from where? give --captioner DIR or --from-pool POOL"),
         }
+    }
+
+    /// How words are chosen, for the captions' readers.
+    fn chosen(&self) -> String {
+        let how = match self.method {
+            How::Greedy => "greedy".to_owned(),
+            How::Beam => format!("beam {}, length penalty {}", self.beams, self.length_penalty),
+            How::Nucleus => format!("nucleus {}, temperature {}, seed {}", self.top_p, self.temperature, self.seed),
+        };
+        let (most, penalty, ngram) = (self.max_tokens, self.repetition_penalty, self.no_repeat_ngram);
+        let repeats = if ngram > 0 { format!(", no {ngram} tokens twice") } else { String::new() };
+        format!("{how}, at most {most} tokens, repetition penalty {penalty}{repeats}")
     }
 
     fn rows(&self) -> Result<Rows> {
@@ -229,14 +242,22 @@ impl Args {
 }
 
 /// Keys of the lines that are there. What a run that was cut off may have left unfinished is cut away: a last line without its end, and the
-/// last picture, which may have fewer captions than it should.
-fn known(path: &Path) -> Result<HashSet<String>> {
+/// last picture, which may have fewer captions than it should. Captions of another source are refused: a file is of one.
+fn known(path: &Path, called: &str) -> Result<HashSet<String>> {
     let Ok(text) = fs::read_to_string(path) else { return Ok(HashSet::new()) };
     let mut lines: Vec<(usize, String)> = Vec::new();
     let mut at = 0;
     for (number, line) in text.split_inclusive('\n').enumerate().filter(|(_, line)| line.ends_with('\n')) {
         let known: Known = serde_json::from_str(line)
             .with_context(|| format!("{}, line {}: not a caption of ours; name another file", path.display(), number + 1))?;
+        if known.source != called {
+            bail!(
+                "{}, line {}: its captions are of {}, not of {called}; name another file",
+                path.display(),
+                number + 1,
+                known.source
+            );
+        }
         lines.push((at, known.key));
         at += line.len();
     }

@@ -8,7 +8,7 @@ use clap::{ValueEnum, builder::FalseyValueParser};
 
 use crate::{
     exit::Exit,
-    experiment::{self, Arm, Setting, Size, Style},
+    experiment::{self, Arm, Setting, Size, Style, packages},
     interrupt,
     open::RuntimeArgs,
     output::line,
@@ -55,6 +55,15 @@ pub(crate) struct Args {
     /// Steps of each arm, in place of the experiment's own.
     #[arg(long, value_name = "N")]
     steps: Option<u64>,
+    /// One learning rate for every arm, in place of those chosen by validation.
+    #[arg(long, value_name = "X", value_parser = positive)]
+    rate: Option<f64>,
+    /// Where the data are not there, build them first: Python, 290 MB of npm and Debian 12 packages with pinned hashes, some six minutes.
+    #[arg(long)]
+    build_data: bool,
+    /// The Python that --build-data makes its environment with.
+    #[arg(long, value_name = "FILE", default_value = "python3")]
+    python: PathBuf,
     /// A few rows and steps: to see that everything runs, not to see an effect.
     #[arg(long)]
     quick: bool,
@@ -70,13 +79,16 @@ pub(crate) struct Args {
 
 pub(crate) fn run(args: &Args) -> Result<Exit> {
     let setting = args.setting()?;
-    for file in ["pool.parquet", "bench.parquet"] {
-        if !setting.data.join(file).is_file() {
-            bail!(
-                "no {file} in {}; make it as experiment/README.md says, or name its folder with --data",
-                setting.data.display()
-            );
-        }
+    let absent = packages::missing(&setting.data);
+    match absent {
+        Some(_) if args.build_data && args.dry_run => line("the data are not there and would be built"),
+        Some(_) if args.build_data && args.runtime.offline => bail!("--build-data fetches packages, and --offline forbids it"),
+        Some(_) if args.build_data => packages::build(&setting.data, &args.python)?,
+        Some(file) => bail!(
+            "no {file} in {}; --build-data makes it (experiment/README.md says of what), or name its folder with --data",
+            setting.data.display()
+        ),
+        None => {}
     }
     if args.dry_run {
         let Which::ArfMini = args.which;
@@ -119,8 +131,13 @@ impl Args {
                 ..size
             },
             threads: self.threads.unwrap_or_else(cores),
+            rate: self.rate,
         })
     }
+}
+
+fn positive(text: &str) -> Result<f64, String> {
+    text.parse().ok().filter(|rate: &f64| rate.is_finite() && *rate > 0.0).ok_or_else(|| "give a number above 0".to_owned())
 }
 
 fn find_model(named: Option<&Path>) -> Result<PathBuf> {

@@ -13,6 +13,7 @@ use anchorite::{
     train::report::{AnchorsView, Gallery, ReportLimits, Shown, Task, anchors_page},
 };
 use anyhow::{Context, Result, bail};
+use serde::Deserialize;
 
 use crate::{open, output::bytes, progress::say};
 
@@ -38,6 +39,12 @@ pub(crate) struct GalleryArgs {
     /// The query files that the manifests were made with, for the task's pictures.
     #[arg(long = "queries", value_name = "FILE")]
     queries: Vec<PathBuf>,
+    /// Captions of the task's pictures, as `anchorite caption` wrote them for the query files.
+    #[arg(long = "captions", value_name = "FILE", conflicts_with = "caption_column")]
+    captions: Option<PathBuf>,
+    /// The query files' own column of captions.
+    #[arg(long, value_name = "NAME")]
+    caption_column: Option<String>,
     /// Queries shown with their anchors, evenly spaced over the manifest.
     #[arg(long, default_value_t = SHOWN, value_name = "N")]
     shown: usize,
@@ -55,9 +62,61 @@ impl GalleryArgs {
         let Some(dir) = &self.pool else { bail!("--anchors needs the pool they are from: give --pool DIR") };
         let pool = open::pool(dir)?;
         let view = |manifest: &PathBuf| {
-            View { manifest, store: &pool, tasks: &self.queries, shown: self.shown, style_column: &self.style_column }.read()
+            let captions = self.task_captions();
+            let (store, tasks, style_column) = (&pool, &self.queries[..], &self.style_column);
+            View { manifest, store, tasks, captions, shown: self.shown, style_column }.read()
         };
         self.manifests.iter().map(view).collect()
+    }
+
+    fn task_captions(&self) -> TaskCaptions<'_> {
+        match (&self.captions, &self.caption_column) {
+            (Some(file), _) => TaskCaptions::File(file),
+            (None, Some(column)) => TaskCaptions::Column(column),
+            (None, None) => TaskCaptions::None,
+        }
+    }
+}
+
+/// Where captions of the task's pictures are.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum TaskCaptions<'a> {
+    /// Nowhere; the class stands below the picture.
+    None,
+    /// In a column of the query files.
+    Column(&'a str),
+    /// In a file of `anchorite caption`.
+    File(&'a Path),
+}
+
+/// What is needed of a line of captions.
+#[derive(Deserialize)]
+struct Captioned {
+    key: String,
+    caption: String,
+}
+
+impl TaskCaptions<'_> {
+    /// Each wanted picture's first caption in the file; none where there is no file.
+    fn read(self, names: &[&str]) -> Result<BTreeMap<String, String>> {
+        let Self::File(path) = self else { return Ok(BTreeMap::new()) };
+        let text = fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
+        let mut captions = BTreeMap::new();
+        for (number, line) in text.lines().enumerate() {
+            let line: Captioned = serde_json::from_str(line)
+                .with_context(|| format!("{}, line {}: no caption of `anchorite caption`", path.display(), number + 1))?;
+            if names.contains(&line.key.as_str()) {
+                captions.entry(line.key).or_insert(line.caption);
+            }
+        }
+        if captions.is_empty() {
+            bail!(
+                "{}: no caption of the shown pictures, whose keys are such as {:?}; caption the query files without --key-column",
+                path.display(),
+                names.first()
+            );
+        }
+        Ok(captions)
     }
 }
 
@@ -66,6 +125,7 @@ pub(crate) struct View<'a> {
     pub(crate) manifest: &'a Path,
     pub(crate) store: &'a dyn PairStore,
     pub(crate) tasks: &'a [PathBuf],
+    pub(crate) captions: TaskCaptions<'a>,
     pub(crate) shown: usize,
     pub(crate) style_column: &'a str,
 }
@@ -120,9 +180,14 @@ impl View<'_> {
         let chosen: Vec<_> = queries.into_iter().step_by(every).collect();
         let mut pictures = self.task_pictures(&chosen.iter().map(|(name, _)| *name).collect::<Vec<_>>())?;
         let task = |(name, hits): (&str, Vec<&ManifestHit>)| {
-            let picture = pictures.remove(name);
-            let class = hits.first().and_then(|h| h.class.clone());
-            let query = Shown { picture, caption: class.unwrap_or_default(), remark: name.to_owned() };
+            let (picture, caption) = pictures.remove(name).unwrap_or_default();
+            let class = hits.first().and_then(|h| h.class.clone()).unwrap_or_default();
+            let (caption, remark) = match caption {
+                Some(caption) if class.is_empty() => (caption, name.to_owned()),
+                Some(caption) => (caption, format!("{class} · {name}")),
+                None => (class, name.to_owned()),
+            };
+            let query = Shown { picture, caption, remark };
             Ok(Task { query, anchors: self.anchors(&hits[..hits.len().min(ANCHORS)])? })
         };
         Ok(Gallery { tasks: chosen.into_iter().map(task).collect::<Result<_>>()? })
@@ -143,20 +208,26 @@ impl View<'_> {
         Ok(hits.iter().zip(records).map(show).collect())
     }
 
-    /// Pictures of the named query rows.
-    fn task_pictures(&self, names: &[&str]) -> Result<BTreeMap<String, Vec<u8>>> {
+    /// Pictures of the named query rows, and their captions.
+    fn task_pictures(&self, names: &[&str]) -> Result<BTreeMap<String, TaskPicture>> {
         let parquet: Vec<PathBuf> = self.tasks.iter().filter(|t| t.extension().is_none_or(|e| e != "txt")).cloned().collect();
         let mut pictures = BTreeMap::new();
         if parquet.is_empty() {
             return Ok(pictures);
         }
-        let columns = ColumnOptions { caption: ColumnChoice::Absent, ..ColumnOptions::default() };
+        let mut captions = self.captions.read(names)?;
+        let caption = match self.captions {
+            TaskCaptions::Column(column) => ColumnChoice::Named(column.to_owned()),
+            _ => ColumnChoice::Absent,
+        };
+        let columns = ColumnOptions { caption, ..ColumnOptions::default() };
         let mut rows = Rows::open(&parquet, columns, VectorMode::Encode, Limits::default())?;
         while let Some(row) = rows.next_row()? {
             let Ok(row) = row else { continue };
             let name = format!("{}#{}", row.source.file, row.source.row);
             if names.contains(&name.as_str()) {
-                pictures.extend(row.picture.map(|picture| (name, picture)));
+                let caption = captions.remove(&name).or(row.caption);
+                pictures.insert(name, (row.picture, caption));
                 if pictures.len() == names.len() {
                     break;
                 }
@@ -165,6 +236,9 @@ impl View<'_> {
         Ok(pictures)
     }
 }
+
+/// A task's picture and its caption, as far as they are there.
+type TaskPicture = (Option<Vec<u8>>, Option<String>);
 
 /// Writes a manifest's page.
 pub(crate) fn write_page(path: &Path, view: &AnchorsView) -> Result<()> {

@@ -74,7 +74,7 @@ pub(crate) struct Args {
     /// The group (or set) across the curve.
     #[arg(long, default_value = "id", value_name = "NAME")]
     id: String,
-    /// The groups (or sets) up the curve. Default: every other group.
+    /// The groups (or sets) up the curve. Default: every other group, but for that of the set of --choose-by alone.
     #[arg(long, value_name = "NAME")]
     against: Vec<String>,
     /// The set whose best alpha is written as `chosen`. Give a validation set, never a test set.
@@ -165,8 +165,8 @@ impl Args {
         let path = self.output.join("wise-ft.json");
         fs::write(&path, serde_json::to_string_pretty(curve)? + "\n").with_context(|| format!("write {}", path.display()))?;
         let groups = curve.evaluation.groups();
-        let all: Vec<&str> = groups.iter().copied().filter(|g| *g != self.id).collect();
-        let against: Vec<&str> = if self.against.is_empty() { all } else { self.against.iter().map(String::as_str).collect() };
+        let against: Vec<&str> =
+            if self.against.is_empty() { curve.others(&self.id) } else { self.against.iter().map(String::as_str).collect() };
         match curve.chart(&self.id, &against).filter(|_| !against.is_empty()) {
             Some(chart) => {
                 let path = self.output.join("curve.svg");

@@ -9,6 +9,7 @@
 //!
 //! | file | stage |
 //! |---|---|
+//! | `packages` | the data out of the packages that hold them |
 //! | `bench` | rows to sets, by the committed split |
 //! | `duplicates` | no test picture or its near-duplicate in the pool |
 //! | `base` | towers kept as they are, heads pretrained on the pool |
@@ -30,6 +31,7 @@ mod duplicates;
 mod manifests;
 mod measure;
 mod models;
+pub(crate) mod packages;
 mod page;
 mod tune;
 
@@ -71,6 +73,8 @@ pub(crate) struct Setting {
     pub(crate) size: Size,
     /// Threads that compute.
     pub(crate) threads: usize,
+    /// One learning rate for every arm; none to choose them by validation.
+    pub(crate) rate: Option<f64>,
 }
 
 impl Setting {
@@ -165,7 +169,10 @@ pub(crate) fn run(setting: &Setting, machine: Machine<'_>, cancel: &Cancel) -> R
 
 /// Refuses a folder of another experiment, which would mix two.
 fn remember(setting: &Setting) -> Result<()> {
-    let about = serde_json::json!({ "model": setting.model, "data": setting.data, "style": setting.style, "size": setting.size, "first_seed": setting.first_seed });
+    let mut about = serde_json::json!({ "model": setting.model, "data": setting.data, "style": setting.style, "size": setting.size, "first_seed": setting.first_seed });
+    if let Some(rate) = setting.rate {
+        about["rate"] = rate.into();
+    }
     let path = setting.out.join("experiment.json");
     match fs::read_to_string(&path) {
         Ok(text) if serde_json::from_str::<serde_json::Value>(&text)? == about => Ok(()),

@@ -15,7 +15,7 @@ use super::{
     tune::Rates,
 };
 use crate::{
-    cmd::gallery::{SHOWN, View, write_page},
+    cmd::gallery::{SHOWN, TaskCaptions, View, write_page},
     open,
     progress::say,
 };
@@ -25,25 +25,27 @@ const PROBES: usize = 12;
 
 /// Writes what is not there.
 pub(crate) fn write(lab: &Lab<'_>, rates: &Rates) -> Result<()> {
-    model(lab, "base", &base::pretrained(lab, lab.setting.first_seed)?, lab.setting.size.base_steps)?;
+    model(lab, "base", &base::pretrained(lab, lab.setting.first_seed)?, lab.setting.size.base_steps, None)?;
     if !lab.setting.arms.contains(&Arm::Arf) {
         return Ok(());
     }
     let seed = lab.setting.first_seed;
     let job = Job { seed, base_seed: seed, rate: rates.of(Arm::Arf), name: Arm::Arf.to_string() };
-    model(lab, "arf", &arms::weights(lab, Arm::Arf, &job)?, lab.setting.size.steps)?;
+    let chosen = chosen(lab, seed, Choice::Nearest)?;
+    let anchors = format!("{} of the pool, SHA-256 over them `{}`", chosen.found, chosen.anchors);
+    model(lab, "arf", &arms::weights(lab, Arm::Arf, &job)?, lab.setting.size.steps, Some(anchors))?;
     let page = lab.setting.out.join("anchors.html");
     if page.is_file() {
         return Ok(());
     }
-    let chosen = chosen(lab, seed, Choice::Nearest)?;
     let store = open::pool(&chosen.pool)?;
     let tasks = [lab.sets.path("train")];
-    let view = View { manifest: &chosen.manifest, store: &store, tasks: &tasks, shown: SHOWN, style_column: "style" };
+    let captions = TaskCaptions::Column("rich");
+    let view = View { manifest: &chosen.manifest, store: &store, tasks: &tasks, captions, shown: SHOWN, style_column: "style" };
     write_page(&page, &view.read()?)
 }
 
-fn model(lab: &Lab<'_>, name: &str, weights: &Weights, steps: u64) -> Result<()> {
+fn model(lab: &Lab<'_>, name: &str, weights: &Weights, steps: u64, anchors: Option<String>) -> Result<()> {
     let out = lab.setting.out.join("models").join(name);
     if out.is_dir() {
         return Ok(());
@@ -63,7 +65,8 @@ fn model(lab: &Lab<'_>, name: &str, weights: &Weights, steps: u64) -> Result<()>
         base_fingerprint: lab.frozen.fingerprint(&lab.frozen.weights()),
         command: if name == "base" { "pretrain" } else { "finetune" },
         steps,
-        data: "arf-mini".to_owned(),
+        data: format!("arf-mini's, {:?} drawings; `anchorite experiment arf-mini` makes this model", lab.setting.style),
+        anchors,
         parameters: format!("{} trained: both heads", lab.frozen.trained()),
         runtime: lab.machine.runtime.version().to_string(),
         ..Card::default()

@@ -99,6 +99,10 @@ fn setting(document: &mut Document, lab: &Lab<'_>, found: &Findings, rates: &Rat
                 .map(move |(rate, share)| vec![arm.clone(), format!("{rate}"), percent(*share), chosen(rates, arm, *rate)])
         })
         .collect();
+    if let Some(rate) = lab.setting.rate {
+        document.text(&format!("Every arm at the rate {rate}, as given (--rate); none was chosen."));
+        return;
+    }
     document.text("Rates, chosen on ID validation before any test set was opened (hyperparameters.json):");
     document.table(&["tuned on", "rate", "validation %", ""], &rows);
 }

@@ -1,6 +1,6 @@
 //! Learning rates by the validation set alone, written down before any test set is opened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
@@ -36,18 +36,29 @@ fn family(arm: Arm) -> Arm {
     }
 }
 
+/// The families of some arms, each once.
+fn families(arms: &[Arm]) -> BTreeSet<Arm> {
+    arms.iter().map(|arm| family(*arm)).collect()
+}
+
 impl Rates {
+    /// The same for all, by nobody's choice.
+    fn given(families: &BTreeSet<Arm>, rate: f64) -> Self {
+        Self { tried: BTreeMap::new(), chosen: families.iter().map(|arm| (arm.to_string(), rate)).collect() }
+    }
+
     pub(crate) fn of(&self, arm: Arm) -> f64 {
         self.chosen.get(&family(arm).to_string()).copied().unwrap_or(RATES[1])
     }
 }
 
-/// The chosen rates; tuned when that is not done.
+/// The chosen rates; tuned when that is not done and none is given.
 pub(crate) fn rates(lab: &Lab<'_>) -> Result<Rates> {
     super::stage(&lab.setting.out.join("hyperparameters.json"), || {
-        let mut families: Vec<Arm> = lab.setting.arms.iter().map(|arm| family(*arm)).collect();
-        families.sort();
-        families.dedup();
+        let families = families(&lab.setting.arms);
+        if let Some(rate) = lab.setting.rate {
+            return Ok(Rates::given(&families, rate));
+        }
         let evaluator = measure::evaluator(lab, |role| role == Role::Validation)?;
         let mut rates = Rates { tried: BTreeMap::new(), chosen: BTreeMap::new() };
         for arm in families {
@@ -65,4 +76,15 @@ pub(crate) fn rates(lab: &Lab<'_>) -> Result<Rates> {
         }
         Ok(rates)
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_given_rate_is_every_arms() {
+        let rates = Rates::given(&families(&Arm::FINETUNED), 2e-3);
+        assert!(Arm::FINETUNED.iter().all(|arm| rates.of(*arm) == 2e-3) && rates.tried.is_empty(), "{rates:?}");
+    }
 }

@@ -106,6 +106,11 @@ fn eval_wise_ft_and_report_agree_and_the_page_holds_everything_it_shows() {
             assert_eq!(figure(&curve["evaluation"], &format!("alpha {alpha}"), set), expected, "{set} at {alpha}");
         }
     }
+    let svg = fs::read_to_string(at("line/curve.svg")).unwrap();
+    assert!(
+        svg.starts_with("<svg") && svg.contains("id, top-1, %") && svg.contains("shift, top-1") && svg.contains("α 1"),
+        "{svg}"
+    );
     assert!(!folder.path().join("line/alpha-0.5").exists() && folder.path().join("line/chosen/onnx").is_dir());
     let heads =
         run(&[&line[..7], &["--eval", &config, "-o", &at("heads"), "--json", "--towers", "image-head"]].concat()).with(0).json();
@@ -122,9 +127,13 @@ fn eval_wise_ft_and_report_agree_and_the_page_holds_everything_it_shows() {
     let page = at("report.html");
     let _ = run(&["report", &at("eval"), &at("line"), "-o", &page]).with(0);
     let page = fs::read_to_string(page).unwrap();
-    for part in ["Forgetting", "Weight interpolation", "<svg", "Training", "α 0.5", "SHA-256", "tuned"] {
+    for part in ["Forgetting", "Weight interpolation", "<svg", "Training", "α 0.5", "SHA-256", "tuned", "mean of id"] {
         assert!(page.contains(part), "no {part:?}");
     }
+    // A group of one set has that set's figures, and a run with one loss has it once; of a line only its end is a method that may have forgotten.
+    assert!(!page.contains("mean of shift") && !page.contains(", flyp</"), "said twice");
+    let forgotten = page.split("Forgetting</h2>").nth(1).unwrap().split("<h2").next().unwrap();
+    assert!(forgotten.contains("alpha 1") && !forgotten.contains("alpha 0.5"), "{forgotten}");
     for outside in ["src=\"http", "<script", "<link", "@import"] {
         assert!(!page.contains(outside), "{outside}");
     }
@@ -142,6 +151,11 @@ fn soups_are_means_and_models_that_do_not_fit_are_refused() {
     let sum: f64 = greedy.as_array().unwrap().iter().map(|row| row[1].as_f64().unwrap()).sum();
     assert!((sum - 1.0).abs() < 1e-12, "{greedy}");
     let _ = run(&["soup", model(), &tuned, "-o", &out]).with(1).says(&["is there already"]);
+    // Of three, the newest weighs what the decay leaves: m = w0; m <- 0.75 m + 0.25 w1; m <- 0.75 m + 0.25 w2.
+    let ema = ["soup", model(), &tuned, &tuned, "--recipe", "ema", "--decay", "0.75", "--json"];
+    let ema = run(&[&ema[..], &["-o", &text(folder.path().join("ema"))]].concat()).with(0).json();
+    assert_eq!([0, 1, 2].map(|row| ema[row][1].as_f64().unwrap()), [0.5625, 0.1875, 0.25]);
+    run(&["model", "check", &text(folder.path().join("ema"))]).with(0);
     let broken = Path::new(&tuned).join("onnx/text_model.onnx");
     let mut graph = Model::read(&fs::read(&broken).unwrap(), &ExternalFiles::new(), &Default::default()).unwrap();
     let name = graph.graph.initializers[0].0.clone();
@@ -200,6 +214,32 @@ fn anchors_come_with_a_page_that_shows_them() {
         assert!(page.contains(part), "no {part:?}");
     }
     assert!(!page.contains("<script"));
+    // With captions of the task's pictures beside what was retrieved: out of a file of ours, or of the query files' own.
+    let near =
+        ["caption", "--images", &at("id.parquet"), "--from-pool", &demo().pool, "--model", model(), "-o", &at("near.jsonl")];
+    let _ = run(&near).with(0);
+    fs::create_dir(at("run")).unwrap();
+    fs::write(at("run/metrics.jsonl"), "{\"step\":1,\"loss\":2.5}\n").unwrap();
+    let show = [
+        "report",
+        &at("run"),
+        "--anchors",
+        &at("m.parquet"),
+        "--pool",
+        &demo().pool,
+        "--queries",
+        &at("id.parquet"),
+        "-o",
+        &at("page.html"),
+    ];
+    let _ = run(&[&show[..], &["--captions", &at("near.jsonl")]].concat()).with(0);
+    let page = fs::read_to_string(at("page.html")).unwrap();
+    let lines = fs::read_to_string(at("near.jsonl")).unwrap();
+    let first: Json = serde_json::from_str(lines.lines().next().unwrap()).unwrap();
+    let query = page.split("class=\"query\"").nth(1).unwrap();
+    assert!(query.split("class=\"score\"").next().unwrap().contains(first["caption"].as_str().unwrap()), "{first}");
+    let _ = run(&[&show[..], &["--captions", &at("run/metrics.jsonl")]].concat()).with(1).says(&["line 1", "anchorite caption"]);
+    let _ = run(&[&show[..], &["--caption-column", "nothing"]].concat()).with(1).says(&["nothing"]);
 }
 
 #[test]
@@ -220,6 +260,22 @@ fn captions_come_from_a_captioner_or_a_pool_and_are_not_made_twice() {
     let second = run(&ask).with(0);
     assert!(second.stdout.contains("20 captions, 10 there already"), "{}", second.stdout);
     assert_eq!(fs::read_to_string(at("captions.jsonl")).unwrap(), lines);
+    assert!(
+        lines
+            .lines()
+            .all(|line| line.contains("captioner vit-gpt2 ") && line.contains("beam 3, length penalty 1, at most 30 tokens"))
+    );
+    // Captions made in another way do not go into the same file, and what they are is kept.
+    let _ = run(&[&ask[..], &["--max-tokens", "5"]].concat()).with(1).says(&[
+        "at most 30 tokens",
+        "at most 5 tokens",
+        "another file",
+    ]);
+    assert_eq!(fs::read_to_string(at("captions.jsonl")).unwrap(), lines);
+    // The filters are the command's too.
+    let filtered = ["--min-words", "40", "-o", &at("short.jsonl")];
+    let short = run(&[&ask[..13], &filtered].concat()).with(0);
+    assert!(short.stdout.contains("40 refused (TooShort)") && !short.stdout.contains(" captions"), "{}", short.stdout);
     let pool =
         ["caption", "--images", &at("pairs.parquet"), "--from-pool", &demo().pool, "--model", model(), "-o", &at("near.jsonl")];
     let _ = run(&pool).with(0);

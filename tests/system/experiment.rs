@@ -1,7 +1,7 @@
 //! Promise: the experiment is one command from data to page: every stage runs, what is done is not done again, and the page says of each claim whether it
 //! held. On a few hundred bundled pictures nothing can be learned about ARF; that the stages fit together can.
 
-use std::{collections::BTreeMap, fs, path::Path, sync::Arc};
+use std::{collections::BTreeMap, fs, os::unix::fs::PermissionsExt, path::Path, sync::Arc};
 
 use arrow_array::{ArrayRef, BinaryArray, StringArray};
 use serde_json::Value as Json;
@@ -55,17 +55,40 @@ fn save(path: &Path, rows: &[Row]) {
     write(path, columns);
 }
 
+/// A Python that makes no environment and installs nothing, and whose `build_data.py` gives the stand-in; it writes down what it was asked.
+fn python(folder: &Path) -> String {
+    let at = |name: &str| text(folder.join(name));
+    let script = format!(
+        "#!/bin/sh\necho \"$@\" >> {asked}\ncase \"$1 $2\" in\n\"-m venv\") mkdir -p \"$3/bin\" && cp \"$0\" \"$3/bin/python\" ;;\n*build_data.py*) cp {made}/*.parquet \"$3\" ;;\nesac\n",
+        asked = at("asked"),
+        made = at("made")
+    );
+    fs::write(at("python"), script).unwrap();
+    fs::set_permissions(at("python"), fs::Permissions::from_mode(0o755)).unwrap();
+    at("python")
+}
+
 #[test]
 fn one_command_runs_every_stage_once_and_says_of_each_claim_whether_it_held() {
     let folder = tempfile::tempdir().unwrap();
     let at = |name: &str| text(folder.path().join(name));
-    fs::create_dir(at("data")).unwrap();
-    stand_in(&folder.path().join("data"));
+    fs::create_dir(at("made")).unwrap();
+    stand_in(&folder.path().join("made"));
     let ask = ["experiment", "arf-mini", "--data", &at("data"), "--out", &at("out"), "--quick", "--seeds", "1", "--threads", "2"];
     let ask = [&ask[..], &["--arms", "cross-entropy,flyp,arf"]].concat();
-    let planned = run(&[&ask[..], &["--dry-run"]].concat()).with(0);
-    assert!(planned.stdout.contains("dry run") && !folder.path().join("out").exists(), "{}", planned.stdout);
-    let _ = run(&ask).with(0).says(&["pretraining the base", "choosing anchors", "the report"]);
+    let python = python(folder.path());
+    let build = [&ask[..], &["--build-data", "--python", &python]].concat();
+    let planned = run(&[&build[..], &["--dry-run"]].concat()).with(0);
+    assert!(planned.stdout.contains("would be built") && planned.stdout.contains("dry run"), "{}", planned.stdout);
+    assert!(!folder.path().join("out").exists() && !folder.path().join("data").exists());
+    let _ = run(&[&build[..], &["--offline"]].concat()).with(1).says(&["--offline"]);
+    let _ = run(&build).with(0).says(&["building the data", "pretraining the base", "choosing anchors", "the report"]);
+    let asked = fs::read_to_string(at("asked")).unwrap();
+    let asked: Vec<&str> = asked.lines().collect();
+    assert_eq!(asked.len(), 3, "{asked:?}");
+    for (line, part) in asked.iter().zip(["-m venv", "scripts/requirements.txt", "scripts/build_data.py"]) {
+        assert!(line.contains(part), "{asked:?}");
+    }
     let findings: Json = serde_json::from_str(&fs::read_to_string(at("out/findings.json")).unwrap()).unwrap();
     let claims = findings["claims"].as_array().unwrap();
     assert_eq!(claims.len(), 11);
@@ -89,10 +112,21 @@ fn one_command_runs_every_stage_once_and_says_of_each_claim_whether_it_held() {
     }
     // The written models open, and what is done is not done again.
     let _ = run(&["model", "check", &at("out/models/arf")]).with(0);
+    // No run file alone makes these models, and their cards do not say so.
+    let card = fs::read_to_string(at("out/models/arf/README.md")).unwrap();
+    assert!(
+        card.contains("experiment arf-mini") && card.contains("of the pool, SHA-256") && !card.contains("run.toml"),
+        "{card}"
+    );
+    assert!(!folder.path().join("out/models/arf/run.toml").exists());
     let again = run(&ask).with(0);
     assert!(!again.stderr.contains("pretraining") && !again.stderr.contains("trained in"), "{}", again.stderr);
+    assert_eq!(fs::read_to_string(at("asked")).unwrap().lines().count(), 3, "data that are there are not built again");
     // Another experiment in the same folder would mix two.
     let _ = run(&[&ask[..], &["--steps", "5"]].concat()).with(1).says(&["another experiment"]);
-    let _ =
-        run(&["experiment", "arf-mini", "--data", &at("nothing"), "--out", &at("other")]).with(1).says(&["experiment/README.md"]);
+    let _ = run(&[&ask[..], &["--rate", "1e-3"]].concat()).with(1).says(&["another experiment"]);
+    let _ = run(&[&ask[..], &["--rate", "0"]].concat()).with(2).says(&["above 0"]);
+    let _ = run(&["experiment", "arf-mini", "--data", &at("nothing"), "--out", &at("other")])
+        .with(1)
+        .says(&["--build-data", "experiment/README.md"]);
 }

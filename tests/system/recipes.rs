@@ -18,8 +18,20 @@ use crate::{
 };
 
 const PACKAGES: [&str; 2] = ["pyarrow==26.0.1", "pillow==13.0.0"];
-/// Eleven synsets, so that numbers sorted as text come in another order.
+/// Eleven of the thousand synsets have pictures, so that numbers sorted as text come in another order.
 const WNIDS: usize = 11;
+/// CoOp's sets with a split file: name, folder of the pictures, a picture's path in it.
+const SPLIT: [(&str, &str, &str); 9] = [
+    ("caltech101", "101_ObjectCategories", "accordion/image_0001.jpg"),
+    ("oxford_pets", "images", "Abyssinian_1.jpg"),
+    ("stanford_cars", "", "cars_test/00001.jpg"),
+    ("oxford_flowers", "jpg", "image_00001.jpg"),
+    ("food101", "images", "apple_pie/1.jpg"),
+    ("sun397", "SUN397", "a/abbey/sun_1.jpg"),
+    ("dtd", "images", "banded/banded_0002.jpg"),
+    ("eurosat", "2750", "AnnualCrop/AnnualCrop_1.jpg"),
+    ("ucf101", "UCF-101-midframes", "Apply_Eye_Makeup/v_ApplyEyeMakeup_g01_c01.jpg"),
+];
 
 fn wnid(class: usize) -> String {
     format!("n{:08}", 1_440_764 + 7 * class)
@@ -99,6 +111,35 @@ fn objectnet(release: &mut Release<'_>) {
     }
 }
 
+/// The pictures of Kaggle's release, all in one folder, and a table that says what they show.
+fn flat(release: &mut Release<'_>) -> BTreeMap<Vec<u8>, String> {
+    let mut table = "ImageId,PredictionString\n".to_owned();
+    let mut expected = BTreeMap::new();
+    for (number, class) in [7, 10, 2].into_iter().enumerate() {
+        let picture = release.picture(&format!("kaggle/val/ILSVRC2012_val_0000000{number}.JPEG"));
+        table += &format!("ILSVRC2012_val_0000000{number},{} 1 2 3 4 {} 5 6 7 8\n", wnid(class), wnid(class));
+        expected.insert(picture, class.to_string());
+    }
+    release.file("kaggle/LOC_val_solution.csv", &table);
+    expected
+}
+
+/// A set as CoOp has it: one test picture, of the second class; the first class has a name of two words.
+fn coop(release: &mut Release<'_>, (name, folder, path): (&str, &str, &str)) -> BTreeMap<Vec<u8>, String> {
+    let shown = release.picture(&format!("{name}/{folder}/{path}"));
+    let split = json!({ "train": [["other.jpg", 0, "first_class"]], "val": [], "test": [[path, 1, "second"]] });
+    release.file(&format!("{name}/split_zhou_Its.json"), &split.to_string());
+    BTreeMap::from([(shown, "1".to_owned())])
+}
+
+/// FGVC-Aircraft as its makers have it: CoOp has no split of its own for it.
+fn aircraft(release: &mut Release<'_>) -> BTreeMap<Vec<u8>, String> {
+    release.file("fgvc_aircraft/variants.txt", "707-320\nAn-12\nBAE 146-200\n");
+    release.file("fgvc_aircraft/images_variant_test.txt", "1514522 BAE 146-200\n0747566 707-320\n");
+    let shown = ["1514522", "0747566"].map(|number| release.picture(&format!("fgvc_aircraft/images/{number}.jpg")));
+    shown.into_iter().zip(["2".to_owned(), "0".to_owned()]).collect()
+}
+
 #[test]
 fn every_recipe_gives_what_eval_reads_with_the_labels_of_the_class_list() {
     let Some(python) = environment("recipes", |python| python.pip("pyarrow and Pillow", &[&["install"][..], &PACKAGES].concat()))
@@ -108,7 +149,7 @@ fn every_recipe_gives_what_eval_reads_with_the_labels_of_the_class_list() {
     let folder = tempfile::tempdir().unwrap();
     let pictures: Vec<Vec<u8>> = samples(400).into_iter().map(|s| s.picture).collect();
     let mut release = Release { root: folder.path(), pictures, next: 0 };
-    let words: Vec<String> = (0..WNIDS).map(|class| format!("{} thing {class}, other word", wnid(class))).collect();
+    let words: Vec<String> = (0..1_000).map(|class| format!("{} thing {class}, other word", wnid(class))).collect();
     release.file("LOC_synset_mapping.txt", &(words.join("\n") + "\n"));
     let all: Vec<usize> = (0..WNIDS).collect();
     let mut expected = BTreeMap::new();
@@ -118,33 +159,38 @@ fn every_recipe_gives_what_eval_reads_with_the_labels_of_the_class_list() {
     expected.insert("imagenet-a", by_class(&mut release, "imagenet-a", &[2, 9], &wnid));
     expected.insert("imagenet-sketch", by_class(&mut release, "imagenet-sketch/sketch", &all, &wnid));
     objectnet(&mut release);
-    let shown = release.picture("oxford_pets/images/Abyssinian_1.jpg");
-    let split = json!({
-        "train": [["Bombay_1.jpg", 1, "bombay"]], "val": [], "test": [["Abyssinian_1.jpg", 0, "abyssinian_cat"]]
-    });
-    release.file("oxford_pets/split_zhou_OxfordPets.json", &split.to_string());
-    expected.insert("oxford_pets", BTreeMap::from([(shown, "0".to_owned())]));
+    for set in SPLIT {
+        expected.insert(set.0, coop(&mut release, set));
+    }
+    expected.insert("fgvc_aircraft", aircraft(&mut release));
+    let kaggle = flat(&mut release);
 
     let at = |name: &str| text(folder.path().join(name));
-    let prepare = |set: &str| {
+    let prepare = |set: &str, from: &str| {
         let mut command = python.command();
         let script = in_tree("recipes/prepare.py");
-        command.arg(script).args([set, &at(set), &at("out"), "--wnids", &at("LOC_synset_mapping.txt"), "--rows", "7"]);
+        command.arg(script).args([set, &at(from), &at("out"), "--wnids", &at("LOC_synset_mapping.txt"), "--rows", "7"]);
         String::from_utf8(python::run("a recipe", &mut command)).unwrap()
     };
     let mut config = format!("bootstrap = 0\n[[models]]\nname = \"demo\"\nmodel = \"{}\"\n", model());
     config += "[classes.imagenet]\nnames = \"imagenet-names.txt\"\ntemplates = \"openai-imagenet-7\"\n";
     let mut sets = String::new();
+    let _ = prepare("imagenet", "kaggle");
+    let found: BTreeMap<Vec<u8>, String> = labels(&folder.path().join("out/imagenet")).into_iter().collect();
+    assert_eq!(found, kaggle, "the flat layout");
+    fs::remove_dir_all(at("out/imagenet")).unwrap();
     for (set, rows) in &expected {
-        let said = prepare(set);
+        let said = prepare(set, set);
         assert!(said.contains(&format!("{} pictures", rows.len())), "{set}: {said}");
-        for (picture, label) in labels(&folder.path().join("out").join(set)) {
+        let found = labels(&folder.path().join("out").join(set));
+        assert_eq!(found.len(), rows.len(), "{set}");
+        for (picture, label) in found {
             assert_eq!(rows.get(&picture), Some(&label), "{set}");
         }
         sets += &fs::read_to_string(folder.path().join(format!("out/{set}.toml"))).unwrap();
     }
     // An object without a class of ImageNet's is left out; the others' frames are cut, and their classes come from three tables.
-    let _ = prepare("objectnet");
+    let _ = prepare("objectnet", "objectnet");
     let found: Vec<String> = labels(&folder.path().join("out/objectnet")).into_iter().map(|(_, label)| label).collect();
     assert_eq!(found, ["Alarm clock", "Chair"]);
     let map: serde_json::Value =
@@ -154,6 +200,13 @@ fn every_recipe_gives_what_eval_reads_with_the_labels_of_the_class_list() {
     let subset = fs::read_to_string(folder.path().join("out/imagenet-r.json")).unwrap();
     assert_eq!(subset.trim(), "[1, 4, 10]");
 
+    let read = |name: &str| fs::read_to_string(folder.path().join("out").join(name)).unwrap();
+    assert_eq!(read("eurosat-names.txt"), "first class\nsecond\n");
+    assert_eq!(read("fgvc_aircraft-names.txt"), "707-320\nAn-12\nBAE 146-200\n");
+    let names = read("imagenet-names.txt");
+    assert_eq!(names.lines().collect::<Vec<_>>()[..2], ["tench", "goldfish"]);
+    assert_eq!(names.lines().count(), 1_000);
+    // As many prompts as there are pictures here will do.
     fs::write(folder.path().join("out/imagenet-names.txt"), (0..WNIDS).map(|c| format!("thing {c}\n")).collect::<String>())
         .unwrap();
     fs::write(folder.path().join("out/eval.toml"), config + &sets).unwrap();

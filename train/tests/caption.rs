@@ -9,11 +9,13 @@ use std::{
 
 use anchorite_encoder::{
     Pixels,
+    model::wire,
     runtime::{self, RuntimeOptions},
     session::Engine,
 };
 use anchorite_index::Cancel;
 use anchorite_train::caption::{CaptionError, Captioner, Decoding, Method};
+use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde_json::Value;
 
 fn engine() -> Engine {
@@ -101,8 +103,9 @@ fn every_strategy_gives_transformers_tokens_with_and_without_a_cache_and_in_any_
     let (golden, temporary, other) = (golden(), tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let pictures = pictures(&golden);
     let plain = without_cache(temporary.path());
-    let merged = with_merged_decoder(other.path());
-    for folder in [folder(), plain, merged] {
+    let merged = with_merged_decoder(&other.path().join("merged"));
+    let guarded = with_guarded_decoder(&other.path().join("guarded"));
+    for folder in [folder(), plain, merged, guarded] {
         let mut captioner = Captioner::open(&engine(), &folder, 1).unwrap();
         for (name, decoding) in decodings() {
             let expected = expected(&golden, name);
@@ -184,6 +187,25 @@ fn nucleus_draws_are_transformers_own_with_the_same_random_numbers() {
 }
 
 #[test]
+fn a_picture_file_becomes_transformers_pixels_and_its_tokens() {
+    let golden: Value = serde_json::from_str(include_str!("caption_golden/golden_pictures.json")).unwrap();
+    let mut captioner = Captioner::open(&engine(), &folder(), 1).unwrap();
+    let list = |name: &str| golden[name].as_array().unwrap().clone();
+    let files: Vec<Vec<u8>> = list("pictures").iter().map(|p| STANDARD.decode(p.as_str().unwrap()).unwrap()).collect();
+    let pictures: Vec<Pixels> = files.iter().map(|bytes| captioner.preparation().apply(bytes).unwrap()).collect();
+    for (ours, theirs) in pictures.iter().zip(list("pixels")) {
+        let theirs: Vec<f64> = theirs.as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+        assert_eq!(ours.values.len(), theirs.len());
+        let worst = ours.values.iter().zip(&theirs).map(|(a, b)| (f64::from(*a) - b).abs()).fold(0.0, f64::max);
+        assert!(worst < 2e-5, "a pixel is off by {worst}");
+    }
+    let base = Decoding { max_new_tokens: 14, ..Decoding::default() };
+    for (name, decoding) in [("greedy", base), ("beam3", Decoding { method: beams(3), ..base })] {
+        assert_eq!(ids(&mut captioner, &pictures, &decoding), expected(&golden, name), "{name}");
+    }
+}
+
+#[test]
 fn captions_are_words_without_special_tokens() {
     let golden = golden();
     let mut captioner = Captioner::open(&engine(), &folder(), 1).unwrap();
@@ -222,12 +244,41 @@ fn what_is_missing_or_senseless_is_named() {
     assert!(wrong.iter().all(|d| matches!(d.checked(), Err(CaptionError::Setting { .. }))));
 }
 
+/// The merged decoder with a node beside its `If`, so that it is no plain choice any more and runs as the one graph that it is.
+fn with_guarded_decoder(to: &Path) -> PathBuf {
+    let folder = with_merged_decoder(to);
+    let path = folder.join("onnx/decoder_model_merged.onnx");
+    let bytes = fs::read(&path).unwrap();
+    let mut node = Vec::new();
+    for (number, text) in [(1, "input_ids"), (2, "beside"), (4, "Identity")] {
+        wire::put_bytes(&mut node, number, text.as_bytes());
+    }
+    let mut changed = Vec::new();
+    for field in wire::fields(&bytes).map(Result::unwrap) {
+        match field.value {
+            wire::Value::Bytes(graph) if field.number == 7 => {
+                let mut graph = graph.to_vec();
+                wire::put_bytes(&mut graph, 1, &node);
+                wire::put_bytes(&mut changed, 7, &graph);
+            }
+            wire::Value::Bytes(other) => wire::put_bytes(&mut changed, field.number, other),
+            wire::Value::Varint(value) => {
+                wire::put_varint(&mut changed, u64::from(field.number) << 3);
+                wire::put_varint(&mut changed, value);
+            }
+            _ => unreachable!("a model has integers and bytes"),
+        }
+    }
+    fs::write(&path, changed).unwrap();
+    folder
+}
+
 #[test]
-fn cross_attention_of_the_pictures_is_computed_once_where_the_decoder_is_one_graph() {
+fn cross_attention_of_the_pictures_is_computed_once_in_every_layout() {
     let scratch = tempfile::tempdir().unwrap();
     let open = |folder: &Path| Captioner::open(&engine(), folder, 1).unwrap().reads_pictures_once();
     assert!(open(&folder()), "with a cache");
     assert!(open(&without_cache(&scratch.path().join("plain"))), "without a cache");
-    // Two branches in one graph cannot be cut.
-    assert!(!open(&with_merged_decoder(&scratch.path().join("merged"))), "merged");
+    assert!(open(&with_merged_decoder(&scratch.path().join("merged"))), "merged: each branch for itself");
+    assert!(!open(&with_guarded_decoder(&scratch.path().join("guarded"))), "what is no plain choice runs as it is");
 }

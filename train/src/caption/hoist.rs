@@ -10,9 +10,7 @@
 
 use std::collections::HashSet;
 
-use anchorite_encoder::model::ModelLimits;
-
-use crate::graph::{Element, ExternalFiles, Model, Port};
+use crate::graph::{Element, Model, Port};
 
 /// The pictures' input.
 pub(super) const HIDDEN: &str = "encoder_hidden_states";
@@ -26,11 +24,10 @@ pub(super) struct Hoisted {
     pub(super) rest: Model,
 }
 
-/// The decoder in two parts; none where nothing is to be gained, or where it has parts that this cannot read (two branches in one graph).
-pub(super) fn hoist(bytes: &[u8]) -> Option<Hoisted> {
-    let model = Model::read(bytes, &ExternalFiles::default(), &ModelLimits::default()).ok()?;
-    let early = early(&model);
-    let made: HashSet<&str> = names(&model, &early, true).collect();
+/// The decoder in two parts; none where nothing is to be gained.
+pub(super) fn hoist(model: &Model) -> Option<Hoisted> {
+    let early = early(model);
+    let made: HashSet<&str> = names(model, &early, true).collect();
     let outputs: Vec<&str> = model.graph.outputs.iter().map(|port| port.name.as_str()).collect();
     if outputs.iter().any(|name| made.contains(name)) {
         return None;
@@ -38,7 +35,7 @@ pub(super) fn hoist(bytes: &[u8]) -> Option<Hoisted> {
     let mut rest = model.clone();
     let mut late = early.iter().map(|early| !early);
     rest.graph.nodes.retain(|_| late.next().unwrap_or(true));
-    let ports = names(&model, &early, true).map(|name| Port { name: name.to_owned(), element: Element::F32, shape: None });
+    let ports = names(model, &early, true).map(|name| Port { name: name.to_owned(), element: Element::F32, shape: None });
     rest.graph.inputs.extend(ports.clone());
     let rest = rest.cut_to(&outputs);
     let mut prelude = model.clone();

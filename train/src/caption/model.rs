@@ -51,6 +51,8 @@ pub struct Caption {
     pub score: f32,
 }
 
+/// The input of a merged decoder that says which of its branches is meant.
+pub(super) const CACHED: &str = "use_cache_branch";
 /// Share of a value by which a batch of other rows may round it differently.
 const SAME: f32 = 1e-4;
 
@@ -95,8 +97,8 @@ impl Captioner {
         let mut opener = Opener { engine, folder, threads, hash: Sha256::new() };
         let encoder = opener.first("encoder", &["encoder_model.onnx", "vision_model.onnx"])?;
         let encoder = encoder.ok_or_else(|| opener.missing("encoder_model.onnx"))?;
-        let (decoder, with_past) = match opener.first("decoder", &["decoder_model_merged.onnx"])? {
-            Some(merged) => (merged, None),
+        let (decoder, with_past) = match opener.merged("decoder_model_merged.onnx")? {
+            Some(both) => both,
             None => {
                 let decoder = opener.first("decoder", &["decoder_model.onnx", "text_decoder_model.onnx"])?;
                 let decoder = decoder.ok_or_else(|| opener.missing("decoder_model.onnx"))?;
@@ -225,7 +227,7 @@ impl Step for Running<'_> {
         if parents.iter().enumerate().any(|(row, &parent)| row != parent) || parents.len() != self.pictures.len() {
             self.past.values_mut().for_each(|past| *past = past.rows(parents));
         }
-        let merged = self.decoder.inputs.iter().any(|name| name == "use_cache_branch");
+        let merged = self.decoder.inputs.iter().any(|name| name == CACHED);
         let cached = self.started && !self.past.is_empty() && (merged || self.with_past.is_some());
         let part = match (&mut self.with_past, cached) {
             (Some(part), true) => &mut **part,
@@ -278,7 +280,7 @@ fn feeds<'v>(
                 let positions = (0..ids.len()).flat_map(|_| (length - new..length).map(|p| p as i64)).collect();
                 integers(&[ids.len(), new], positions)
             }
-            "use_cache_branch" => {
+            CACHED => {
                 Value::from_array(([1_usize], vec![cached])).map(Value::into_dyn).map_err(|e| runtime("decoder", &e.to_string()))
             }
             name => match name.strip_prefix("past_key_values.").and_then(|n| past.get(n)) {

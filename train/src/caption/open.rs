@@ -1,6 +1,10 @@
 //! A captioner's folder: graphs, and how captions begin and end.
 
-use std::{fs, num::NonZeroUsize, path::Path};
+use std::{
+    fs,
+    num::NonZeroUsize,
+    path::{Path, PathBuf},
+};
 
 use anchorite_encoder::{
     model::{ModelLimits, scan},
@@ -13,8 +17,9 @@ use super::{
     CaptionError,
     generate::Ends,
     hoist::{Hoisted, hoist},
-    model::Part,
+    model::{CACHED, Part},
 };
+use crate::graph::{ExternalFiles, Model};
 
 /// Opens graphs of one folder.
 pub(super) struct Opener<'a> {
@@ -32,35 +37,61 @@ impl Opener<'_> {
 
     /// The first of `names` that is there.
     pub(super) fn first(&mut self, part: &'static str, names: &[&str]) -> Result<Option<Part>, CaptionError> {
-        let places = names.iter().flat_map(|name| [self.folder.join("onnx").join(name), self.folder.join(name)]);
-        let Some(path) = places.into_iter().find(|path| path.is_file()) else { return Ok(None) };
-        self.open(part, &path).map(Some)
+        let Some(path) = self.place(names) else { return Ok(None) };
+        let bytes = self.read(&path)?;
+        let model = Model::read(&bytes, &ExternalFiles::default(), &ModelLimits::default()).ok().filter(|_| part == "decoder");
+        match model.as_ref().and_then(hoist) {
+            Some(parts) => self.hoisted(part, &path, &parts).map(Some),
+            None => self.part(part, &path, &bytes, None).map(Some),
+        }
     }
 
-    fn open(&mut self, name: &'static str, path: &Path) -> Result<Part, CaptionError> {
-        let failed = |reason: String| CaptionError::Folder { path: path.to_owned(), reason };
-        let bytes = fs::read(path).map_err(|e| failed(e.to_string()))?;
-        let scanned = scan(&bytes, &ModelLimits::default()).map_err(|e| failed(format!("refused: {e}")))?;
+    /// The decoder, and the one that goes on from a cache, of one file for both: as two graphs, so that each can be hoisted; as the one that it is where it
+    /// is no plain choice between two. Two graphs hold their weights twice, as two files do.
+    pub(super) fn merged(&mut self, name: &str) -> Result<Option<(Part, Option<Part>)>, CaptionError> {
+        let Some(path) = self.place(&[name]) else { return Ok(None) };
+        let bytes = self.read(&path)?;
+        let branches = Model::branches(&bytes, CACHED, &ModelLimits::default()).ok().flatten();
+        let Some([past, first]) = branches else { return Ok(Some((self.part("decoder", &path, &bytes, None)?, None))) };
+        let open = |model: &Model| match hoist(model) {
+            Some(parts) => self.hoisted("decoder", &path, &parts),
+            None => self.part("decoder", &path, &model.write(), None),
+        };
+        Ok(Some((open(&first)?, Some(open(&past)?))))
+    }
+
+    fn place(&self, names: &[&str]) -> Option<PathBuf> {
+        let places = names.iter().flat_map(|name| [self.folder.join("onnx").join(name), self.folder.join(name)]);
+        places.into_iter().find(|path| path.is_file())
+    }
+
+    fn read(&mut self, path: &Path) -> Result<Vec<u8>, CaptionError> {
+        let bytes = fs::read(path).map_err(|e| failed(path, e.to_string()))?;
+        let scanned = scan(&bytes, &ModelLimits::default()).map_err(|e| failed(path, format!("refused: {e}")))?;
         if !scanned.external_ranges().is_empty() {
-            return Err(failed("its weights are in another file; export it with the weights inside".to_owned()));
+            return Err(failed(path, "its weights are in another file; export it with the weights inside".to_owned()));
         }
         self.hash.update(&bytes);
-        let part = |name, bytes: &[u8], prelude| {
-            let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: false };
-            let mut builder = session::builder(self.engine, options).map_err(|e| failed(e.to_string()))?;
-            let session = builder.commit_from_memory(bytes).map_err(|e| failed(e.to_string()))?;
-            let inputs = session.inputs().iter().map(|i| i.name().to_owned()).collect();
-            let outputs = session.outputs().iter().map(|o| o.name().to_owned()).collect();
-            Ok(Part { name, session, inputs, outputs, prelude, by_picture: None })
-        };
-        match hoist(&bytes).filter(|_| name == "decoder") {
-            Some(Hoisted { prelude, rest }) => {
-                let prelude = part("decoder's prelude", &prelude.write(), None)?;
-                part(name, &rest.write(), Some(Box::new(prelude)))
-            }
-            None => part(name, &bytes, None),
-        }
+        Ok(bytes)
     }
+
+    fn hoisted(&self, name: &'static str, path: &Path, parts: &Hoisted) -> Result<Part, CaptionError> {
+        let prelude = self.part("decoder's prelude", path, &parts.prelude.write(), None)?;
+        self.part(name, path, &parts.rest.write(), Some(Box::new(prelude)))
+    }
+
+    fn part(&self, name: &'static str, path: &Path, bytes: &[u8], prelude: Option<Box<Part>>) -> Result<Part, CaptionError> {
+        let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: false };
+        let mut builder = session::builder(self.engine, options).map_err(|e| failed(path, e.to_string()))?;
+        let session = builder.commit_from_memory(bytes).map_err(|e| failed(path, e.to_string()))?;
+        let inputs = session.inputs().iter().map(|i| i.name().to_owned()).collect();
+        let outputs = session.outputs().iter().map(|o| o.name().to_owned()).collect();
+        Ok(Part { name, session, inputs, outputs, prelude, by_picture: None })
+    }
+}
+
+fn failed(path: &Path, reason: String) -> CaptionError {
+    CaptionError::Folder { path: path.to_owned(), reason }
 }
 
 /// How captions begin and end, by `generation_config.json`, then `config.json`; BLIP's text decoder begins with its own token and ends with `sep`.

@@ -243,6 +243,19 @@ impl Evaluation {
         self.averages.iter().find(|a| a.model == model && a.group == group)?.figures.get(&metric)
     }
 
+    /// The groups whose mean says something of its own: those of several sets.
+    #[must_use]
+    pub fn means(&self) -> Vec<&str> {
+        let sets = |group: &str| self.sets.iter().filter(|set| set.group.as_deref() == Some(group)).count();
+        self.groups().into_iter().filter(|group| sets(group) > 1).collect()
+    }
+
+    /// The differences that tables show: of the figures that sets are compared by, and of groups whose mean is none of a set's.
+    pub fn shown_differences(&self) -> impl Iterator<Item = &Difference> {
+        let means = self.means();
+        self.differences.iter().filter(move |d| d.metric.leads() && (!d.group || means.contains(&d.on.as_str())))
+    }
+
     /// The groups, in the order of the sets.
     #[must_use]
     pub fn groups(&self) -> Vec<&str> {

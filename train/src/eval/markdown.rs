@@ -20,7 +20,7 @@ impl Evaluation {
     /// One row a model, one column a set: the figure that sets are compared by.
     fn leading(&self, out: &mut String) {
         let sets: Vec<(&str, Metric)> = self.sets.iter().filter_map(|s| Some((s.name.as_str(), self.lead(&s.name)?))).collect();
-        let groups: Vec<(&str, Metric)> = self.groups().into_iter().filter_map(|g| Some((g, self.group_lead(g)?))).collect();
+        let groups: Vec<(&str, Metric)> = self.means().into_iter().filter_map(|g| Some((g, self.group_lead(g)?))).collect();
         let mut head = vec!["model".to_owned()];
         head.extend(sets.iter().map(|(set, metric)| format!("{set}, {metric}")));
         head.extend(groups.iter().map(|(group, metric)| format!("mean of {group}, {metric}")));
@@ -59,7 +59,7 @@ impl Evaluation {
     }
 
     fn compared(&self, out: &mut String) {
-        let leading: Vec<&Difference> = self.differences.iter().filter(|d| d.metric.leads()).collect();
+        let leading: Vec<&Difference> = self.shown_differences().collect();
         if leading.is_empty() {
             return;
         }

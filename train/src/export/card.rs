@@ -11,7 +11,7 @@ pub struct Card {
     pub base_fingerprint: String,
     /// The command that made it: `finetune` or `pretrain`.
     pub command: &'static str,
-    /// The run file in full.
+    /// The run file in full; empty where no run file alone makes the model.
     pub run: String,
     /// Optimizer steps made.
     pub steps: u64,
@@ -19,7 +19,7 @@ pub struct Card {
     pub data: String,
     /// Anchors: where from.
     pub anchors: Option<String>,
-    /// The last step's metrics as JSON.
+    /// The last step's metrics as JSON; empty where nobody kept them.
     pub last: String,
     /// ONNX Runtime's version.
     pub runtime: String,
@@ -52,9 +52,11 @@ impl Card {
             ("finetune set", self.data.clone()),
             ("anchors", self.anchors.clone().unwrap_or_else(|| "none".to_owned())),
             ("parameters", self.parameters.clone()),
-            ("last step", format!("`{}`", self.last)),
             ("ONNX Runtime", self.runtime.clone()),
         ];
+        if !self.last.is_empty() {
+            rows.push(("last step", format!("`{}`", self.last)));
+        }
         rows.extend(
             self.head.clone().map(|head| ("classifier", format!("{head}; logits are unit image embeddings times its rows"))),
         );
@@ -65,10 +67,15 @@ impl Card {
         let _ = write!(
             text,
             "\nThe towers take and give what those of the model it came from do; preprocessing and tokenizer are its own files. \
-             `model.safetensors` has the weights by name. The logit scale is in the configuration file as `logit_scale` (a logarithm).\n\n\
-             ## Again\n\nWith the same data in place:\n\n```sh\nanchorite {} run.toml\n```\n\n```toml\n{}```\n",
-            self.command, self.run
+             `model.safetensors` has the weights by name. The logit scale is in the configuration file as `logit_scale` (a logarithm).\n"
         );
+        if !self.run.is_empty() {
+            let _ = write!(
+                text,
+                "\n## Again\n\nWith the same data in place:\n\n```sh\nanchorite {} run.toml\n```\n\n```toml\n{}```\n",
+                self.command, self.run
+            );
+        }
         text
     }
 }

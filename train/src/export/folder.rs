@@ -37,7 +37,9 @@ pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> 
         head::write(head, out)?;
     }
     write_synced(&out.join("README.md"), job.card.to_markdown().as_bytes())?;
-    write_synced(&out.join("run.toml"), job.card.run.as_bytes())?;
+    if !job.card.run.is_empty() {
+        write_synced(&out.join("run.toml"), job.card.run.as_bytes())?;
+    }
     Ok(sync_folder(out)?)
 }
 

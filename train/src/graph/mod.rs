@@ -9,6 +9,7 @@
 //! | `tensor` | element types and tensors by value |
 //! | `read` | protobuf to [`Model`] |
 //! | `write` | [`Model`] to protobuf |
+//! | `branch` | one `If` on an input as two models |
 //! | `cut` | a model cut to some outputs, or given other weights |
 //! | `widen` | weights stored small become float32 |
 //! | `order` | nodes sorted so that each comes after what it reads |
@@ -16,8 +17,9 @@
 //! Not here: what an operator means. Protobuf does not leave this folder.
 //!
 //! Left out when reading, since none of it changes what a model computes: documentation strings, shape hints of intermediate
-//! values, quantization notes, metadata of nodes. Refused: subgraphs (control flow), sparse tensors, strings.
+//! values, quantization notes, metadata of nodes. Refused: subgraphs (control flow; see `branch`), sparse tensors, strings.
 
+mod branch;
 mod cut;
 mod order;
 mod read;
@@ -34,7 +36,7 @@ pub use tensor::{Element, Tensor, TensorType, element_count};
 pub(crate) use widen::widen;
 
 /// A model: a graph and which operators' meaning it relies on.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Model {
     /// Version of the ONNX format.
     pub ir_version: i64,

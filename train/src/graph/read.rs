@@ -1,7 +1,7 @@
 //! Protobuf to [`Model`]. The encoder's scan has walked the bytes before: unknown fields, repeated fields, foreign operators and
 //! limits are its business; what is left here is meaning.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{HashMap, HashSet};
 
 use anchorite_encoder::model::scan::{Dim, ExternalRange};
 use anchorite_encoder::model::wire::{self, Field, Value};
@@ -70,45 +70,53 @@ impl Model {
     pub fn read(bytes: &[u8], external: &ExternalFiles, limits: &ModelLimits) -> Result<Self, ReadError> {
         let scanned = scan(bytes, limits)?;
         let reader = Reader { ranges: scanned.external_ranges(), external };
-        let mut model = Self {
-            ir_version: 0,
-            producer: String::new(),
-            producer_version: String::new(),
-            opsets: BTreeMap::new(),
-            metadata: Vec::new(),
-            graph: Graph::default(),
-        };
-        for field in wire::fields(bytes) {
-            let field = field?;
-            match field.number {
-                1 => model.ir_version = integer(&field, "model")?,
-                2 => model.producer = text(&field, "model")?,
-                3 => model.producer_version = text(&field, "model")?,
-                7 => model.graph = reader.graph(message(&field, "model")?)?,
-                8 => {
-                    let (domain, version) = opset(message(&field, "model")?)?;
-                    model.opsets.insert(domain, version);
-                }
-                14 => model.metadata.push(entry(message(&field, "model")?)?),
-                _ => {}
-            }
-        }
-        Ok(model)
+        let (model, graph) = shell(bytes)?;
+        Ok(Self { graph: reader.graph(graph)?, ..model })
     }
 }
 
-struct Reader<'a> {
-    ranges: HashMap<&'a str, &'a ExternalRange>,
-    external: &'a ExternalFiles,
+/// Everything around the graph, and the graph's bytes.
+pub(super) fn shell(bytes: &[u8]) -> Result<(Model, &[u8]), ReadError> {
+    let (mut model, mut graph) = (Model::default(), &bytes[..0]);
+    for field in wire::fields(bytes) {
+        let field = field?;
+        match field.number {
+            1 => model.ir_version = integer(&field, "model")?,
+            2 => model.producer = text(&field, "model")?,
+            3 => model.producer_version = text(&field, "model")?,
+            7 => graph = message(&field, "model")?,
+            8 => {
+                let (domain, version) = opset(message(&field, "model")?)?;
+                model.opsets.insert(domain, version);
+            }
+            14 => model.metadata.push(entry(message(&field, "model")?)?),
+            _ => {}
+        }
+    }
+    Ok((model, graph))
+}
+
+pub(super) struct Reader<'a> {
+    pub(super) ranges: HashMap<&'a str, &'a ExternalRange>,
+    pub(super) external: &'a ExternalFiles,
 }
 
 impl Reader<'_> {
-    fn graph(&self, bytes: &[u8]) -> Result<Graph, ReadError> {
-        let mut graph = Graph::default();
+    pub(super) fn graph(&self, bytes: &[u8]) -> Result<Graph, ReadError> {
+        let (mut graph, nodes) = self.around(bytes)?;
+        graph.nodes = nodes.into_iter().map(node).collect::<Result<_, _>>()?;
+        written_once(&graph)?;
+        graph.nodes = order::sort(std::mem::take(&mut graph.nodes))?;
+        Ok(graph)
+    }
+
+    /// The graph without its nodes, and their bytes.
+    pub(super) fn around<'b>(&self, bytes: &'b [u8]) -> Result<(Graph, Vec<&'b [u8]>), ReadError> {
+        let (mut graph, mut nodes) = (Graph::default(), Vec::new());
         for field in wire::fields(bytes) {
             let field = field?;
             match field.number {
-                1 => graph.nodes.push(node(message(&field, "graph")?)?),
+                1 => nodes.push(message(&field, "graph")?),
                 2 => graph.name = text(&field, "graph")?,
                 5 => graph.initializers.push(self.initializer(message(&field, "graph")?)?),
                 11 => graph.inputs.push(port(message(&field, "graph")?)?),
@@ -123,9 +131,7 @@ impl Reader<'_> {
         // Before IR version 4 every initializer had to be declared as an input too.
         let stored: HashSet<&str> = graph.initializers.iter().map(|(name, _)| name.as_str()).collect();
         graph.inputs.retain(|port| !stored.contains(port.name.as_str()));
-        written_once(&graph)?;
-        graph.nodes = order::sort(std::mem::take(&mut graph.nodes))?;
-        Ok(graph)
+        Ok((graph, nodes))
     }
 
     fn initializer(&self, bytes: &[u8]) -> Result<(String, Tensor), ReadError> {
@@ -156,14 +162,14 @@ fn written_once(graph: &Graph) -> Result<(), ReadError> {
     }
 }
 
-fn message<'a>(field: &Field<'a>, place: &str) -> Result<&'a [u8], ReadError> {
+pub(super) fn message<'a>(field: &Field<'a>, place: &str) -> Result<&'a [u8], ReadError> {
     match field.value {
         Value::Bytes(bytes) => Ok(bytes),
         _ => Err(invalid(place, format!("field {} is a number where bytes belong", field.number))),
     }
 }
 
-fn text(field: &Field<'_>, place: &str) -> Result<String, ReadError> {
+pub(super) fn text(field: &Field<'_>, place: &str) -> Result<String, ReadError> {
     let bytes = message(field, place)?;
     std::str::from_utf8(bytes).map(str::to_owned).map_err(|_| invalid(place, format!("field {} is not UTF-8", field.number)))
 }

@@ -50,7 +50,7 @@ impl AnchorsView {
         let (markup, left_out) = self.gallery.to_html(limits);
         if !self.gallery.tasks.is_empty() {
             page.heading("Gallery");
-            page.text("Left of the line: a picture of the task. Right of it: what was retrieved for it, the nearest first, with its own caption.");
+            page.text("Left of the line: a picture of the task, with its caption where there is one, or its class. Right of it: what was retrieved for it, the nearest first, with its own caption.");
             page.figure(&markup);
         }
         if left_out > 0 {

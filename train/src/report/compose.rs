@@ -17,7 +17,7 @@ pub fn report(title: &str, runs: &[RunFolder], base: Option<&str>, anchors: &[An
     let evaluations: Vec<(&str, &Evaluation)> =
         runs.iter().filter_map(|r| Some((r.name.as_str(), r.evaluation.as_ref()?))).collect();
     methods(&mut page, &evaluations);
-    forgetting(&mut page, &evaluations, base);
+    forgetting(&mut page, runs, base);
     curves(&mut page, runs);
     training(&mut page, runs, limits);
     anchors.iter().for_each(|view| view.show(&mut page, limits));
@@ -62,11 +62,7 @@ fn methods(page: &mut Page, evaluations: &[(&str, &Evaluation)]) {
     ));
     let columns = columns(evaluations);
     let mut head = vec!["method".to_owned()];
-    head.extend(
-        columns
-            .iter()
-            .map(|c| if c.group { format!("mean of {} ({})", c.name, c.metric) } else { format!("{} ({})", c.name, c.metric) }),
-    );
+    head.extend(columns.iter().map(Column::head));
     let several = evaluations.len() > 1;
     let mut rows = Vec::new();
     for (run, evaluation) in evaluations {
@@ -87,6 +83,11 @@ struct Column {
 }
 
 impl Column {
+    fn head(&self) -> String {
+        let what = if self.group { "mean of " } else { "" };
+        format!("{what}{} ({})", self.name, self.metric)
+    }
+
     fn of<'e>(&self, evaluation: &'e Evaluation, model: &str) -> Option<&'e Estimate> {
         match self.group {
             true => evaluation.average(model, &self.name, self.metric),
@@ -100,7 +101,7 @@ fn columns(evaluations: &[(&str, &Evaluation)]) -> Vec<Column> {
     for group in [false, true] {
         for (_, evaluation) in evaluations {
             let sets = evaluation.sets.iter().map(|s| s.name.as_str()).filter(|_| !group);
-            let groups = evaluation.groups().into_iter().filter(|_| group);
+            let groups = evaluation.means().into_iter().filter(|_| group);
             for name in sets.chain(groups) {
                 let metric = if group { evaluation.group_lead(name) } else { evaluation.lead(name) };
                 let known = columns.iter().any(|c| c.name == name && c.group == group);
@@ -113,14 +114,15 @@ fn columns(evaluations: &[(&str, &Evaluation)]) -> Vec<Column> {
     columns
 }
 
-/// What each model lost against the base: base minus model, so that forgetting is positive.
-fn forgetting(page: &mut Page, evaluations: &[(&str, &Evaluation)], base: Option<&str>) {
+/// What each model lost against the base: base minus model, so that forgetting is positive. Of a line between two models it is its end.
+fn forgetting(page: &mut Page, runs: &[RunFolder], base: Option<&str>) {
     let mut rows = Vec::new();
-    for (run, evaluation) in evaluations {
+    for run in runs {
+        let Some(evaluation) = &run.evaluation else { continue };
+        let end = run.curve.as_ref().and_then(|curve| curve.points.last());
         let base = base.or(evaluation.models.first().map(|m| m.name.as_str())).unwrap_or_default();
-        for d in evaluation.differences.iter().filter(|d| d.metric.leads() && d.baseline == base) {
-            rows.push(forgotten(run, d, evaluation.p_text(d.p)));
-        }
+        let of_base = |d: &&Difference| d.baseline == base && end.is_none_or(|end| end.model == d.model);
+        rows.extend(evaluation.shown_differences().filter(of_base).map(|d| forgotten(&run.name, d, evaluation.p_text(d.p))));
     }
     if rows.is_empty() {
         return;
@@ -158,7 +160,7 @@ fn curves(page: &mut Page, runs: &[RunFolder]) {
         page.heading(&run.name);
         let groups = curve.evaluation.groups();
         let id = groups.iter().find(|g| **g == "id").or(groups.first());
-        let others: Vec<&str> = groups.iter().copied().filter(|g| Some(g) != id).collect();
+        let others = id.map(|id| curve.others(id)).unwrap_or_default();
         match id.and_then(|id| curve.chart(id, &others)).filter(|_| !others.is_empty()) {
             Some(chart) => page.figure(&chart.to_svg()),
             None => page.text("No picture: it needs two groups of sets."),
@@ -166,7 +168,10 @@ fn curves(page: &mut Page, runs: &[RunFolder]) {
         if let (Some(chosen), Some(set)) = (curve.chosen, &curve.chosen_by) {
             page.text(&format!("α {chosen} does best on {set}."));
         }
-        methods_of(page, &curve.evaluation);
+        // Its figures stand among the methods, where its folder has them in full.
+        if run.evaluation.is_none() {
+            methods_of(page, &curve.evaluation);
+        }
     }
 }
 
@@ -174,7 +179,7 @@ fn methods_of(page: &mut Page, evaluation: &Evaluation) {
     let all = [("", evaluation)];
     let columns = columns(&all);
     let mut head = vec!["model".to_owned()];
-    head.extend(columns.iter().map(|c| c.name.clone()));
+    head.extend(columns.iter().map(Column::head));
     let row = |model: &crate::eval::ModelRecord| {
         let mut row = vec![model.name.clone()];
         row.extend(columns.iter().map(|c| shown(c.of(evaluation, &model.name))));
@@ -197,9 +202,10 @@ fn training(page: &mut Page, runs: &[RunFolder], limits: &ReportLimits) {
         let mut series = Vec::new();
         for run in &with {
             series.extend(line(run, name, &run.name, limits));
-            // A run's separate losses stand beside their sum.
-            for part in run.metrics.keys().filter(|key| name == "loss" && key.starts_with("losses/")) {
-                series.extend(line(run, part, &format!("{} {part}", run.name), limits));
+            // A run's separate losses stand beside their sum, where there are several.
+            let parts: Vec<&String> = run.metrics.keys().filter(|key| name == "loss" && key.starts_with("losses/")).collect();
+            for part in parts.iter().filter(|_| parts.len() > 1) {
+                series.extend(line(run, part, &format!("{}, {}", run.name, part.trim_start_matches("losses/")), limits));
             }
         }
         if !series.is_empty() {
@@ -248,7 +254,7 @@ fn details(page: &mut Page, evaluation: &Evaluation) {
 }
 
 fn differences(page: &mut Page, evaluation: &Evaluation) {
-    let leading: Vec<&Difference> = evaluation.differences.iter().filter(|d| d.metric.leads()).collect();
+    let leading: Vec<&Difference> = evaluation.shown_differences().collect();
     if leading.is_empty() {
         return;
     }

@@ -114,6 +114,17 @@ impl Curve {
         Some((metric, self.points.iter().map(value).collect::<Option<_>>()?))
     }
 
+    /// What stands against `id` where nobody names it: every other group, but for one of the set that chose alone.
+    #[must_use]
+    pub fn others(&self, id: &str) -> Vec<&str> {
+        let sets = &self.evaluation.sets;
+        let chose = |group: &str| {
+            let mut of_group = sets.iter().filter(|set| set.group.as_deref() == Some(group));
+            of_group.all(|set| Some(&set.name) == self.chosen_by.as_ref())
+        };
+        self.evaluation.groups().into_iter().filter(|group| *group != id && !chose(group)).collect()
+    }
+
     /// In-distribution against `others`, one line each, every place marked: WiSE-FT's figure 1. Names are of groups or sets.
     #[must_use]
     pub fn chart(&self, id: &str, others: &[&str]) -> Option<Chart> {
@@ -132,11 +143,10 @@ impl Curve {
             let points = self.points.iter().zip(&across).zip(&up).map(point).collect();
             Some(Series { name: format!("{name}, {metric}"), points })
         };
-        Some(Chart {
-            title: format!("From {} to {}", self.from, self.to),
-            x: Axis { label: format!("{id}, {id_metric}, %") },
-            y: Axis { label: "%".to_owned() },
-            series: others.iter().map(series).collect::<Option<_>>()?,
-        })
+        let series: Vec<Series> = others.iter().map(series).collect::<Option<_>>()?;
+        // A single line has no legend: the axis says what it is.
+        let up = if let [only] = &series[..] { format!("{}, %", only.name) } else { "%".to_owned() };
+        let (x, y) = (Axis { label: format!("{id}, {id_metric}, %") }, Axis { label: up });
+        Some(Chart { title: format!("From {} to {}", self.from, self.to), x, y, series })
     }
 }
