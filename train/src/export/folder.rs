@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anchorite_encoder::model::{Dtype, configuration_files};
 use serde_json::Value;
 
-use super::{ExportError, ExportJob, TowerFile, head, narrow::narrow, torch_names};
+use super::{ExportError, ExportJob, TowerFile, classifier, head, narrow::narrow, torch_names};
 use crate::{
     checkpoint::{io, sync_folder, tensors, write_synced},
     graph::{Element, Tensor, TensorType},
@@ -35,6 +35,7 @@ pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> 
     configuration(job, out)?;
     if let Some(head) = &job.head {
         head::write(head, out)?;
+        classifier::write(&job.vision, head, out)?;
     }
     write_synced(&out.join("README.md"), job.card.to_markdown().as_bytes())?;
     write_synced(&out.join("run.toml"), job.card.run.as_bytes())?;
