@@ -198,8 +198,9 @@ pub(super) fn wait(rig: &Rig<'_>, sheet: &mut Sheet) -> Result<()> {
         (steps.iter().map(|m| m.waiting * m.seconds).sum::<f64>() / seconds, seconds / steps.len() as f64)
     };
     let (waiting, seconds) = share(&curve);
-    let data =
-        format!("{steps} steps of 64 pairs and 64 anchors, {THREADS} threads, the server (bundled model and pairs) beside it; {MODEL}");
+    let data = format!(
+        "{steps} steps of 64 pairs and 64 anchors, {THREADS} threads, the server (bundled model and pairs) beside it; {MODEL}"
+    );
     let figure = Figure::new("waiting for anchors over HTTP, share of the time", waiting, "", &data);
     sheet.add(figure.goal("< 0.02", waiting < 0.02).seed(SEED));
     let (later, _) = share(curve.get(1..).context("no second step")?);

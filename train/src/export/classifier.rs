@@ -17,7 +17,7 @@ use crate::{
 
 /// The classifier's file in an exported folder: pixels in, a logit for each class out.
 pub const CLASSIFIER_FILE: &str = "classifier.onnx";
-/// Its output.
+/// Its output, with the prefix where a tower has a value of this name.
 const LOGITS: &str = "logits";
 /// Before the names of what is not the tower's.
 const PREFIX: &str = "classifier.";
@@ -31,7 +31,9 @@ pub(super) fn write(tower: &TowerFile, head: &ClassifierHead, folder: &Path) -> 
 
 fn joined(tower: &Model, head: &ClassifierHead) -> Model {
     let mut model = tower.cut_to(&[&head.embedding]);
-    let [rows, unit] = ["head", "unit"].map(|name| format!("{PREFIX}{name}"));
+    let [rows, unit, other] = ["head", "unit", LOGITS].map(|name| format!("{PREFIX}{name}"));
+    let taken = model.graph.nodes.iter().any(|node| node.outputs.iter().any(|name| name == LOGITS));
+    let logits = if taken { other } else { LOGITS.to_owned() };
     let node = |operator: &str, inputs: &[&str], output: &str, attributes: &[(&str, i64)]| Node {
         name: format!("{PREFIX}{operator}"),
         operator: operator.to_owned(),
@@ -41,11 +43,11 @@ fn joined(tower: &Model, head: &ClassifierHead) -> Model {
         ..Node::default()
     };
     model.graph.nodes.push(node("LpNormalization", &[&head.embedding], &unit, &[("axis", -1), ("p", 2)]));
-    model.graph.nodes.push(node("Gemm", &[&unit, &rows], LOGITS, &[("transB", 1)]));
+    model.graph.nodes.push(node("Gemm", &[&unit, &rows], &logits, &[("transB", 1)]));
     model.graph.initializers.push((rows, head.weights.clone()));
     let batch = model.graph.inputs.first().and_then(|port| port.shape.as_ref()?.first().cloned());
     let shape = vec![batch.unwrap_or(Dim::Dynamic("batch".to_owned())), Dim::Fixed(head.classes.len() as u64)];
-    model.graph.outputs = vec![Port { name: LOGITS.to_owned(), element: Element::F32, shape: Some(shape) }];
+    model.graph.outputs = vec![Port { name: logits, element: Element::F32, shape: Some(shape) }];
     model
 }
 
@@ -92,6 +94,6 @@ fn logits(bytes: &[u8], engine: &Engine, live: &Live) -> Result<Vec<f32>, String
     let shape = [count as i64, 3, first.height as i64, first.width as i64];
     let pixels = Value::from_array((shape, pixels)).map_err(|e| e.to_string())?;
     let results = session.run(vec![(name, pixels)]).map_err(|e| e.to_string())?;
-    let values = results.get(LOGITS).ok_or("it gave no logits")?;
+    let values = results.values().next().ok_or("it gave no logits")?;
     values.try_extract_tensor::<f32>().map(|(_, values)| values.to_vec()).map_err(|e| e.to_string())
 }
