@@ -42,7 +42,8 @@ fn weighed(values: &[f32]) -> f64 {
 
 #[test]
 fn weights_have_pytorchs_names_shapes_and_values() {
-    let golden: Json = serde_json::from_slice(&fs::read(fixtures().join("names.json")).unwrap()).unwrap();
+    let read = fs::read(fixtures().join("names.json")).unwrap_or_else(|_| b"{}".to_vec());
+    let golden: Json = serde_json::from_slice(&read).unwrap();
     for name in ["clip", "hf_dynamo", "hf_opset14_mask", "open_clip_torchscript", "open_clip_dynamo"] {
         let found = named(name);
         if let Some(folder) = std::env::var_os(WRITE) {

@@ -9,9 +9,9 @@ use std::{collections::BTreeMap, fs, num::NonZeroUsize, path::Path};
 use anchorite_encoder::session::{self, Engine, SessionOptions};
 use ort::value::Tensor as Value;
 
-use super::{ClassifierHead, ExportError, Live, TowerFile};
+use super::{ClassifierHead, ExportError, Live, TowerFile, folder::graph};
 use crate::{
-    checkpoint::{io, write_synced},
+    checkpoint::io,
     graph::{Attribute, Dim, Element, Model, Node, Port},
 };
 
@@ -24,9 +24,7 @@ const PREFIX: &str = "classifier.";
 
 /// Writes the tower with the head behind it.
 pub(super) fn write(tower: &TowerFile, head: &ClassifierHead, folder: &Path) -> Result<(), ExportError> {
-    let (path, bytes) = (folder.join(CLASSIFIER_FILE), joined(&tower.model, head).write());
-    // Towers end below the same limit, and a head is small beside them.
-    Ok(write_synced(&path, &bytes)?)
+    graph(&joined(&tower.model, head), &folder.join(CLASSIFIER_FILE))
 }
 
 fn joined(tower: &Model, head: &ClassifierHead) -> Model {

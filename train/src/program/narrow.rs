@@ -102,3 +102,62 @@ impl Program {
         });
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Limits;
+    use crate::program::ParametersAs;
+    use crate::testing;
+
+    /// `(a b) c`, of which the second product is the loss's.
+    fn products() -> Program {
+        let mut p = Program::empty(Limits::default());
+        for name in ["a", "b", "c"] {
+            p.add_input(name, TensorType::new(Element::F32, [2, 2])).unwrap();
+        }
+        let ab = p.matmul("a", "b").unwrap();
+        let ab = p.named(&ab, "ab").unwrap();
+        let again = p.gemm(("a", true), (&ab, false)).unwrap();
+        p.named(&again, "again").unwrap();
+        let first = p.node_count();
+        let loss = p.matmul(&ab, "c").unwrap();
+        p.named(&loss, "loss").unwrap();
+        p.keep_wide(first);
+        p
+    }
+
+    fn results(program: &Program) -> Vec<Vec<f32>> {
+        let model = program.to_model(&["ab", "again", "loss"], ParametersAs::Inputs).unwrap();
+        let of = |values: [f32; 4]| crate::graph::Tensor::from_f32([2, 2], &values).unwrap();
+        let feeds = [of([1.001, 2.003, -3.007, 0.1]), of([0.3, 0.7, 1.1, -0.9]), of([1.0, 0.001, 0.002, 1.0])];
+        let feeds: Vec<(&str, &crate::graph::Tensor)> = ["a", "b", "c"].into_iter().zip(&feeds).collect();
+        testing::run_model(&model, &feeds).unwrap().iter().map(|t| t.f32s().unwrap()).collect()
+    }
+
+    #[test]
+    fn products_but_the_losss_are_narrow_and_each_value_is_narrowed_once() {
+        let program = products().narrowed(Narrow::Computed(Element::Bf16));
+        let elements = |operator: &str| -> Vec<Element> {
+            let nodes = program.nodes().iter().filter(|node| node.operator == operator);
+            nodes.map(|node| program.kind(&node.outputs[0]).unwrap().element).collect()
+        };
+        assert_eq!((elements("MatMul"), elements("Gemm")), (vec![Element::Bf16, Element::F32], vec![Element::Bf16]));
+        // a, b and ab down, two results up.
+        let casts = elements("Cast");
+        assert_eq!((casts.len(), casts.iter().filter(|e| **e == Element::Bf16).count()), (5, 3));
+        assert_eq!(program.kind("ab"), Some(&TensorType::new(Element::F32, [2, 2])));
+    }
+
+    #[test]
+    fn what_is_computed_in_float16_is_what_is_rounded_to_it() {
+        let exact = results(&products());
+        let computed = results(&products().narrowed(Narrow::Computed(Element::F16)));
+        let rounded = results(&products().narrowed(Narrow::Rounded(Element::F16)));
+        for ((exact, computed), rounded) in exact.iter().flatten().zip(computed.iter().flatten()).zip(rounded.iter().flatten()) {
+            assert!((computed - rounded).abs() <= 1e-3 * exact.abs(), "{exact} {computed} {rounded}");
+            assert!((exact - rounded).abs() <= 3e-3 * exact.abs().max(1.0), "{exact} {rounded}");
+        }
+        assert_ne!(exact, rounded);
+    }
+}
