@@ -38,6 +38,7 @@ pub(super) struct Machine {
     pub(super) engine: Engine,
     pub(super) threads: usize,
     pub(super) compute: Precision,
+    pub(super) spin: bool,
 }
 
 impl Machine {
@@ -62,19 +63,15 @@ impl Machine {
     /// A session of a model whose parameters are inputs.
     pub(super) fn load(&self, name: &str, model: &Model) -> Result<Session, TrainError> {
         let failed = |source| TrainError::Session { graph: name.to_owned(), source };
-        let spinning = std::env::var("TRN_SPIN").is_ok();
-        let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning };
+        let options = SessionOptions { count: NonZeroUsize::MIN, threads: self.threads, spinning: self.spin };
         let builder = session::builder(&self.engine, options).map_err(failed)?;
         let refused = |error: String| failed(SessionError::Runtime { reason: error });
         // With it on, the first run's whole arena stays and the second adds one block as large.
         let mut builder = builder.with_memory_pattern(false).map_err(|e| refused(e.to_string()))?;
-        if std::env::var("TRN_SPIN").is_ok() {
-            builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(|e| refused(e.to_string()))?;
-        }
+        // Between kernels, not between runs, when the optimizer has the cores.
+        builder = builder.with_config_entry("session.force_spinning_stop", "1").map_err(|e| refused(e.to_string()))?;
         // One step's sessions run one after the other: what one has given back serves the next.
-        if std::env::var("TRN_OWN").is_err() {
-            builder = builder.with_config_entry("session.use_env_allocators", "1").map_err(|e| refused(e.to_string()))?;
-        }
+        builder = builder.with_config_entry("session.use_env_allocators", "1").map_err(|e| refused(e.to_string()))?;
         builder.commit_from_memory(&model.write()).map_err(|e| refused(e.to_string()))
     }
 }

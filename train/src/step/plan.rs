@@ -115,6 +115,9 @@ pub struct Plan {
     pub seed: u64,
     /// Threads of the runtime and of the optimizer. Default 0: all cores. One thread gives the same bits every time.
     pub threads: usize,
+    /// Whether threads without work wait for it spinning while a graph runs: shorter steps on cores that nothing else wants, and fewer batches
+    /// made beside them. Default no.
+    pub spin: bool,
 }
 
 impl Default for Plan {
@@ -134,6 +137,7 @@ impl Default for Plan {
             max_logit_scale: 100.0,
             seed: 0,
             threads: 0,
+            spin: false,
         }
     }
 }

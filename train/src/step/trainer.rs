@@ -168,7 +168,7 @@ impl Trainer {
             plan: plan.clone(),
             sizes,
             limits: limits.clone(),
-            machine: Machine { engine: engine.clone(), threads: plan.threads, compute: plan.compute },
+            machine: Machine { engine: engine.clone(), threads: plan.threads, compute: plan.compute, spin: plan.spin },
             towers: [vision_graph, text_graph],
             shells,
             slots,
