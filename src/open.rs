@@ -31,7 +31,7 @@ pub(crate) struct RuntimeArgs {
     /// The ONNX Runtime library. Default: ORT_DYLIB_PATH, then the usual places, then fetched by pip or npm and verified.
     #[arg(long, env = "ANCHORITE_ORT_LIBRARY", value_name = "FILE")]
     pub(crate) ort_library: Option<PathBuf>,
-    /// What computes: cpu or cuda. Refused when the library lacks it.
+    /// What computes: cpu, cuda, tensorrt, rocm or coreml. Refused when the library lacks it.
     #[arg(long, env = "ANCHORITE_PROVIDER", default_value = "cpu", value_name = "NAME")]
     pub(crate) provider: Provider,
     /// Fetch nothing: neither ONNX Runtime nor models.

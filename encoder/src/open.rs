@@ -62,7 +62,8 @@ fn tokenizer(folder: &Path, sequence: Option<usize>) -> Result<Tokenizer, Tokeni
 /// ONNX Runtime as sessions are made on it, with this provider.
 #[must_use]
 pub fn engine(runtime: &Runtime, provider: Provider) -> Engine {
-    let named = |dispatch| session::Provider { name: provider.to_string(), dispatch };
+    let (device, half) = (provider.device(), provider.has_half());
+    let named = |dispatch| session::Provider { name: provider.to_string(), dispatch, device: device.clone(), half };
     Engine { environment: runtime.environment().clone(), providers: provider.dispatch().into_iter().map(named).collect() }
 }
 

@@ -261,6 +261,15 @@ fn a_provider_that_the_library_lacks_is_refused_with_what_to_do() {
     let error = Provider::Cuda.check(&available).unwrap_err().to_string();
     assert!(error.contains("CUDAExecutionProvider") && error.contains("onnxruntime-gpu"), "{error}");
     assert_eq!("CUDA".parse::<Provider>().unwrap(), Provider::Cuda);
+    for (provider, name) in [(Provider::TensorRt, "Tensorrt"), (Provider::Rocm, "ROCM"), (Provider::CoreMl, "CoreML")] {
+        let error = provider.check(&available).unwrap_err().to_string();
+        assert!(
+            error.contains(&format!("{name}ExecutionProvider")) && error.contains("provider cpu") || error.contains("or cpu"),
+            "{error}"
+        );
+        assert_eq!(provider.to_string().parse::<Provider>().unwrap(), provider);
+        provider.check(&[provider.ort_name().to_owned()]).unwrap();
+    }
     assert!("tpu".parse::<Provider>().unwrap_err().to_string().contains("cpu or cuda"));
 }
 

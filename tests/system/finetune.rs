@@ -136,6 +136,9 @@ fn models_that_do_not_fit_are_refused() {
     unknown[found..found + 7].copy_from_slice(b"Hardmax");
     fs::write(&vision, &unknown).unwrap();
     bench.finetune(&["--set", "output=other"]).with(1).says(&["Hardmax", "/vision_model/encoder/layers.0/self_attn/Softmax"]);
+    let checked = run(&["model", "check", &bench.path("tiny-clip")]).with(1).says(&["problem"]);
+    let unknown = "unknown operator Hardmax at node /vision_model/encoder/layers.0/self_attn/Softmax";
+    assert!(checked.stdout.contains(unknown), "{}", checked.stdout);
     fs::write(&vision, &bytes).unwrap();
     bench
         .finetune(&["--set", "schedule.rate=1e30", "--set", "output=broken", "--set", "schedule.warmup=0"])

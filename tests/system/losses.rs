@@ -215,6 +215,27 @@ fn a_classifier_starts_from_its_zero_shot_head() {
         head.f32s().unwrap().chunks(trained.images[0].len()).map(|r| r.iter().copied().map(f64::from).collect()).collect();
     let now = mean(products(&trained.images, &rows).iter().enumerate().map(|(i, row)| cross_entropy(row, i % 8)));
     assert!(now < losses(&bench, "run")[19], "{now} after the last step, {:?}", losses(&bench, "run"));
+
+    // One graph gives the same logits, from pixels.
+    let found = classified(&bench.folder().join("run/model"));
+    for (found, expected) in found.iter().flatten().zip(products(&trained.images, &rows).iter().flatten()) {
+        assert!((f64::from(*found) - expected).abs() < 1e-3 * reference.scale(), "{found} {expected}");
+    }
+}
+
+/// Logits of all pictures by the folder's `classifier.onnx`.
+fn classified(model: &Path) -> Vec<Vec<f32>> {
+    let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ()).unwrap();
+    let encoder = open(runtime, Provider::Cpu, model, &ModelOptions::default(), EncoderOptions::default()).unwrap();
+    let pixels: Vec<f32> = samples(PAIRS).iter().flat_map(|s| encoder.prepare_image(&s.picture).unwrap().values).collect();
+    let mut session = ort::session::Session::builder(runtime.environment()).unwrap();
+    let mut session = session.commit_from_file(model.join("classifier.onnx")).unwrap();
+    let name = session.inputs()[0].name().to_owned();
+    let pixels = ort::value::Tensor::from_array(([PAIRS as i64, 3, 32, 32], pixels)).unwrap();
+    let results = session.run(vec![(name, pixels)]).unwrap();
+    let (shape, values) = results["logits"].try_extract_tensor::<f32>().unwrap();
+    assert_eq!(shape[..], [PAIRS as i64, 8]);
+    values.chunks(8).map(<[f32]>::to_vec).collect()
 }
 
 #[test]

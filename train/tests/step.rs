@@ -3,80 +3,18 @@
 
 #![expect(clippy::unwrap_used, reason = "test code")]
 
+mod step_support;
 mod support;
 
-use std::collections::BTreeMap;
 use std::sync::atomic::AtomicBool;
 
 use anchorite_train::graph::Tensor;
 use anchorite_train::loss::SameGroup;
+use anchorite_train::optim::AdamW;
 use anchorite_train::select::{Lora, Selection, TowerChoice, WeightChoice};
-use anchorite_train::step::{
-    Form, InputSizes, Objective, Pictures, Plan, Scope, StepError, StreamBatch, Towers, TrainError, Trainer,
-};
+use anchorite_train::step::{Form, Objective, Pictures, Plan, Recompute, Scope, StepError, StreamBatch, Towers, TrainError};
+use step_support::{PICTURE, ROUNDING, SIZES, arf, clip, difference, go, gradients, plan, stream};
 use support::{pixels, towers, trainer};
-
-const SIZES: InputSizes = InputSizes { height: 32, width: 32, tokens: 5 };
-const PICTURE: usize = 3 * 32 * 32;
-
-fn go() -> AtomicBool {
-    AtomicBool::new(false)
-}
-
-fn plan(chunk: usize, form: Form) -> Plan {
-    Plan { chunk, form, threads: 1, ..Plan::default() }
-}
-
-/// At a low scale: at CLIP's 100, embeddings' rounding is a hundred times as large in the logits.
-fn clip(plan: &Plan) -> Trainer {
-    let towers = Towers { log_scale: 1.5, ..towers("exports/clip") };
-    trainer(towers, plan, SIZES)
-}
-
-/// Captions as the tokenizer would give them: begin 94, end and padding 95.
-fn captions(first: usize, count: usize) -> Vec<i64> {
-    (first..first + count).flat_map(|i| [94, 5 + (i * 7 % 80) as i64, 6 + (i * 3 % 80) as i64, 95, 95]).collect()
-}
-
-fn stream(name: &str, weight: f32, pictures: Pictures, first: usize, pairs: usize) -> StreamBatch {
-    StreamBatch { name: name.to_owned(), weight, pairs, pictures, tokens: captions(first, pairs), mask: None, groups: None }
-}
-
-/// Class prompts and captions of the same seven pictures, and five anchors: ARF's step.
-fn arf() -> Vec<StreamBatch> {
-    let all = pixels(12 * PICTURE);
-    let prompts = StreamBatch {
-        groups: Some(vec![0, 1, 0, 2, 2, 3, 1]),
-        ..stream("prompts", 1.0, Pictures::Own(all[..7 * PICTURE].to_vec()), 0, 7)
-    };
-    vec![
-        prompts,
-        stream("captions", 0.5, Pictures::SameAs(0), 7, 7),
-        stream("anchors", 2.0, Pictures::Own(all[7 * PICTURE..].to_vec()), 20, 5),
-    ]
-}
-
-fn gradients(trainer: &mut Trainer, streams: &[StreamBatch]) -> BTreeMap<String, Tensor> {
-    trainer.accumulate(streams, &go()).unwrap();
-    trainer.gradients()
-}
-
-/// Largest difference as a share of the tensor's largest value. Attention's key biases have no gradient, since softmax is blind to
-/// them: theirs is rounding noise, so a share of the largest of all tensors.
-fn difference(a: &BTreeMap<String, Tensor>, b: &BTreeMap<String, Tensor>) -> f64 {
-    assert!(a.keys().eq(b.keys()));
-    let largest = |t: &Tensor| t.f32s().unwrap().iter().fold(0.0_f64, |m, v| m.max(f64::from(v.abs())));
-    let overall = a.values().map(largest).fold(0.0, f64::max);
-    let of = |(name, x): (&String, &Tensor)| {
-        let (x, y) = (x.f32s().unwrap(), b[name].f32s().unwrap());
-        let worst = x.iter().zip(&y).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max);
-        worst / if name.ends_with("k_proj.bias") { overall } else { largest(&a[name]) }
-    };
-    a.iter().map(of).fold(0.0, f64::max)
-}
-
-/// Rounding of float32 over sums of a few dozen terms.
-const ROUNDING: f64 = 2e-5;
 
 #[test]
 fn chunks_give_the_gradients_of_the_whole_batch() {
@@ -113,6 +51,39 @@ fn every_objective_and_scope_is_the_same_in_chunks() {
             assert!(found <= ROUNDING, "{objective:?} {scope:?} {same_group:?}: {found:e}");
         }
     }
+}
+
+#[test]
+fn what_is_made_again_is_what_was_not_kept() {
+    for chunk in [64, 4] {
+        let plan = |recompute| Plan { recompute, ..plan(chunk, Form::Auto) };
+        let again = gradients(&mut clip(&plan(Recompute::Cheap)), &arf());
+        let kept = gradients(&mut clip(&plan(Recompute::Nothing)), &arf());
+        let found = difference(&kept, &again);
+        assert!(found <= ROUNDING, "chunks of {chunk}: {found:e}");
+    }
+}
+
+#[test]
+fn gradients_beyond_the_norm_are_clipped_before_the_update() {
+    // AdamW does not see a factor of all gradients, unless it makes them small beside its epsilon.
+    let moved = |clip_norm| {
+        let optimizer = AdamW { clip_norm, weight_decay: 0.0, ..AdamW::default() };
+        let mut trainer = clip(&Plan { optimizer, ..plan(64, Form::Auto) });
+        let before = trainer.state();
+        let norm = trainer.step(&arf(), 1e-3, &go()).unwrap().gradient_norm;
+        let after = trainer.state();
+        let far = |name: &String| {
+            let (x, y) = (before.parameters[name].f32s().unwrap(), after.parameters[name].f32s().unwrap());
+            x.iter().zip(&y).map(|(x, y)| f64::from((x - y).abs())).fold(0.0, f64::max)
+        };
+        (norm, before.parameters.keys().map(far).fold(0.0, f64::max))
+    };
+    let (free, tight, wide) = (moved(None), moved(Some(1e-6)), moved(Some(1e6)));
+    assert!((free.0 - tight.0).abs() <= 1e-9 * free.0, "the norm is told before clipping: {free:?} {tight:?}");
+    assert!((free.1 - 1e-3).abs() < 1e-5 && free.1 == wide.1, "{free:?} {wide:?}");
+    // Of 1e-6 in all no single gradient has more, so no step is longer than half of the rate.
+    assert!(tight.1 < 6e-4, "{tight:?}");
 }
 
 #[test]

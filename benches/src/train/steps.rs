@@ -46,15 +46,16 @@ pub(super) fn small(rig: &Rig<'_>, sheet: &mut Sheet) -> Result<()> {
     let (case, batch) = ("small", 128);
     exported(rig, case)?;
     let steps = if rig.quick { 3 } else { 12 };
-    let ours = |recompute| Side::ours(rig.cache, case, batch, batch, recompute);
-    let [ours, theirs, kept] = together([ours("cheap")?, Side::theirs(rig, case, batch)?, ours("nothing")?], steps)?;
+    let ours = |how| Side::ours(rig.cache, case, batch, batch, how);
+    let sides = [ours("cheap")?, Side::theirs(rig, case, batch)?, ours("nothing")?, ours("spin")?];
+    let [ours, theirs, kept, spun] = together(sides, steps)?;
     let data = format!("{case}, batch {batch}, {THREADS} threads, median of {steps} steps in turns");
     compared(case, &data, &ours, &theirs, sheet)?;
     let figure = Figure::new(format!("training step, {case}, cpu, nothing recomputed"), kept.median("cpu")?, "CPU s/step", &data);
     sheet.add(figure.against("with recomputation", ours.median("cpu")?));
     let figure = Figure::new(format!("peak memory, {case}, nothing recomputed"), kept.peak / 1e6, "MB", &data);
     sheet.add(figure.against("with recomputation", ours.peak / 1e6));
-    Ok(())
+    spinning(case, &data, &spun, &theirs, sheet)
 }
 
 /// ViT-B/32 at batch 32: 151 million parameters with gradients and moments are 2.4 GB, so that one side is there at a time.
@@ -70,7 +71,18 @@ pub(super) fn b32(rig: &Rig<'_>, sheet: &mut Sheet) -> Result<()> {
     let data = format!(
         "{case}, batch {batch}, {THREADS} threads, median of {steps} steps in each of {rounds} processes a side, in turns"
     );
-    compared(case, &data, &ours, &theirs, sheet)
+    compared(case, &data, &ours, &theirs, sheet)?;
+    let mut spun = Taken::default();
+    spun.add(Side::ours(rig.cache, case, batch, batch, "spin")?, steps)?;
+    spinning(case, &data, &spun, &theirs, sheet)
+}
+
+/// Steps whose idle threads spin, as PyTorch's do.
+fn spinning(case: &str, data: &str, ours: &Taken, theirs: &Taken, sheet: &mut Sheet) -> Result<()> {
+    let (x, y) = (ours.median("wall")?, theirs.median("wall")?);
+    let figure = Figure::new(format!("training step, {case}, wall, spinning"), x, "s/step", data);
+    sheet.add(figure.against("PyTorch eager, fused AdamW", y).goal("<= 1.05", x <= 1.05 * y));
+    Ok(())
 }
 
 /// What a batch of 1,024 takes in chunks of 64, beside a batch of 64 alone.
@@ -110,9 +122,10 @@ impl Side {
         Ok(Self { child, requests, answers })
     }
 
-    fn ours(cache: &Path, case: &str, batch: usize, chunk: usize, recompute: &str) -> Result<Self> {
+    /// `how`: what is recomputed, or `spin` for what is by default with spinning threads.
+    fn ours(cache: &Path, case: &str, batch: usize, chunk: usize, how: &str) -> Result<Self> {
         let mut command = Command::new(std::env::current_exe()?);
-        command.arg("train").arg("--cache").arg(cache).args(["--train-case", &format!("{case}:{batch}:{chunk}:{recompute}")]);
+        command.arg("train").arg("--cache").arg(cache).args(["--train-case", &format!("{case}:{batch}:{chunk}:{how}")]);
         Self::new(command.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn()?)
     }
 
@@ -217,11 +230,12 @@ fn compared(case: &str, data: &str, ours: &Taken, theirs: &Taken, sheet: &mut Sh
 #[expect(clippy::print_stdout, reason = "answers go to the parent")]
 pub(crate) fn child(cache: &Path, case: &str) -> Result<()> {
     let parts: Vec<&str> = case.split(':').collect();
-    let [name, batch, chunk, recompute] = parts[..] else { anyhow::bail!("a case is NAME:BATCH:CHUNK:RECOMPUTE") };
+    let [name, batch, chunk, how] = parts[..] else { anyhow::bail!("a case is NAME:BATCH:CHUNK:HOW") };
     let (batch, chunk): (usize, usize) = (batch.parse()?, chunk.parse()?);
-    let recompute: Recompute = serde_json::from_value(json!(recompute))?;
+    let spin = how == "spin";
+    let recompute = if spin { Recompute::default() } else { serde_json::from_value(json!(how))? };
     let case = CASES.iter().find(|c| c.name == name).context("no such case")?;
-    let plan = Plan { chunk, threads: THREADS, recompute, ..Plan::default() };
+    let plan = Plan { chunk, threads: THREADS, recompute, spin, ..Plan::default() };
     let stream = stream(case, batch);
     let runtime = runtime::init(&RuntimeOptions::from_env(), &|_| ())?;
     let own = process::memory("VmRSS")?;

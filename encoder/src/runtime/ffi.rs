@@ -1,5 +1,5 @@
 //! The FFI edge of this module: asking a library for its version before `ort` commits to it for the whole process, and
-//! asking the loaded one for its execution providers, which `ort` has no safe call for.
+//! asking the loaded one for its execution providers and for memory that sessions share, which `ort` has no safe call for.
 //!
 //! `ort` keeps the first library that it accepts and panics on one whose `OrtGetApiBase` gives nothing, so every candidate
 //! is asked here first.
@@ -12,6 +12,9 @@ use std::ptr;
 use std::sync::{Mutex, PoisonError};
 
 use libloading::{Library, Symbol};
+use ort::AsPointer;
+use ort::environment::Environment;
+use ort::memory::{AllocationDevice, AllocatorType, MemoryInfo, MemoryType};
 use ort::sys::OrtApiBase;
 
 use super::{Refusal, image};
@@ -76,6 +79,16 @@ fn minor(version: &str) -> Option<u32> {
     let major: u32 = parts.next()?.parse().ok()?;
     let minor: u32 = parts.next()?.parse().ok()?;
     Some(if major > 1 { u32::MAX } else { minor })
+}
+
+/// Gives the environment an allocator of the processor's memory that keeps what it was given back, for all sessions that ask for it by
+/// `session.use_env_allocators`; otherwise each session keeps as much as its largest run took.
+pub(crate) fn share_memory(environment: &Environment) -> ort::Result<()> {
+    let memory = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default)?;
+    let (environment, memory) = (environment.ptr().cast_mut(), memory.ptr());
+    // SAFETY: both pointers are of live values. The call locks the environment itself, copies the description, and takes null for the
+    // configuration that sessions' own allocators have; the status is taken over by `result_from_status`.
+    unsafe { ort::Error::result_from_status((ort::api().CreateAndRegisterAllocator)(environment, memory, ptr::null())) }
 }
 
 /// Names of the execution providers that the loaded library has. Called only after `ort` has loaded one.

@@ -430,6 +430,7 @@ fn start(located: Located) -> Result<Runtime, RuntimeError> {
     let started = panic::catch_unwind(AssertUnwindSafe(|| {
         let builder = ort::init_from(&located.path).map_err(|error| error.to_string())?;
         let environment = builder.with_name("anchorite").with_telemetry(false).build().map_err(|error| error.to_string())?;
+        ffi::share_memory(&environment).map_err(|error| error.to_string())?;
         let providers = ffi::available_providers().map_err(|error| error.to_string())?;
         Ok((environment, providers))
     }));

@@ -4,6 +4,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use ort::memory::AllocationDevice;
+
 use super::RuntimeError;
 
 /// What a session computes on.
@@ -16,11 +18,17 @@ pub enum Provider {
     Cpu,
     /// An NVIDIA GPU; needs the GPU build of ONNX Runtime with its provider libraries beside it, CUDA and cuDNN.
     Cuda,
+    /// An NVIDIA GPU through TensorRT, which makes an engine of each graph when it first runs; what it does not know, CUDA computes.
+    TensorRt,
+    /// An AMD GPU; needs a build of ONNX Runtime with ROCm (to version 1.22).
+    Rocm,
+    /// Apple's CoreML; what it does not know, the processor computes.
+    CoreMl,
 }
 
 impl Provider {
     /// All there are.
-    pub const ALL: [Self; 2] = [Self::Cpu, Self::Cuda];
+    pub const ALL: [Self; 5] = [Self::Cpu, Self::Cuda, Self::TensorRt, Self::Rocm, Self::CoreMl];
 
     /// The name in ONNX Runtime.
     #[must_use]
@@ -28,6 +36,9 @@ impl Provider {
         match self {
             Self::Cpu => "CPUExecutionProvider",
             Self::Cuda => "CUDAExecutionProvider",
+            Self::TensorRt => "TensorrtExecutionProvider",
+            Self::Rocm => "ROCMExecutionProvider",
+            Self::CoreMl => "CoreMLExecutionProvider",
         }
     }
 
@@ -38,7 +49,29 @@ impl Provider {
         match self {
             Self::Cpu => Vec::new(),
             Self::Cuda => vec![ort::ep::CUDA::default().build().error_on_failure()],
+            Self::TensorRt => {
+                let cuda = ort::ep::CUDA::default().build().error_on_failure();
+                vec![ort::ep::TensorRT::default().build().error_on_failure(), cuda]
+            }
+            Self::Rocm => vec![ort::ep::ROCm::default().build().error_on_failure()],
+            Self::CoreMl => vec![ort::ep::CoreML::default().build().error_on_failure()],
         }
+    }
+
+    /// The memory that it computes in, by ONNX Runtime's name; none where that is the processor's own.
+    #[must_use]
+    pub fn device(self) -> Option<AllocationDevice<'static>> {
+        match self {
+            Self::Cpu | Self::CoreMl => None,
+            Self::Cuda | Self::TensorRt => Some(AllocationDevice::CUDA),
+            Self::Rocm => Some(AllocationDevice::HIP),
+        }
+    }
+
+    /// Whether it has products of bfloat16 and float16.
+    #[must_use]
+    pub fn has_half(self) -> bool {
+        matches!(self, Self::Cuda | Self::TensorRt | Self::Rocm)
     }
 
     /// What to do when the library lacks it.
@@ -49,6 +82,14 @@ impl Provider {
                 "use the provider cpu, or point ORT_DYLIB_PATH (or --ort-library) at the library of the GPU build (the PyPI \
                  package onnxruntime-gpu) with its libonnxruntime_providers_cuda beside it"
             }
+            Self::TensorRt => {
+                "use the provider cuda or cpu, or point ORT_DYLIB_PATH (or --ort-library) at the library of the GPU build (the PyPI \
+                 package onnxruntime-gpu) with its libonnxruntime_providers_tensorrt beside it, and install TensorRT"
+            }
+            Self::Rocm => {
+                "use the provider cpu, or point ORT_DYLIB_PATH (or --ort-library) at a library that was built with ROCm"
+            }
+            Self::CoreMl => "use the provider cpu, or a library for macOS (--ort-library), whose builds have CoreML",
         }
     }
 
@@ -66,9 +107,10 @@ impl Provider {
     /// The library of the driver that it needs; none for the processor.
     fn driver(self) -> Option<&'static str> {
         match self {
-            Self::Cpu => None,
-            Self::Cuda if cfg!(windows) => Some("nvcuda.dll"),
-            Self::Cuda => Some("libcuda.so.1"),
+            Self::Cpu | Self::CoreMl => None,
+            Self::Cuda | Self::TensorRt if cfg!(windows) => Some("nvcuda.dll"),
+            Self::Cuda | Self::TensorRt => Some("libcuda.so.1"),
+            Self::Rocm => Some("libamdhip64.so"),
         }
     }
 
@@ -88,13 +130,16 @@ impl fmt::Display for Provider {
         out.write_str(match self {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
+            Self::TensorRt => "tensorrt",
+            Self::Rocm => "rocm",
+            Self::CoreMl => "coreml",
         })
     }
 }
 
 /// A provider name that is not known.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("there is no provider `{name}`: say cpu or cuda")]
+#[error("there is no provider `{name}`: say cpu or cuda (or tensorrt, rocm, coreml)")]
 pub struct UnknownProvider {
     /// What was said.
     pub name: String,

@@ -13,6 +13,7 @@ use half::f16;
 use ort::environment::Environment;
 use ort::ep::ExecutionProviderDispatch;
 use ort::logging::LogLevel;
+use ort::memory::AllocationDevice;
 use ort::session::Session;
 use ort::session::builder::SessionBuilder;
 use ort::value::{DynValue, Tensor};
@@ -36,6 +37,10 @@ pub struct Provider {
     pub name: String,
     /// What is registered.
     pub dispatch: ExecutionProviderDispatch,
+    /// The memory that it computes in; none where that is the processor's own.
+    pub device: Option<AllocationDevice<'static>>,
+    /// Whether it has products of bfloat16 and float16.
+    pub half: bool,
 }
 
 impl std::fmt::Debug for Provider {
@@ -49,6 +54,18 @@ impl Engine {
     #[must_use]
     pub fn cpu(environment: Environment) -> Self {
         Self { environment, providers: Vec::new() }
+    }
+
+    /// The memory that it computes in; none where that is the processor's own.
+    #[must_use]
+    pub fn device(&self) -> Option<AllocationDevice<'static>> {
+        self.providers.iter().find_map(|provider| provider.device.clone())
+    }
+
+    /// Whether it has products of bfloat16 and float16.
+    #[must_use]
+    pub fn has_half(&self) -> bool {
+        self.providers.iter().any(|provider| provider.half)
     }
 
     /// Names of the providers, for people.

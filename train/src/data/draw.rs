@@ -1,6 +1,6 @@
 //! Randomness as a function: the same seed and place give the same number on every machine, in any order, on any thread.
 //!
-//! SplitMix64, by its counter: fast, and far better than orders and crops need.
+//! SplitMix64 (Steele, Lea, Flood 2014), by its counter: fast, and far better than orders and crops need.
 
 /// Numbers that a place in the run draws one after another.
 #[derive(Clone, Debug)]
@@ -15,6 +15,12 @@ impl Draw {
     pub fn at(place: &[u64]) -> Self {
         let mix = |state: u64, part: &u64| finish(state.wrapping_add(STEP) ^ finish(part.wrapping_add(STEP)));
         Self(place.iter().fold(0, mix))
+    }
+
+    /// From a state of SplitMix64.
+    #[must_use]
+    pub fn from_state(state: u64) -> Self {
+        Self(state)
     }
 
     /// The next 64 bits.
@@ -63,6 +69,13 @@ fn finish(mut z: u64) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn splitmix_gives_its_published_numbers() {
+        let mut random = Draw::from_state(1_234_567);
+        assert_eq!(random.bits(), 6_457_827_717_110_365_317);
+        assert_eq!(random.bits(), 3_203_168_211_198_807_973);
+    }
 
     #[test]
     fn an_order_has_everything_once_and_depends_on_its_place() {

@@ -5,24 +5,7 @@ use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
 use super::evaluation::Metric;
-
-/// SplitMix64 (Steele, Lea, Flood 2014).
-pub(super) struct SplitMix64(u64);
-
-impl SplitMix64 {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-
-    /// Below `n`, by the upper half of a 128-bit product.
-    pub(super) fn below(&mut self, n: usize) -> usize {
-        ((u128::from(self.next()) * n as u128) >> 64) as usize
-    }
-}
+use crate::data::Draw;
 
 /// One figure's values over the resamples.
 pub(crate) type Replicates = Vec<(Metric, Vec<f64>)>;
@@ -64,11 +47,11 @@ pub(crate) fn two_sided(differences: &[f64]) -> Option<f64> {
     (!differences.is_empty()).then(|| (2.0 * share(|d| *d <= 0.0).min(share(|d| *d >= 0.0))).min(1.0))
 }
 
-pub(super) fn stream(seed: u64, set: &str, resample: usize) -> SplitMix64 {
+pub(super) fn stream(seed: u64, set: &str, resample: usize) -> Draw {
     let digest = Sha256::digest(format!("{seed}/{set}/{resample}"));
     let mut first = [0; 8];
     first.copy_from_slice(&digest[..8]);
-    SplitMix64(u64::from_le_bytes(first))
+    Draw::from_state(u64::from_le_bytes(first))
 }
 
 /// With linear interpolation between neighbours, as NumPy has it.
@@ -81,13 +64,6 @@ pub(super) fn quantile(sorted: &[f64], q: f64) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn splitmix_gives_its_published_numbers() {
-        let mut random = SplitMix64(1_234_567);
-        assert_eq!(random.next(), 6_457_827_717_110_365_317);
-        assert_eq!(random.next(), 3_203_168_211_198_807_973);
-    }
 
     #[test]
     fn draws_depend_on_seed_set_and_number_alone() {

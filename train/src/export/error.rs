@@ -35,6 +35,12 @@ pub enum ExportError {
     /// The written model fails.
     #[error("the written model fails: {0}")]
     Encode(#[from] EncodeError),
+    /// The classifier that was written does not run.
+    #[error("the written classifier.onnx does not run: {reason}; nothing was exported, the checkpoint is whole")]
+    Classifier {
+        /// Why.
+        reason: String,
+    },
     /// The written model is another.
     #[error(
         "the written model's {tower} tower differs from the live one by {difference:e} (at most {tolerance:e} is rounding); nothing was exported, the checkpoint is whole"

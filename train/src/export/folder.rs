@@ -5,24 +5,20 @@ use std::{collections::BTreeMap, fs, path::Path};
 use anchorite_encoder::model::{Dtype, configuration_files};
 use serde_json::Value;
 
-use super::{ExportError, ExportJob, TowerFile, head, narrow::narrow, torch_names};
+use super::{ExportError, ExportJob, TowerFile, classifier, head, narrow::narrow, torch_names};
 use crate::{
     checkpoint::{io, sync_folder, tensors, write_synced},
-    graph::{Element, Tensor, TensorType},
+    graph::{Element, MAX_MODEL_BYTES, Model, Tensor, TensorType},
 };
-
-/// Bytes of a protobuf message, at most.
-const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
 
 /// Writes everything into the folder `out`, which is not there yet.
 pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> {
     fs::create_dir_all(out).map_err(io("create", out))?;
     let mut named: BTreeMap<String, Tensor> = BTreeMap::new();
     for (tower, file) in [(&job.vision, place(&job.vision, "vision")), (&job.text, place(&job.text, "text"))] {
-        model(tower, &out.join(&file))?;
+        graph(&tower.model, &out.join(&file))?;
         if job.f16 {
-            let half = TowerFile { file: file.clone(), model: narrow(&tower.model) };
-            model(&half, &out.join(suffixed(&file, Dtype::Fp16)))?;
+            graph(&narrow(&tower.model), &out.join(suffixed(&file, Dtype::Fp16)))?;
         }
         named.extend(torch_names(&tower.model));
     }
@@ -35,6 +31,7 @@ pub(super) fn write(job: &ExportJob<'_>, out: &Path) -> Result<(), ExportError> 
     configuration(job, out)?;
     if let Some(head) = &job.head {
         head::write(head, out)?;
+        classifier::write(&job.vision, head, out)?;
     }
     write_synced(&out.join("README.md"), job.card.to_markdown().as_bytes())?;
     if !job.card.run.is_empty() {
@@ -64,8 +61,9 @@ fn suffixed(file: &str, dtype: Dtype) -> String {
     format!("{}{}.onnx", file.strip_suffix(".onnx").unwrap_or(file), dtype.suffix())
 }
 
-fn model(tower: &TowerFile, path: &Path) -> Result<(), ExportError> {
-    let bytes = tower.model.write();
+/// Writes a graph as a file that readers take.
+pub(super) fn graph(model: &Model, path: &Path) -> Result<(), ExportError> {
+    let bytes = model.write();
     if bytes.len() > MAX_MODEL_BYTES {
         return Err(ExportError::TooLarge { file: path.display().to_string(), bytes: bytes.len() });
     }

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | `folder` | files of the layout: towers, configuration with the new logit scale, weights by name |
 //! | `head` | the classifier's head and its classes |
+//! | `classifier` | image tower and head as one graph |
 //! | `names` | PyTorch's names of tensors that an exporter renamed and transposed |
 //! | `narrow` | float16 weights |
 //! | `card` | README.md: all that is needed to make the model again |
@@ -16,6 +17,7 @@
 //! Not here: what was trained. What holds: a folder that has its name gives the live model's embeddings within [`TOLERANCE`].
 
 mod card;
+mod classifier;
 mod compare;
 mod error;
 mod folder;
@@ -26,6 +28,7 @@ mod narrow;
 use std::path::{Path, PathBuf};
 
 pub use card::Card;
+pub use classifier::{CLASSIFIER_FILE, compare_classifier};
 pub use compare::{Live, compare};
 pub use error::ExportError;
 pub use head::{CLASSES_FILE, HEAD_FILE};
@@ -58,6 +61,8 @@ pub struct ClassifierHead {
     pub classes: Vec<String>,
     /// `[classes, values]`.
     pub weights: Tensor,
+    /// The image tower's output that is its embedding.
+    pub embedding: String,
 }
 
 /// What is written, and where.

@@ -34,6 +34,7 @@ pub use order::CycleError;
 pub use read::{ExternalFiles, ReadError};
 pub use tensor::{Element, Tensor, TensorType, element_count};
 pub(crate) use widen::widen;
+pub(crate) use write::MAX_MODEL_BYTES;
 
 /// A model: a graph and which operators' meaning it relies on.
 #[derive(Debug, Clone, PartialEq, Default)]

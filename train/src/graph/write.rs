@@ -5,6 +5,9 @@ use anchorite_encoder::model::wire::{put_bytes, put_varint};
 
 use super::{Attribute, Graph, Model, Node, Port, Tensor};
 
+/// Bytes of an `.onnx` file, at most: protobuf's bound of a message.
+pub(crate) const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
+
 impl Model {
     /// The model as the bytes of an `.onnx` file. Weights are inside, so that 2 GiB, protobuf's own bound, is the most a reader takes.
     #[must_use]

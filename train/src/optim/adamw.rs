@@ -82,6 +82,23 @@ pub struct Update {
     pub scale: f32,
 }
 
+impl Update {
+    /// Its numbers under the names that [`super::adamw_model`] is fed them by.
+    #[must_use]
+    pub fn named(&self) -> [(&'static str, f32); 7] {
+        let Self { beta1, beta2, epsilon, first, second, keep, scale } = *self;
+        [
+            ("beta1", beta1),
+            ("beta2", beta2),
+            ("epsilon", epsilon),
+            ("first", first),
+            ("second", second),
+            ("keep", keep),
+            ("scale", scale),
+        ]
+    }
+}
+
 /// Whether weight decay is for a parameter of this shape: matrices and kernels, not norms, biases, class tokens or scalars. Axes of
 /// size 1 do not count, since exporters add them.
 #[must_use]
@@ -90,17 +107,23 @@ pub fn decays(shape: &[usize]) -> bool {
 }
 
 /// Elements of one piece of work: 64 KiB of each of four arrays stay in a core's own cache.
-const PIECE: usize = 1 << 14;
+pub(crate) const PIECE: usize = 1 << 14;
 
 /// Sum of squares, in float64: a float32 sum over 10^8 small squares loses them.
 #[must_use]
 pub fn squared_norm(values: &[f32]) -> f64 {
-    values
-        .par_chunks(PIECE)
-        .map(|piece| piece.iter().map(|&v| f64::from(v) * f64::from(v)).sum::<f64>())
-        .collect::<Vec<_>>()
-        .iter()
-        .sum()
+    values.par_chunks(PIECE).map(squares).collect::<Vec<_>>().iter().sum()
+}
+
+/// In eight sums, whose additions need not wait for each other.
+fn squares(piece: &[f32]) -> f64 {
+    let square = |v: f32| f64::from(v) * f64::from(v);
+    let (rows, rest) = piece.as_chunks::<8>();
+    let mut sums = [0.0; 8];
+    for row in rows {
+        sums.iter_mut().zip(row).for_each(|(sum, &v)| *sum += square(v));
+    }
+    sums.iter().sum::<f64>() + rest.iter().map(|&v| square(v)).sum::<f64>()
 }
 
 /// What gradients of this norm are multiplied by.

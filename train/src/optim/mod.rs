@@ -16,6 +16,7 @@ mod adamw;
 mod graph;
 mod schedule;
 
+pub(crate) use adamw::PIECE;
 pub use adamw::{AdamW, Update, clip_factor, decays, squared_norm, update};
 pub use graph::adamw_model;
 pub use schedule::Schedule;

@@ -9,6 +9,7 @@
 //! |---|---|
 //! | `specialise` | from a model to a program: opset, types, folding, which initializers are parameters |
 //! | `emit` | appending nodes: the vocabulary that losses and gradient rules are written in |
+//! | `narrow` | matrix products in bfloat16 or float16 |
 //! | `recompute` | cheap values are made again for the backward pass |
 //! | `flow` | what a value depends on, and how much memory a run takes |
 //! | `error` | why a model cannot be worked on |
@@ -21,12 +22,14 @@
 pub(crate) mod emit;
 mod error;
 mod flow;
+mod narrow;
 mod recompute;
 mod specialise;
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 pub use error::{NodeProblem, ProgramError};
+pub(crate) use narrow::Narrow;
 
 use crate::Limits;
 use crate::graph::{Dim, Element, Graph, Model, Node, Port, Tensor, TensorType};
@@ -48,6 +51,8 @@ pub struct Program {
     opset: i64,
     limits: Limits,
     fresh: usize,
+    /// Values next to which products stay wide.
+    wide: HashSet<String>,
 }
 
 /// How a program's parameters appear in the model made from it.
@@ -73,6 +78,7 @@ impl Program {
             opset: OPSET,
             limits,
             fresh: 0,
+            wide: HashSet::new(),
         }
     }
 

@@ -13,8 +13,8 @@ use super::{METRICS_FILE, Machine, Opened, RunConfig, RunError, Start};
 use crate::{
     data::Streams,
     export::{
-        CLASSES_FILE, Card, ClassifierHead, ExportError, ExportJob, HEAD_FILE, Live, TOLERANCE, TOLERANCE_F16, TowerFile,
-        compare, export,
+        CLASSES_FILE, CLASSIFIER_FILE, Card, ClassifierHead, ExportError, ExportJob, HEAD_FILE, Live, TOLERANCE, TOLERANCE_F16,
+        TowerFile, compare, compare_classifier, export,
     },
     step::{Pictures, StreamBatch},
 };
@@ -52,7 +52,7 @@ pub fn finish(
         text: TowerFile { file: opened.text_file.clone(), model: text },
         logit_scale: opened.trainer.logit_scale(),
         logit_bias: opened.trainer.logit_bias(),
-        head: opened.trainer.head().map(|weights| ClassifierHead { classes: streams.task().classes.clone(), weights }),
+        head: head(opened, streams),
         f16: config.export.f16,
         card: card(config, opened, streams, steps, machine)?,
     };
@@ -62,10 +62,19 @@ pub fn finish(
         if config.export.f16 {
             reopened(folder, Dtype::Fp16, machine, &live, TOLERANCE_F16)?;
         }
+        if let Some(head) = &job.head {
+            let engine = anchorite_encoder::engine(machine.runtime, machine.provider);
+            compare_classifier(folder, &engine, &live, head, TOLERANCE)?;
+        }
         Ok(())
     };
     let model = export(&job, &config.output.join(FOLDER), &check)?;
     Ok(Finished { model, difference: difference.get() })
+}
+
+fn head(opened: &Opened, streams: &Streams) -> Option<ClassifierHead> {
+    let (classes, embedding) = (streams.task().classes.clone(), opened.image_output.clone());
+    opened.trainer.head().map(|weights| ClassifierHead { classes, weights, embedding })
 }
 
 /// Opens the written model as every other command does, and compares.
@@ -145,7 +154,9 @@ fn card(config: &RunConfig, opened: &Opened, streams: &Streams, steps: u64, mach
         anchors: streams.anchors().map(|a| format!("{}; `{}`", a.describe(), a.fingerprint())),
         last: metrics.lines().last().unwrap_or_default().to_owned(),
         runtime: format!("{}, {}", machine.runtime.version(), machine.provider),
-        head: opened.trainer.head().map(|head| format!("`{HEAD_FILE}`, {}; classes in `{CLASSES_FILE}`", head.kind())),
+        head: opened.trainer.head().map(|head| {
+            format!("`{HEAD_FILE}`, {}; classes in `{CLASSES_FILE}`; with the image tower `{CLASSIFIER_FILE}`", head.kind())
+        }),
         parameters: format!("{} trained of {}", estimate.trained, estimate.parameters),
     })
 }

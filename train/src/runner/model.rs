@@ -43,6 +43,8 @@ pub struct Opened {
     pub vision_file: String,
     /// The text tower's file.
     pub text_file: String,
+    /// The image tower's output that is its embedding.
+    pub image_output: String,
 }
 
 impl Opened {
@@ -86,6 +88,7 @@ impl Opened {
             fingerprint: folder.fingerprint().to_owned(),
             vision_file: file(folder.image().map(TowerModel::file)),
             text_file: file(folder.text().map(TowerModel::file)),
+            image_output: file(folder.image().map(|tower| tower.output().name.as_str())),
         })
     }
 }

@@ -71,7 +71,7 @@ impl Trainer {
         work: &Work<'_>,
         (seeds, sums): (&mut [Vec<f32>; 2], &mut [f64]),
     ) -> Result<(), StepError> {
-        let (step, dim, n) = (self.step + 1, self.dim, unit.pairs.len());
+        let (step, dim, n, seed) = (self.step + 1, self.dim, unit.pairs.len(), self.seed());
         let shape = LossShape { pairs: n, classes: self.classes };
         let gathered = |side: Side| -> Result<DynValue, String> {
             let row = |pair: &(usize, usize, usize)| {
@@ -84,7 +84,7 @@ impl Trainer {
         let embedded = || names.into_iter().filter(|(side, _)| self.sides().contains(side));
         let build = || {
             let mut feeds = unit.feeds(self.plan.objective, self.classes, "")?;
-            feeds.push(("one".to_owned(), floats([], vec![1.0])?));
+            feeds.push(("one".to_owned(), floats([], vec![seed])?));
             for (side, name) in embedded() {
                 feeds.push((name.to_owned(), gathered(side)?));
             }
@@ -93,7 +93,7 @@ impl Trainer {
         let feeds: Feeds = build().map_err(failed(step, "loss"))?;
         let sides: Vec<(Side, &str)> = embedded().collect();
         let session = self.sessions.loss(&self.machine, (self.plan.objective, shape), dim, &self.limits)?;
-        let results = session.compiled.run(step, &self.slots, &feeds)?;
+        let mut results = session.compiled.run(step, &self.slots, &feeds)?;
         let per_pair = output_of(&results, &session.per_pair).map_err(failed(step, "loss"))?;
         let mut bad = add_losses(unit, per_pair, sums);
         for (side, name) in sides {
@@ -105,8 +105,9 @@ impl Trainer {
             }
         }
         for name in graphs::loss_parameters(self.plan.objective) {
-            let values = output_of(&results, &session.gradients[*name]).map_err(failed(step, "loss"))?;
-            self.slots.add_gradient(name, values);
+            let of = [(&(*name).to_owned(), &session.gradients[*name])];
+            let taken = take_outputs(&mut results, of.into_iter()).map_err(failed(step, "loss"))?;
+            add_gradients(&mut self.slots, taken).map_err(failed(step, "loss"))?;
         }
         drop(results);
         let Some(stream) = bad else { return Ok(()) };
@@ -131,9 +132,10 @@ impl Trainer {
             feeds.push((graphs::seed(side), seed));
             let tower = &self.towers[side as usize];
             let session = self.sessions.backward(&self.machine, tower, chunk.rows, self.sizes)?;
-            let results = session.compiled.run(step, &self.slots, &feeds)?;
+            let mut results = session.compiled.run(step, &self.slots, &feeds)?;
             let names = tower.trained.iter().zip(&session.gradients);
-            let taken = take_outputs(results, names).map_err(failed(step, side.name()))?;
+            let taken = take_outputs(&mut results, names).map_err(failed(step, side.name()))?;
+            drop(results);
             let finite = self.threads.install(|| add_gradients(&mut self.slots, taken)).map_err(failed(step, side.name()))?;
             if !finite {
                 let place = session.compiled.first_not_finite(&self.machine, &self.slots, &feeds);
@@ -164,18 +166,17 @@ pub(super) fn add_losses(unit: &Unit, per_pair: &[f32], sums: &mut [f64]) -> Opt
 
 /// Outputs of a run, each with the name of what it is the gradient of.
 pub(super) fn take_outputs<'n>(
-    mut results: SessionOutputs<'_>,
+    results: &mut SessionOutputs<'_>,
     names: impl Iterator<Item = (&'n String, &'n String)>,
 ) -> Result<Vec<(&'n String, DynValue)>, String> {
     names.map(|(of, name)| Ok((of, results.remove(name).ok_or_else(|| format!("it gave no {name:?}"))?))).collect()
 }
 
-/// Adds gradients, letting go of each as it is added; gives whether all were finite.
+/// Adds gradients; gives whether all were finite.
 pub(super) fn add_gradients(slots: &mut Slots, gradients: Vec<(&String, DynValue)>) -> Result<bool, String> {
     let mut finite = true;
     for (of, value) in gradients {
-        let values = value.try_extract_tensor::<f32>().map_err(|e| e.to_string())?.1;
-        finite &= slots.add_gradient(of, values);
+        finite &= slots.add_gradient(of, value)?;
     }
     Ok(finite)
 }

@@ -58,7 +58,7 @@ impl Trainer {
         };
         let make = || recipe.compile(&self.machine, work);
         let session = self.sessions.direct(shape, make)?;
-        let results = session.compiled.run(step, &self.slots, &feeds)?;
+        let mut results = session.compiled.run(step, &self.slots, &feeds)?;
         let mut sums = vec![0.0; work.streams.len()];
         let mut bad = None;
         for (unit, name) in work.units.iter().zip(&session.per_pair) {
@@ -66,7 +66,8 @@ impl Trainer {
             bad = bad.or(add_losses(unit, per_pair, &mut sums));
         }
         let names = session.gradients.iter().map(|(of, name)| (of, name));
-        let taken = take_outputs(results, names).map_err(failed(step, "whole step"))?;
+        let taken = take_outputs(&mut results, names).map_err(failed(step, "whole step"))?;
+        drop(results);
         let finite = self.threads.install(|| add_gradients(&mut self.slots, taken)).map_err(failed(step, "whole step"))?;
         if bad.is_some() || !finite {
             let place = session.compiled.first_not_finite(&self.machine, &self.slots, &feeds);
@@ -84,7 +85,7 @@ impl Trainer {
             feeds.extend(self.feeds(side, &Chunk { start: 0, real: rows, rows }, work)?);
         }
         let failed = |reason| self.runtime("whole step", reason);
-        feeds.push(("one".to_owned(), floats([], vec![1.0]).map_err(failed)?));
+        feeds.push(("one".to_owned(), floats([], vec![self.seed()]).map_err(failed)?));
         for (i, unit) in work.units.iter().enumerate() {
             feeds.extend(unit.feeds(self.plan.objective, self.classes, &prefix(i)).map_err(failed)?);
         }
@@ -110,7 +111,7 @@ impl Recipe<'_> {
         let Built { program, per_pair, gradients } = self.build(work).map_err(graph_error(&name))?;
         let outputs: Vec<&str> =
             per_pair.iter().map(String::as_str).chain(gradients.iter().map(|(_, name)| name.as_str())).collect();
-        let compiled = Compiled::new(machine, name.clone(), program, &outputs)?;
+        let compiled = Compiled::new(machine, name.clone(), program, &outputs, &outputs[per_pair.len()..])?;
         Ok(DirectSession { compiled, per_pair, gradients })
     }
 
@@ -119,6 +120,7 @@ impl Recipe<'_> {
         if self.sides.contains(&Side::Text) {
             p.absorb(&self.towers[1].program(self.rows[1], self.sizes)?, "")?;
         }
+        let towers = p.node_count();
         graphs::declare_shared(&mut p, self.objective, self.classes, self.dim)?;
         let (mut per_pair, mut total): (Vec<String>, Option<String>) = (Vec::new(), None);
         for (i, unit) in work.units.iter().enumerate() {
@@ -138,6 +140,7 @@ impl Recipe<'_> {
                 None => sum,
             });
         }
+        p.keep_wide(towers);
         let Some(total) = total else { return Ok(Built { program: p, per_pair, gradients: Vec::new() }) };
         let towers = self.sides.iter().flat_map(|side| self.towers[*side as usize].trained.iter().map(String::as_str));
         let of: Vec<&str> = towers.chain(self.trained.iter().copied()).collect();

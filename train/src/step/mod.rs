@@ -20,6 +20,7 @@
 //! | `graphs` | the graphs that a tower gives: embed, backward; and the loss |
 //! | `compiled` | a graph in ONNX Runtime, and where a value stopped being finite |
 //! | `slots` | parameters, moments, gradients |
+//! | `device` | memory that a provider computes in, and what is done with parameters there |
 //! | `rows` | rows of all streams, in chunks |
 //! | `units` | which pairs meet in one loss |
 //! | `trainer` | the step, from the outside |
@@ -40,6 +41,7 @@
 mod batch;
 mod cached;
 mod compiled;
+mod device;
 mod direct;
 mod embeddings;
 mod error;
@@ -60,7 +62,7 @@ pub use batch::{Pictures, StreamBatch};
 pub use error::{StepError, TrainError};
 pub use estimate::Estimate;
 pub use inspect::{TowerReport, UnknownNode, inspect};
-pub use plan::{Form, InputSizes, Objective, Plan, Recompute, Scope};
+pub use plan::{Form, InputSizes, Objective, Plan, Precision, Recompute, Residence, Scope};
 pub use state::TrainState;
 pub use towers::{Feed, Tower, Towers, Width};
 pub use trainer::{StepReport, StepTimes, StreamLoss, Trainer};

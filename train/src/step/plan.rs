@@ -53,6 +53,33 @@ pub enum Recompute {
     Nothing,
 }
 
+/// Where parameters, moments and gradients are from step to step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Residence {
+    /// With the provider where it has memory of its own, in the host's otherwise. The default.
+    #[default]
+    Auto,
+    /// In the host's memory, updated by a fused loop; a provider with memory of its own is sent all of it at every run.
+    Host,
+    /// In the provider's memory, bound to its runs' inputs and outputs and updated there by AdamW as a graph, in place.
+    Provider,
+}
+
+/// What matrix products and convolutions of the towers are computed in. Parameters, moments, norms, softmax, loss and the update are float32
+/// always.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Precision {
+    /// float32. The default.
+    #[default]
+    F32,
+    /// bfloat16: float32's range with 8 bits of precision; on NVIDIA GPUs from Ampere on.
+    Bf16,
+    /// float16, with [`Plan::loss_scale`].
+    F16,
+}
+
 /// What a run asks of its steps.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
 #[serde(default, deny_unknown_fields)]
@@ -74,12 +101,23 @@ pub struct Plan {
     pub form: Form,
     /// What of the forward pass is made again. Default: what is cheap.
     pub recompute: Recompute,
+    /// Where parameters, moments and gradients are. Default: where the provider computes.
+    pub residence: Residence,
+    /// What matrix products are computed in. Default float32. A provider without narrow products (the processor) rounds their inputs and results
+    /// instead, which shows what a run would learn and is slower than float32.
+    pub compute: Precision,
+    /// Factor of the loss while gradients flow back in float16, taken out of them before they are clipped: small ones would be lost below
+    /// 6e-8. Default 1024; a run whose gradients overflow says so, and needs less.
+    pub loss_scale: f64,
     /// Largest logit scale, as a factor, of the softmax; SigLIP's has no bound (its models end at 110 and more). Default 100, CLIP's.
     pub max_logit_scale: f64,
     /// Decides the adapters' first values; nothing else is random here. Default 0.
     pub seed: u64,
     /// Threads of the runtime and of the optimizer. Default 0: all cores. One thread gives the same bits every time.
     pub threads: usize,
+    /// Whether threads without work wait for it spinning while a graph runs: shorter steps on cores that nothing else wants, and fewer batches
+    /// made beside them. Default no.
+    pub spin: bool,
 }
 
 impl Default for Plan {
@@ -93,9 +131,13 @@ impl Default for Plan {
             chunk: 32,
             form: Form::default(),
             recompute: Recompute::default(),
+            residence: Residence::default(),
+            compute: Precision::default(),
+            loss_scale: 1024.0,
             max_logit_scale: 100.0,
             seed: 0,
             threads: 0,
+            spin: false,
         }
     }
 }

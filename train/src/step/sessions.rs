@@ -68,7 +68,7 @@ impl Sessions {
             Entry::Vacant(place) => {
                 let name = format!("{} tower", tower.side.name());
                 let program = tower.program(rows, sizes).map_err(graph_error(&name))?;
-                Ok(place.insert(Compiled::new(machine, name, program, &[&tower.output])?))
+                Ok(place.insert(Compiled::new(machine, name, program, &[&tower.output], &[])?))
             }
         }
     }
@@ -88,7 +88,7 @@ impl Sessions {
                 let mut program = tower.program(rows, sizes).map_err(graph_error(&name))?;
                 let gradients = tower.backward(&mut program, tower.recompute).map_err(graph_error(&name))?;
                 let outputs: Vec<&str> = gradients.iter().map(String::as_str).collect();
-                let compiled = Compiled::new(machine, name, program, &outputs)?;
+                let compiled = Compiled::new(machine, name, program, &outputs, &outputs)?;
                 Ok(place.insert(Backward { compiled, gradients }))
             }
         }
@@ -108,7 +108,9 @@ impl Sessions {
                 let graph = loss_graph(objective, shape, dim, limits).map_err(graph_error("loss"))?;
                 let outputs: Vec<&str> =
                     std::iter::once(graph.per_pair.as_str()).chain(graph.gradients.values().map(String::as_str)).collect();
-                let compiled = Compiled::new(machine, "loss".to_owned(), graph.program.clone(), &outputs)?;
+                let mut program = graph.program.clone();
+                program.keep_wide(0);
+                let compiled = Compiled::new(machine, "loss".to_owned(), program, &outputs, &[])?;
                 Ok(place.insert(LossSession { compiled, per_pair: graph.per_pair, gradients: graph.gradients }))
             }
         }

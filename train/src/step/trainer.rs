@@ -12,7 +12,7 @@ use super::sessions::Sessions;
 use super::slots::Slots;
 use super::state::{self, Shell, TrainState};
 use super::units::{Unit, check_labels, units};
-use super::{InputSizes, Objective, Plan, StepError, StreamBatch, Towers, TrainError};
+use super::{InputSizes, Objective, Plan, Precision, Residence, StepError, StreamBatch, Towers, TrainError};
 use crate::Limits;
 use crate::graph::{Model, Tensor};
 use crate::select::{self, Lora, TowerChoice, WeightChoice};
@@ -168,7 +168,7 @@ impl Trainer {
             plan: plan.clone(),
             sizes,
             limits: limits.clone(),
-            machine: Machine { engine: engine.clone(), threads: plan.threads },
+            machine: Machine { engine: engine.clone(), threads: plan.threads, compute: plan.compute, spin: plan.spin },
             towers: [vision_graph, text_graph],
             shells,
             slots,
@@ -226,7 +226,7 @@ impl Trainer {
     /// # Errors
     /// [`StepError`]; what was accumulated is gone then.
     pub fn accumulate(&mut self, streams: &[StreamBatch], cancel: &AtomicBool) -> Result<(), StepError> {
-        let result = self.try_accumulate(streams, cancel);
+        let result = self.settle().and_then(|()| self.try_accumulate(streams, cancel));
         if result.is_err() {
             self.discard();
         }
@@ -236,8 +236,25 @@ impl Trainer {
     /// Forgets what was accumulated.
     pub fn discard(&mut self) {
         self.pending = Pending::default();
-        let slots = &mut self.slots;
-        self.threads.install(|| slots.clear_gradients());
+        self.slots.clear_gradients();
+    }
+
+    /// What gradients of the loss are multiplied with while they flow back.
+    pub(super) fn seed(&self) -> f32 {
+        if self.plan.compute == Precision::F16 { self.plan.loss_scale as f32 } else { 1.0 }
+    }
+
+    /// Sees to it that parameters are where the plan wants them.
+    fn settle(&mut self) -> Result<(), StepError> {
+        let there = match self.plan.residence {
+            Residence::Auto => self.machine.engine.device().is_some(),
+            Residence::Host => false,
+            Residence::Provider => true,
+        };
+        if !there {
+            return Ok(());
+        }
+        self.slots.settle(&self.machine).map_err(|reason| self.runtime("parameters", reason))
     }
 
     /// The update: the mean of the accumulated batches' gradients, clipped, through AdamW.
@@ -250,9 +267,10 @@ impl Trainer {
         if pending.batches == 0 {
             return Err(StepError::NothingAccumulated);
         }
-        let mean = 1.0 / pending.batches as f64;
+        let mean = 1.0 / (pending.batches as f64 * f64::from(self.seed()));
         let slots = &mut self.slots;
-        let norm = self.threads.install(|| slots.gradient_norm()) * mean;
+        let norm =
+            self.threads.install(|| slots.gradient_norm()).map_err(|reason| self.runtime("gradient's norm", reason))? * mean;
         if !norm.is_finite() {
             self.discard();
             let stream = pending.streams.iter().map(|s| s.name.as_str()).collect::<Vec<_>>().join(", ");
@@ -262,17 +280,16 @@ impl Trainer {
         let clip = crate::optim::clip_factor(norm, self.plan.optimizer.clip_norm);
         self.step += 1;
         let update = self.plan.optimizer.update(self.step, rate, mean * clip);
-        self.threads.install(|| {
-            slots.update(&update);
-            slots.clear_gradients();
-        });
+        let slots = &mut self.slots;
+        self.threads.install(|| slots.update(&update)).map_err(|reason| self.runtime("update", reason))?;
         let limit = self.plan.max_logit_scale.ln() as f32;
         let log_scale = self.slots.scalar(LOG_SCALE).unwrap_or_default();
         let bounded = self.plan.objective == Objective::Softmax && self.plan.train.logit_scale;
         if bounded && log_scale > limit {
-            self.slots.set_scalar(LOG_SCALE, limit);
+            self.slots.set_scalar(LOG_SCALE, limit).map_err(|reason| self.runtime("update", reason))?;
         }
-        let streams: Vec<StreamLoss> = pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss * mean, ..s }).collect();
+        let streams: Vec<StreamLoss> =
+            pending.streams.into_iter().map(|s| StreamLoss { loss: s.loss / pending.batches as f64, ..s }).collect();
         let mut times = pending.times;
         times.update = start.elapsed();
         Ok(StepReport {
@@ -287,7 +304,7 @@ impl Trainer {
         })
     }
 
-    /// Gradients that wait for the update, by name: sums over the accumulated batches.
+    /// Gradients that wait for the update, by name: sums over the accumulated batches, times [`Plan::loss_scale`] in float16.
     #[must_use]
     pub fn gradients(&self) -> BTreeMap<String, Tensor> {
         self.trained().into_iter().filter_map(|name| Some((name.clone(), self.slots.gradient(&name)?))).collect()
@@ -426,6 +443,9 @@ fn check(plan: &Plan) -> Result<(), TrainError> {
     }
     if !plan.max_logit_scale.is_finite() || plan.max_logit_scale <= 0.0 {
         return refuse("max_logit_scale", format!("it is {}; it must be more than zero", plan.max_logit_scale));
+    }
+    if !plan.loss_scale.is_finite() || plan.loss_scale < 1.0 {
+        return refuse("loss_scale", format!("it is {}; it must be 1 or more", plan.loss_scale));
     }
     if let Some(problem) = plan.optimizer.problem() {
         return refuse("optimizer", problem);

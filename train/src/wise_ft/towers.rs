@@ -12,11 +12,9 @@ use serde_json::Value;
 use super::mean::{MixError, mix};
 use crate::{
     checkpoint::tensors,
-    graph::{ExternalFiles, Model, ReadError, Tensor, widen},
+    graph::{ExternalFiles, MAX_MODEL_BYTES, Model, ReadError, Tensor, widen},
 };
 
-/// Bytes of a protobuf message, at most.
-const MAX_MODEL_BYTES: usize = (1 << 31) - 1;
 /// Files beside a model that belong to its configuration: everything small that is no weights.
 const MAX_CONFIGURATION_BYTES: u64 = 64 << 20;
 /// Endings of files that hold weights, or words about them.
