@@ -97,6 +97,19 @@ fn every_rule_finds_its_fault() {
     }
 }
 
+/// What is tried of one image's build stage is then known of the other's.
+#[test]
+fn both_images_are_built_alike() {
+    let build = |image: &str| -> Vec<(String, String)> {
+        let all = instructions(&read(image));
+        let stages: Vec<usize> = (0..all.len()).filter(|&at| all[at].0 == "FROM").collect();
+        assert_eq!(stages.len(), 3, "{image}: build, runtime, and what runs");
+        assert!(all[0].1.ends_with(" AS build"), "{image}: {:?}", all[0]);
+        all[..stages[1]].to_vec()
+    };
+    assert_eq!(build(IMAGES[0]), build(IMAGES[1]));
+}
+
 #[test]
 fn images_carry_the_library_that_the_program_would_fetch() {
     let wheel = &pins::packages("linux", "x86_64")[0];

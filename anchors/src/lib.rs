@@ -14,15 +14,15 @@
 //! | `distinct.rs`, `near.rs` | the search, without near duplicates where that is asked for |
 //! | `error.rs` | why a question is refused, each with a stable code |
 //! | `recall.rs` | recall@k of known pairs |
-//! | `policy.rs`, `templates.rs` | [`Policy`]: which pairs become anchors, as data |
+//! | `policy/`, `templates.rs` | [`Policy`]: which pairs become anchors, as data |
 //! | `questions.rs` | query files, or queries at hand, to [`Questions`] |
-//! | `curate.rs`, `report.rs` | a policy carried out: [`curate`], and its account |
+//! | `curate/`, `report.rs` | a policy carried out: [`curate`], and its account |
 //! | `sample.rs`, `draw.rs` | k anchors of each query by seed and epoch: [`curate_sample`], [`Sample`]; seeded draws |
 //! | `gather.rs` | queries to hits, one direction or several fused |
 //! | `exclude.rs`, `protect.rs` | pairs that must not become anchors; [`Protected`] evaluation sets |
 //! | `select.rs`, `cutoffs.rs`, `diversity.rs` | hits to anchors: a pure function |
 //! | `reason.rs` | why a hit is no anchor: [`Reason`] |
-//! | `manifest.rs` | the choice as a parquet file, and checking it later |
+//! | `manifest/` | the choice as a parquet file, and checking it later |
 //! | `chosen.rs` | pairs chosen by hand, as a manifest |
 //! | `hits.rs` | a manifest's hits read back, for people |
 //! | `limits.rs` | [`Limits`] |

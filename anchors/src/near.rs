@@ -61,26 +61,56 @@ impl Heads {
         self.tails.len()
     }
 
+    /// Moves a head to an earlier place.
+    fn keep(&mut self, from: usize, to: usize) {
+        let width = self.width;
+        self.values.copy_within(from * width..(from + 1) * width, to * width);
+        self.tails[to] = self.tails[from];
+    }
+
+    fn truncate(&mut self, len: usize) {
+        self.values.truncate(len * self.width);
+        self.tails.truncate(len);
+    }
+
     /// Every pair of a query and a row whose cosine is not below `limit`, by row. `vectors` gives whole queries and rows.
     pub(crate) fn near<'a>(&self, queries: &Self, limit: f32, vectors: (Whole<'a, '_>, Whole<'a, '_>)) -> Vec<Near> {
         let starts: Vec<usize> = (0..self.len()).step_by(ROWS).collect();
-        let part = |start: usize| self.near_in(start..(start + ROWS).min(self.len()), queries, limit, vectors);
+        let part = |products: &mut Vec<f32>, start: usize| {
+            self.near_in(start..(start + ROWS).min(self.len()), queries, (limit, products), vectors)
+        };
         // Threads are worth their while from some thousand pairs on.
         if self.len() * queries.len() < 4 * ROWS {
-            return starts.into_iter().flat_map(part).collect();
+            let mut products = Vec::new();
+            return starts.into_iter().flat_map(|start| part(&mut products, start)).collect();
         }
-        starts.into_par_iter().flat_map_iter(part).collect()
+        let parts: Vec<Vec<Near>> = starts.into_par_iter().map_init(Vec::new, part).collect();
+        parts.into_iter().flatten().collect()
     }
 
-    fn near_in(&self, rows: Range<usize>, queries: &Self, limit: f32, (query, row): (Whole<'_, '_>, Whole<'_, '_>)) -> Vec<Near> {
+    /// `products` is room that is used again.
+    fn near_in(
+        &self,
+        rows: Range<usize>,
+        queries: &Self,
+        (limit, products): (f32, &mut Vec<f32>),
+        (query, row): (Whole<'_, '_>, Whole<'_, '_>),
+    ) -> Vec<Near> {
         let many = queries.len();
-        let mut products = vec![0.0; rows.len() * many];
+        products.resize(rows.len() * many, 0.0);
         let heads = &self.values[rows.start * self.width..rows.end * self.width];
-        Cpu::detect().dot_tile(heads, &queries.values, self.width, &mut products);
+        Cpu::detect().dot_tile(heads, &queries.values, self.width, products);
+        let bound = limit - SLACK;
         let mut found = Vec::new();
         for (at, products) in rows.zip(products.chunks_exact(many.max(1))) {
-            for (asked, product) in products.iter().enumerate() {
-                if product + self.tails[at] * queries.tails[asked] + SLACK < limit {
+            let tail = self.tails[at];
+            let may = |(product, other): (&f32, &f32)| product + tail * other >= bound;
+            // Few rows have any; counting has no branch, and is done many at a time.
+            if products.iter().zip(&queries.tails).map(|both| u32::from(may(both))).sum::<u32>() == 0 {
+                continue;
+            }
+            for (asked, both) in products.iter().zip(&queries.tails).enumerate() {
+                if !may(both) {
                     continue;
                 }
                 let cosine = diversity::dot(query(asked), row(at));
@@ -96,6 +126,7 @@ impl Heads {
 /// Which items are near each other, of those that were ever compared. Each two of them are compared once, however often a selection is made.
 #[derive(Default)]
 pub(crate) struct Nearness {
+    memory: Memory,
     heads: Heads,
     /// The items, by their place among the heads.
     members: Vec<usize>,
@@ -103,12 +134,29 @@ pub(crate) struct Nearness {
     near: HashMap<usize, Vec<(usize, f32)>>,
     /// Near pairs held.
     pairs: usize,
+    /// Members before the last that were learned.
+    settled: usize,
+}
+
+/// What is remembered of items that were compared.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Memory {
+    /// All of them: another selection among them will follow.
+    #[default]
+    All,
+    /// Those that were taken: a selection's own question. Where everything is near everything, all others would make its time quadratic.
+    Taken,
 }
 
 /// Near pairs that are held. 4 million: 128 MiB. A low limit makes every pair of thousands near; beyond this only what was taken is remembered.
 const MAX_PAIRS: usize = 4 << 20;
 
 impl Nearness {
+    /// Remembers only what is taken.
+    pub(crate) fn of_taken() -> Self {
+        Self { memory: Memory::Taken, ..Self::default() }
+    }
+
     /// Whether it holds more than it should: then [`Nearness::forget`] comes before the next comparison.
     pub(crate) fn is_full(&self) -> bool {
         self.pairs > MAX_PAIRS
@@ -116,12 +164,32 @@ impl Nearness {
 
     /// Knows nothing but `taken`, no two of which are near each other.
     pub(crate) fn forget<'a>(&mut self, taken: impl Iterator<Item = (usize, &'a [f32])>) {
-        *self = Self::default();
+        *self = Self { memory: self.memory, ..Self::default() };
         for (item, values) in taken {
             self.heads.push(values);
             self.members.push(item);
             self.near.insert(item, Vec::new());
         }
+        self.settled = self.members.len();
+    }
+
+    /// Of the members learned last, forgets those that were not taken, if that is its [`Memory`].
+    pub(crate) fn settle(&mut self, taken: impl Fn(usize) -> bool) {
+        if self.memory == Memory::All {
+            return;
+        }
+        let last = self.members.split_off(self.settled);
+        self.pairs = 0;
+        for (place, item) in (self.settled..).zip(last) {
+            self.near.remove(&item);
+            if taken(item) {
+                self.near.insert(item, Vec::new());
+                self.heads.keep(place, self.members.len());
+                self.members.push(item);
+            }
+        }
+        self.heads.truncate(self.members.len());
+        self.settled = self.members.len();
     }
 
     /// Compares those of `asked` that have a vector and are new with each other and with all members.
@@ -148,7 +216,10 @@ impl Nearness {
             if row < first + query {
                 let (one, other) = (fresh[query], self.members[row]);
                 self.near.entry(one).or_default().push((other, cosine));
-                self.near.entry(other).or_default().push((one, cosine));
+                // What is taken is not asked about again.
+                if row >= first || self.memory == Memory::All {
+                    self.near.entry(other).or_default().push((one, cosine));
+                }
                 self.pairs += 1;
             }
         }

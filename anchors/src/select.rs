@@ -117,7 +117,7 @@ fn precedes(a: &Offer, b: &Offer, items: &[Item]) -> Ordering {
 /// Selects. Offers must be ordered, and every `item` an index of `items`. Each query lists at most `listed` of the offers it passed over.
 #[must_use]
 pub fn select(rules: &Select, askers: &[Asker], items: &[Item], listed: usize) -> Selection {
-    select_again(rules, askers, items, listed, &mut Nearness::default())
+    select_again(rules, askers, items, listed, &mut Nearness::of_taken())
 }
 
 /// As [`select`], where `nearness` knows what an earlier selection by the same rules among the same items (and fewer) compared.
@@ -250,6 +250,10 @@ impl<'a> Run<'a> {
             if self.barred(asker, phase).is_none() && self.advance(asker) == Some(offer) {
                 self.take(asker, offer);
             }
+        }
+        if self.rules.near_duplicate.is_some() {
+            let taken = &self.taken;
+            self.nearness.settle(|item| taken.contains_key(&item));
         }
     }
 

@@ -9,8 +9,9 @@ use anchorite_anchors::{
     CurateError, Curated, Given, Limits, Policy, Questions, Sample, Surroundings, curate_sample, encode_questions,
     policy::{ClassBounds, Control, Direction, Select},
 };
-use anchorite_index::{Cancel, PairStore, Side};
+use anchorite_index::{Cancel, ContentHash, Key, Pair, PairStore, Side};
 use common::{all_kept, encoder, kept, picture, pool, run, run_within, store};
+use sha2::{Digest as _, Sha256};
 
 fn given(numbers: impl IntoIterator<Item = u32>) -> Vec<Given> {
     let one = |n: u32| Given { id: format!("q{n}"), picture: Some(picture(10_000 + n)), ..Given::default() };
@@ -126,4 +127,23 @@ fn starved_queries_list_little_and_count_everything() {
     let dropped: u64 = short.report.dropped.values().sum();
     assert_eq!((whole.report.unlisted, short.report.unlisted), (0, dropped - 20 * 5));
     assert_eq!(whole.entries.len() as u64, 100 + dropped);
+}
+
+/// Everything may be near everything (a model of random weights makes such pools): a query then passes over the whole pool for its one anchor, and
+/// compares each pair with what it took, not with all it passed over. Before, 64 queries among 4,000 pairs took 36 s of processor; now 0.2 s.
+#[test]
+fn pools_in_which_everything_is_near_everything_cost_a_pass_a_query() {
+    let one = pool(1).remove(0);
+    let named = |n: u32| Pair {
+        key: Key::new(format!("p{n}")).expect("a key"),
+        content: ContentHash(Sha256::digest(n.to_le_bytes()).into()),
+        ..one.clone()
+    };
+    let pairs: Vec<Pair> = (0..4_000).map(named).collect();
+    let policy = Policy { select: Select { k: Some(2), ..Select::default() }, ..Policy::default() };
+    let (store, questions) = (store(&pairs), asked(given(0..64), &policy));
+    let start = std::time::Instant::now();
+    let sampled = sampled(&store, &policy, &questions, draw(1, 0)).expect("anchors");
+    assert_eq!((sampled.report.found, sampled.report.dropped["near_duplicate"]), (64, 64 * 3_999));
+    assert!(start.elapsed().as_secs() < 5, "{:?}", start.elapsed());
 }

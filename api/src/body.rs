@@ -4,6 +4,7 @@ use std::{future::poll_fn, pin::Pin, sync::Arc};
 
 use axum::{
     body::{Body, HttpBody as _},
+    extract::rejection::QueryRejection,
     http::{StatusCode, header},
 };
 use base64::{
@@ -92,10 +93,48 @@ pub(crate) fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
 fn bad_json(path: &str, error: &serde_json::Error) -> ApiError {
     if error.is_data() {
         let place = if matches!(path, "" | "." | "?") { String::new() } else { format!("{path}: ") };
-        return ApiError::unprocessable("json_fields", format!("{place}{error}; /openapi.json says what this route takes"));
+        let said = in_json_words(&error.to_string());
+        return ApiError::unprocessable("json_fields", format!("{place}{said}; /openapi.json says what this route takes"));
     }
     let message = format!("the body is not JSON: {error}; numbers must be finite and plain, and the whole body one JSON object");
     ApiError::new(StatusCode::BAD_REQUEST, "json_syntax", message)
+}
+
+/// What a value is called in Rust, and in JSON. Of each two that begin alike the longer comes first.
+const KINDS: [(&str, &str); 11] = [
+    ("usize", "a whole number, not below 0"),
+    ("u64", "a whole number, not below 0"),
+    ("u32", "a whole number, not below 0"),
+    ("i64", "a whole number"),
+    ("f32", "a number"),
+    ("f64", "a number"),
+    ("a sequence", "a list"),
+    ("a map", "an object"),
+    ("map", "an object"),
+    ("struct ", "an object"),
+    ("internally tagged enum", "an object"),
+];
+
+/// A reader's complaint without Rust's names of types, which mean nothing to who sent the JSON. Only what it expected is changed, never what it quotes.
+fn in_json_words(said: &str) -> String {
+    let Some((found, expected)) = said.rsplit_once(", expected ") else { return said.to_owned() };
+    let found = found.replacen("invalid type: sequence", "invalid type: a list", 1).replacen(
+        "invalid type: map",
+        "invalid type: an object",
+        1,
+    );
+    let (wanted, place) = expected.rsplit_once(" at line ").unwrap_or((expected, ""));
+    // A list in the place of an object: how many were in it helps nobody.
+    let found = if wanted.starts_with("struct ") && found.starts_with("invalid length") { "a list".to_owned() } else { found };
+    let wanted = KINDS.iter().find(|(rust, _)| wanted.starts_with(rust)).map_or(wanted, |(_, json)| json);
+    if place.is_empty() { format!("{found}, expected {wanted}") } else { format!("{found}, expected {wanted} at line {place}") }
+}
+
+/// What is wrong with the parameters behind the `?`, with those that are known.
+pub(crate) fn bad_parameters(refused: &QueryRejection, known: &str) -> ApiError {
+    let said = refused.body_text();
+    let said = said.strip_prefix("Failed to deserialize query string: ").unwrap_or(&said);
+    ApiError::unprocessable("query_parameter", format!("{said}; known here: {known}"))
 }
 
 /// Picture bytes from base64, with or without a `data:` prefix.

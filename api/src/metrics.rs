@@ -5,7 +5,7 @@ use std::time::Duration;
 use anchorite_anchors::Times;
 use prometheus::{
     Encoder as _, Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGaugeVec, Opts, Registry, TextEncoder,
-    core::Collector,
+    core::{Collector, Desc},
 };
 
 /// From a memory-mapped search (50 µs) to the deadline (30 s).
@@ -34,9 +34,28 @@ pub(crate) struct Metrics {
     legacy: Legacy,
 }
 
+/// One of clip-retrieval's histograms, summed up.
+pub(crate) struct Step {
+    pub(crate) name: String,
+    pub(crate) description: String,
+    pub(crate) calls: u64,
+    /// Seconds of all calls.
+    seconds: f64,
+}
+
+impl Step {
+    /// Seconds a call; 0 where there was none.
+    pub(crate) fn average(&self) -> f64 {
+        if self.calls == 0 { 0.0 } else { self.seconds / self.calls as f64 }
+    }
+}
+
 /// clip-retrieval's names.
 struct Legacy {
     full_knn_request: Histogram,
+    /// Stay at zero.
+    download: Histogram,
+    safety: Histogram,
     text_inference: Histogram,
     image_inference: Histogram,
     text_prepro: Histogram,
@@ -114,6 +133,23 @@ impl Metrics {
         }
     }
 
+    /// clip-retrieval's searches, and the steps of them.
+    pub(crate) fn legacy_steps(&self) -> (Step, Vec<Step>) {
+        let legacy = &self.legacy;
+        let steps = [
+            &legacy.download,
+            &legacy.text_inference,
+            &legacy.image_inference,
+            &legacy.metadata_get,
+            &legacy.knn_index,
+            &legacy.dedup,
+            &legacy.safety,
+            &legacy.image_prepro,
+            &legacy.text_prepro,
+        ];
+        (step(&legacy.full_knn_request), steps.into_iter().map(step).collect())
+    }
+
     /// The text exposition format.
     pub(crate) fn text(&self) -> Result<Vec<u8>, prometheus::Error> {
         let mut text = Vec::new();
@@ -128,9 +164,9 @@ impl Legacy {
             added(registry, Histogram::with_opts(HistogramOpts::new(name, help).buckets(SECONDS.to_vec())))
         };
         // Upstream's dashboards ask for these as well; nothing is downloaded or judged here, so that they stay at zero.
-        one("download_time", "Nothing is downloaded.");
-        one("safety_time", "Nothing is judged.");
         Self {
+            download: one("download_time", "Nothing is downloaded."),
+            safety: one("safety_time", "Nothing is judged."),
             full_knn_request: one("full_knn_request_time", "Time spent in knn-service."),
             text_inference: one("text_clip_inference_time", "Time spent in the text tower."),
             image_inference: one("image_clip_inference_time", "Time spent in the image tower."),
@@ -140,6 +176,16 @@ impl Legacy {
             metadata_get: one("metadata_get_time", "Time spent reading records."),
             dedup: one("dedup_time", "Time spent removing near-duplicates."),
         }
+    }
+}
+
+fn step(histogram: &Histogram) -> Step {
+    let of = |text: fn(&Desc) -> &String| histogram.desc().first().map_or_else(String::new, |desc| text(desc).clone());
+    Step {
+        name: of(|desc| &desc.fq_name),
+        description: of(|desc| &desc.help),
+        calls: histogram.get_sample_count(),
+        seconds: histogram.get_sample_sum(),
     }
 }
 

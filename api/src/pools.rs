@@ -17,7 +17,7 @@ use utoipa::ToSchema;
 
 use crate::{
     app::App,
-    body::JsonBytes,
+    body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
     refresh::{Reloaded, Snapshot},
     search::Source,
@@ -342,10 +342,7 @@ pub(crate) fn plain<T>(path: Result<Path<T>, PathRejection>) -> Result<T, ApiErr
 }
 
 fn checked(by: Result<Query<By>, QueryRejection>) -> Result<Option<ByName>, ApiError> {
-    let Query(By { by }) = by.map_err(|e| {
-        let message = format!("{}; only ?by=id and ?by=key are known here", e.body_text());
-        ApiError::unprocessable("query_parameter", message)
-    })?;
+    let Query(By { by }) = by.map_err(|e| body::bad_parameters(&e, "?by=id and ?by=key"))?;
     Ok(by)
 }
 

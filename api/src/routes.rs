@@ -63,6 +63,7 @@ fn read() -> Routes {
         .routes(routes!(clip_retrieval::metadata))
         .routes(routes!(clip_retrieval::indices_list))
         .routes(routes!(clip_retrieval::config))
+        .routes(routes!(clip_retrieval::metrics_summary))
 }
 
 fn write() -> Routes {

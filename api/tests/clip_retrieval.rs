@@ -77,6 +77,34 @@ fn stored_pictures_come_as_they_are_and_give_an_address_to_rows_without_one() {
 }
 
 #[test]
+fn a_pool_without_pictures_answers_by_its_captions_and_web_pages_see_that_there_are_none() {
+    let server = start(Limits::default());
+    let ask = |body: &Json, origin: Option<&str>| {
+        let mut request = ureq::http::Request::post(server.url("/knn-service"));
+        if let Some(origin) = origin {
+            request = request.header("origin", origin);
+        }
+        let reply = server.send(request.body(body.to_string().into_bytes()).expect("a request")).ok();
+        reply.as_array().expect("an array").clone()
+    };
+    let body = json!({"text": CAPTIONS[4], "modality": "image", "num_images": 6, "indice_name": "words"});
+    let (program, page) = (ask(&body, None), ask(&body, Some("http://example.invalid")));
+    assert_eq!((program.len(), &program[0]["caption"]), (6, &json!(CAPTIONS[4])), "modality names vectors that the pool lacks");
+    assert_eq!(ids(&page), ids(&program));
+    assert!(program.iter().all(|row| row.get("image").is_none()), "{program:?}");
+    let shown = page[0]["image"].as_str().expect("a picture that says that there is none");
+    // Row 1 has an address of its own.
+    assert!(page.iter().all(|row| row.get("image").is_some_and(|image| image == shown) != (row["id"] == 1)), "{page:?}");
+    assert!(page.iter().all(|row| row.get("url").is_some() == (row["id"] == 1)), "{page:?}");
+    let search = json!({"image": shown, "modality": "image", "num_images": 6, "indice_name": "fruit"});
+    assert_eq!(ask(&search, Some("http://example.invalid")), [] as [Json; 0], "it is like none");
+    let fruit = json!({"text": CAPTIONS[0], "modality": "text", "num_images": 8});
+    let of_row = |rows: &[Json], id: u64| rows.iter().find(|row| row["id"] == id).cloned().expect("all rows with captions");
+    let rows = ask(&fruit, Some("null"));
+    assert_eq!((&of_row(&rows, 0)["image"], &of_row(&rows, 6)["image"]), (&json!(base64(RED)), &json!(shown)));
+}
+
+#[test]
 fn results_past_num_images_are_bare() {
     let server = start(Limits::default());
     let results = knn(&server, &json!({"text": "apple", "modality": "image", "num_images": 2, "num_result_ids": 10_000}));
@@ -302,4 +330,25 @@ fn every_histogram_of_upstream_s_dashboards_is_there() {
         assert!(count(name) >= at_least, "{name} counts {}", count(name));
     }
     assert_eq!((count("download_time"), count("safety_time")), (0, 0), "nothing is downloaded or judged");
+}
+
+#[test]
+fn the_summary_for_people_says_where_the_time_went() {
+    let server = start(Limits::default());
+    let reply = server.get("/metrics-summary");
+    assert_eq!((reply.status, reply.header("content-type")), (200, "text/plain; charset=utf-8"));
+    assert_eq!(reply.text(), "No request yet, go do some", "as upstream says it");
+    knn(&server, &client_body("apple"));
+    knn(&server, &json!({"image": base64(RED), "modality": "image", "num_images": 2, "deduplicate": true}));
+    let reply = server.get("/metrics-summary");
+    let text = reply.text();
+    assert!(text.starts_with("Among 2 calls to the knn end point with an average latency of 0."), "{text}");
+    let rows: Vec<&str> = text.lines().skip(3).collect();
+    assert_eq!(rows.len(), 9, "upstream's nine steps: {text}");
+    let cell = |row: &str, from_end: usize| row.split_whitespace().rev().nth(from_end).expect("a cell").to_owned();
+    let dedup = rows.iter().find(|row| row.contains("dedup_time")).expect("a row of it");
+    assert_eq!(cell(dedup, 2), "1", "calls: {text}");
+    let averages: Vec<f64> = rows.iter().map(|row| cell(row, 1).trim_end_matches('s').parse().expect("seconds")).collect();
+    assert!(averages.is_sorted_by(|a, b| a >= b), "the dearest first: {text}");
+    assert!(rows.iter().all(|row| cell(row, 0).ends_with('%')), "{text}");
 }

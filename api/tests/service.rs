@@ -287,7 +287,9 @@ fn cursor_digest(server: &TestServer) -> String {
 fn ordinary_statuses(seen: &mut Seen) {
     let server = start(Limits::default());
     readiness(&server);
-    for path in ["/healthz", "/readyz", "/metrics", "/v1/pools", "/v1/models", "/indices-list", "/config.json"] {
+    for path in
+        ["/healthz", "/readyz", "/metrics", "/v1/pools", "/v1/models", "/indices-list", "/config.json", "/metrics-summary"]
+    {
         seen.get(&server, path, path);
     }
     for (route, path) in [

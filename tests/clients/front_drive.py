@@ -2,8 +2,8 @@
 
 The page is served from an address of its own, as `clip-retrieval front` does, with our `/config.json` in the place of the one that command makes.
 
-usage: front_drive.py CHROMIUM BUILD_FOLDER URL WORDS CAPTION [SCREENSHOT]
-  WORDS are typed; CAPTION must be among the captions that are shown.
+usage: front_drive.py CHROMIUM BUILD_FOLDER URL CHECKS WORDS CAPTION [SCREENSHOT]
+  CHECKS are names of functions below, with commas. WORDS are typed; CAPTION must be among the captions that are shown.
 """
 
 import functools
@@ -18,8 +18,8 @@ from playwright.sync_api import expect
 
 from browser import Watched, open_browser, run_checks
 
-CHROMIUM, BUILD, URL, WORDS, CAPTION = sys.argv[1:6]
-SCREENSHOT = pathlib.Path(sys.argv[6]) if len(sys.argv) > 6 else None
+CHROMIUM, BUILD, URL, CHECKS, WORDS, CAPTION = sys.argv[1:7]
+SCREENSHOT = pathlib.Path(sys.argv[7]) if len(sys.argv) > 7 else None
 
 
 class Front(http.server.SimpleHTTPRequestHandler):
@@ -129,12 +129,31 @@ def download(browser, front):
         assert len(rows) == len(answer.json()) and all("similarity" in row for row in rows)
 
 
+def pictureless(browser, front):
+    """A pool of captions alone: every result is seen, with a picture that says that there is none."""
+    with open_front(browser, front) as watched:
+        page = watched.goto()
+        expect(page.locator("#filter select option").first).to_be_attached()
+        body, answer = search_by_words(page)
+        assert body["modality"] == "image", "upstream's page asks for pictures first"
+        found = results(page)
+        assert CAPTION in found[0] and len(found) == len(answer.json()), found
+        for place in range(len(found)):
+            expect(page.locator("figure").nth(place)).to_be_visible()
+            watched.drawn(page.locator("img.pic").nth(place))
+        if SCREENSHOT:
+            page.screenshot(path=SCREENSHOT)
+        _, answer = asked(page, lambda: click_on_first(page, ".subImageSearch"))
+        assert answer.json() == [], "no picture is like none"
+
+
 def main():
+    checks = [globals()[name] for name in CHECKS.split(",")]
     handler = functools.partial(Front, directory=BUILD)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     with open_browser(CHROMIUM) as browser:
-        run_checks([words, picture, caption, download], browser, f"http://127.0.0.1:{server.server_port}")
+        run_checks(checks, browser, f"http://127.0.0.1:{server.server_port}")
     server.shutdown()
 
 

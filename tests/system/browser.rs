@@ -35,7 +35,7 @@ fn pairs_selected_on_the_page_are_a_manifest_that_verifies() {
 fn the_unmodified_page_of_clip_retrieval_searches_the_demo() {
     let (Some(chromium), Some(wheel)) = (chromium::chromium(), clip_client::installed()) else { return };
     let server = demo().serve();
-    let words = ["a slice of pizza", "pizza"].map(Path::new);
-    let checked = chromium.drive("front_drive.py", &[wheel.front(), Path::new(&server.url), words[0], words[1]]);
+    let [checks, words, caption] = ["words,picture,caption,download", "a slice of pizza", "pizza"].map(Path::new);
+    let checked = chromium.drive("front_drive.py", &[wheel.front(), Path::new(&server.url), checks, words, caption]);
     assert_eq!(checked, ["words", "picture", "caption", "download"]);
 }

@@ -4,6 +4,8 @@
 //! | --- | --- |
 //! | `demo.rs` | the first command works, its answers make sense, and every way of asking gives the same |
 //! | `service.rs` | a served pool answers people, programs and clip-retrieval's own client |
+//! | `compose.rs` | docker's compose program takes compose.yaml, and the program what it says |
+//! | `copies.rs` | copies of protected pictures are told by the copy-detection model that is named |
 //! | `browser.rs` | the page and clip-retrieval's own page work in a real browser; pairs selected there are a manifest |
 //! | `guarded.rs` | a server that others reach asks for keys, and shows what is ingested while it runs |
 //! | `bad_data.rs` | nothing in a dataset stops an ingest without a clear word, or takes back what was accepted |
@@ -37,6 +39,8 @@ mod browser;
 mod chromium;
 #[path = "../clients/clip_client.rs"]
 mod clip_client;
+mod compose;
+mod copies;
 mod datasets;
 mod demo;
 mod doctor;

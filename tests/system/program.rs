@@ -207,7 +207,12 @@ impl Server {
     /// `anchorite serve` on a free port.
     #[track_caller]
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut running = Running::start(program().args(["serve", "--listen", "127.0.0.1:0"]).args(args));
+        Self::of(Running::start(program().args(["serve", "--listen", "127.0.0.1:0"]).args(args)))
+    }
+
+    /// A server that was started, once it listens.
+    #[track_caller]
+    pub(crate) fn of(mut running: Running) -> Self {
         let line = running.stdout_line("listening on ");
         let url = line.trim_start_matches("listening on ").trim_end_matches('/').to_owned();
         Self { running, url }

@@ -39,18 +39,21 @@ pub(crate) fn tiny_convolutional(parent: &Path, export: &str, size: usize) -> St
     folder.to_str().unwrap().to_owned()
 }
 
+/// Preprocessing to `size` pixels a side, values from -1 to 1.
+pub(crate) fn prepared_at(folder: &Path, size: usize) {
+    let preprocessing = json!({
+        "image_processor_type": "CLIPImageProcessor", "do_resize": true, "size": {"shortest_edge": size}, "resample": 3,
+        "do_center_crop": true, "crop_size": {"height": size, "width": size}, "do_rescale": true,
+        "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
+        "do_convert_rgb": true
+    });
+    fs::write(folder.join("preprocessor_config.json"), preprocessing.to_string()).unwrap();
+}
+
 /// Preprocessing to `size` pixels a side and a tokenizer of so many words, whose marks of beginning and end come after them.
 fn around(folder: &Path, size: usize, words: usize, tokens: usize) {
+    prepared_at(folder, size);
     let put = |name: &str, value: serde_json::Value| fs::write(folder.join(name), value.to_string()).unwrap();
-    put(
-        "preprocessor_config.json",
-        json!({
-            "image_processor_type": "CLIPImageProcessor", "do_resize": true, "size": {"shortest_edge": size}, "resample": 3,
-            "do_center_crop": true, "crop_size": {"height": size, "width": size}, "do_rescale": true,
-            "rescale_factor": 1.0 / 255.0, "do_normalize": true, "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
-            "do_convert_rgb": true
-        }),
-    );
     let marks = json!({ "pad_token": "</s>", "eos_token": "</s>", "bos_token": "<s>" });
     let mut settings = marks.clone();
     settings["model_max_length"] = tokens.into();

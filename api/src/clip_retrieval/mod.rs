@@ -1,4 +1,5 @@
-//! clip-retrieval's back end, as its own client and page use it: `/knn-service`, `/metadata`, `/indices-list`, `/config.json`.
+//! clip-retrieval's back end, as its own client and page use it: `/knn-service`, `/metadata`, `/indices-list`, `/config.json`,
+//! `/metrics-summary`.
 //!
 //! Kept from upstream: bodies are JSON whatever their Content-Type, unknown keys are ignored, `null` is absent, an embedding is
 //! used at its own length (scores scale with it), results past `num_images` are bare, near-duplicates are removed without a
@@ -7,14 +8,25 @@
 //! Different on purpose: errors are 400, 404 or 422 with `{"message"}` that says what is wrong, not 500; a caption is never null
 //! and a number never NaN, which blank upstream's page; `image` is the stored file as it is (JPEG, PNG or WebP; browsers and PIL
 //! look at the bytes), not encoded again as JPEG; a pair without a `url` column gets the URL of its stored picture here;
-//! `image_url` is refused, because this server fetches nothing; safety and aesthetic settings are accepted and do nothing.
+//! `image_url` is refused, because this server fetches nothing; safety and aesthetic settings are accepted and do nothing; a pool
+//! of one kind of vectors is searched by those, whatever `modality` says; a pair without a picture shows one that says so, in web
+//! pages alone (`columns.rs`).
+//!
+//! | file | subject |
+//! |---|---|
+//! | `mod` | the routes: a body to hits to rows |
+//! | `dedup` | upstream's rule of near-duplicates |
+//! | `columns` | what a row says of its pair |
+//! | `summary` | where the time of searches went |
 
+mod columns;
 mod dedup;
+mod summary;
 
 use std::{sync::Arc, time::Instant};
 
 use anchorite_anchors::{Ask, Found, Input};
-use anchorite_index::{Cancel, Hit, Parts, Record, RowId, Side, Value};
+use anchorite_index::{Cancel, Hit, Parts, RowId, Side, StoreStatus};
 use axum::{
     body::Body,
     extract::{Request, State},
@@ -29,8 +41,8 @@ use utoipa::ToSchema;
 use crate::{
     app::App,
     body::{self, JsonBytes},
+    clip_retrieval::columns::{Caller, Columns},
     error::{ApiError, LegacyErrorBody},
-    pools::image_path,
     refresh::Snapshot,
 };
 
@@ -39,7 +51,7 @@ const READ_STEP: usize = 64;
 
 /// Whether errors of this path speak upstream's dialect.
 pub(crate) fn is_route(path: &str) -> bool {
-    matches!(path, "/knn-service" | "/metadata" | "/indices-list" | "/config.json")
+    matches!(path, "/knn-service" | "/metadata" | "/indices-list" | "/config.json" | "/metrics-summary")
 }
 
 /// A search, as clip-retrieval's client and page send it. One of `text`, `image`, `embedding_input`, in this order.
@@ -57,7 +69,7 @@ pub(crate) struct KnnRequest {
     /// A vector of the pool's model, used as it is.
     #[serde(default)]
     embedding_input: Option<Vec<f32>>,
-    /// `image` searches the pictures' vectors, anything else the captions'.
+    /// `image` searches the pictures' vectors, anything else the captions'. A pool that has one kind alone is searched by that.
     modality: String,
     /// How many results carry metadata.
     num_images: usize,
@@ -112,9 +124,9 @@ pub(crate) struct FrontConfig {
     )
 )]
 pub(crate) async fn knn_service(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<JsonBytes, ApiError> {
-    let here = own_url(&headers);
+    let caller = Caller::of(&headers);
     let body = body::read(&app, body, app.limits().search_body_bytes).await?;
-    app.compute(move |app, cancel| knn(app, &body::json(&body.bytes)?, &here, cancel)).await
+    app.compute(move |app, cancel| knn(app, &body::json(&body.bytes)?, &caller, cancel)).await
 }
 
 /// Gives records by row number (clip-retrieval).
@@ -133,9 +145,9 @@ pub(crate) async fn knn_service(State(app): State<Arc<App>>, headers: HeaderMap,
     )
 )]
 pub(crate) async fn metadata(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Result<JsonBytes, ApiError> {
-    let here = own_url(&headers);
+    let caller = Caller::of(&headers);
     let body = body::read(&app, body, app.limits().small_body_bytes).await?;
-    app.compute(move |app, cancel| records(app, &body::json(&body.bytes)?, &here, cancel)).await
+    app.compute(move |app, cancel| records(app, &body::json(&body.bytes)?, &caller, cancel)).await
 }
 
 /// Names the pools (clip-retrieval).
@@ -147,8 +159,18 @@ pub(crate) async fn indices_list(State(app): State<Arc<App>>) -> Result<JsonByte
 /// Configures clip-retrieval's page.
 #[utoipa::path(get, path = "/config.json", tag = "clip-retrieval", responses((status = 200, description = "The page's settings", body = FrontConfig)))]
 pub(crate) async fn config(headers: HeaderMap) -> Result<JsonBytes, ApiError> {
-    let default_backend = format!("{}/", own_url(&headers));
+    let default_backend = format!("{}/", Caller::of(&headers).here);
     JsonBytes::of(&FrontConfig { default_backend, default_index: String::new(), url_column: "url".to_owned() })
+}
+
+/// Says where the time of searches went, for people (clip-retrieval).
+#[utoipa::path(
+    get, path = "/metrics-summary", tag = "clip-retrieval",
+    responses((status = 200, description = "Searches so far, and what their steps took on average, the dearest first", body = String, content_type = "text/plain"))
+)]
+pub(crate) async fn metrics_summary(State(app): State<Arc<App>>) -> String {
+    let (whole, steps) = app.metrics.legacy_steps();
+    summary::summary(&whole, steps)
 }
 
 /// Any origin may ask on these routes, and on no other: upstream's page is served from elsewhere, and nothing here needs
@@ -168,24 +190,41 @@ pub(crate) async fn any_origin(request: Request, next: Next) -> Response {
     response
 }
 
-fn knn(app: &App, request: &KnnRequest, here: &str, cancel: &Cancel) -> Result<JsonBytes, ApiError> {
+fn knn(app: &App, request: &KnnRequest, caller: &Caller, cancel: &Cancel) -> Result<JsonBytes, ApiError> {
     let started = Instant::now();
     let pool = app.pool(request.indice_name.as_deref())?;
-    let side = if request.modality == "image" { Side::Image } else { Side::Text };
+    let side = side(&request.modality, &pool.retriever.store().status());
     let k = request.num_result_ids.unwrap_or(request.num_images);
     if k > app.limits().max_k {
         let message = format!("num_result_ids is {k}; give a number between 1 and {}", app.limits().max_k);
         return Err(ApiError::unprocessable("k_out_of_range", message));
     }
     let input = input(request)?;
+    if matches!(&input, Input::Picture(picture) if picture == columns::NO_PICTURE) {
+        return JsonBytes::of(&Json::Array(Vec::new()));
+    }
     let length = length(&input);
     let answers = pool.retriever.find(&[Ask { side, k, ..Ask::new(input) }], cancel)?;
     app.metrics.retrieval(&answers.times);
     let found = answers.found.into_iter().next().unwrap_or_default();
     let hits = if request.deduplicate == Some(true) { distinct(app, &pool, &found, side, cancel)? } else { found.hits };
-    let results = described(app, &pool, &hits, request.num_images, &Scale { here, length }, cancel)?;
+    let rows: Vec<RowId> = hits.iter().take(request.num_images).map(|hit| hit.row).collect();
+    let started_reading = Instant::now();
+    let columns = Columns::new(app, &pool, caller).read(&rows, cancel)?;
+    app.metrics.metadata(started_reading.elapsed());
+    let results = described(&hits, columns, length);
     app.metrics.knn_request(started.elapsed());
     JsonBytes::of(&results)
+}
+
+/// The vectors that are searched: those asked for, or the only ones there are. Upstream's page asks for pictures first, whatever a pool holds.
+fn side(modality: &str, pool: &StoreStatus) -> Side {
+    match (modality, pool.image_rows, pool.text_rows) {
+        ("image", 0, 1..) => Side::Text,
+        ("image", ..) => Side::Image,
+        (_, 1.., 0) => Side::Image,
+        _ => Side::Text,
+    }
 }
 
 /// Upstream's precedence: words, then picture, then its URL, then the vector.
@@ -226,38 +265,19 @@ fn distinct(app: &App, pool: &Snapshot, found: &Found, side: Side, cancel: &Canc
     Ok(kept.into_iter().map(|i| found.hits[i]).collect())
 }
 
-/// How rows are written out.
-struct Scale<'a> {
-    /// This server's address, for pictures' URLs.
-    here: &'a str,
-    /// Scores are multiplied by this.
-    length: f64,
-}
-
-fn described(
-    app: &App,
-    pool: &Snapshot,
-    hits: &[Hit],
-    with_metadata: usize,
-    scale: &Scale<'_>,
-    cancel: &Cancel,
-) -> Result<Vec<Json>, ApiError> {
-    let started = Instant::now();
-    let mut results: Vec<Json> = Vec::with_capacity(hits.len());
-    let mut budget = app.limits().answer_bytes;
-    let rows: Vec<RowId> = hits.iter().take(with_metadata).map(|h| h.row).collect();
-    let mut columns = read(app, pool, &rows, scale.here, &mut budget, cancel)?.into_iter();
-    for hit in hits {
+/// The hits with the columns of the first of them; scores are multiplied by `length`.
+fn described(hits: &[Hit], columns: Vec<Option<Map<String, Json>>>, length: f64) -> Vec<Json> {
+    let mut columns = columns.into_iter();
+    let result = |hit: &Hit| {
         let mut result = columns.next().flatten().unwrap_or_default();
         result.insert("id".to_owned(), hit.row.0.into());
-        result.insert("similarity".to_owned(), number(f64::from(hit.score) * scale.length));
-        results.push(Json::Object(result));
-    }
-    app.metrics.metadata(started.elapsed());
-    Ok(results)
+        result.insert("similarity".to_owned(), number(f64::from(hit.score) * length));
+        Json::Object(result)
+    };
+    hits.iter().map(result).collect()
 }
 
-fn records(app: &App, request: &MetadataRequest, here: &str, cancel: &Cancel) -> Result<JsonBytes, ApiError> {
+fn records(app: &App, request: &MetadataRequest, caller: &Caller, cancel: &Cancel) -> Result<JsonBytes, ApiError> {
     if request.ids.is_empty() {
         return JsonBytes::of(&Json::Array(Vec::new()));
     }
@@ -269,8 +289,7 @@ fn records(app: &App, request: &MetadataRequest, here: &str, cancel: &Cancel) ->
     let pool = app.pool(request.indice_name.as_deref())?;
     let started = Instant::now();
     let rows: Vec<RowId> = request.ids.iter().copied().map(RowId).collect();
-    let mut budget = app.limits().answer_bytes;
-    let columns = read(app, &pool, &rows, here, &mut budget, cancel)?;
+    let columns = Columns::new(app, &pool, caller).read(&rows, cancel)?;
     app.metrics.metadata(started.elapsed());
     let one = |(id, columns): (&u64, Option<Map<String, Json>>)| {
         let missing = || ApiError::not_found("pair_not_found", format!("there is no row {id} in this index"));
@@ -279,71 +298,6 @@ fn records(app: &App, request: &MetadataRequest, here: &str, cancel: &Cancel) ->
     JsonBytes::of(&request.ids.iter().zip(columns).map(one).collect::<Result<Vec<_>, ApiError>>()?)
 }
 
-/// The columns of each row. When the pictures have used up the budget, rows come without `image`; their `url` stays.
-fn read(
-    app: &App,
-    pool: &Snapshot,
-    rows: &[RowId],
-    here: &str,
-    budget: &mut usize,
-    cancel: &Cancel,
-) -> Result<Vec<Option<Map<String, Json>>>, ApiError> {
-    let mut columns = Vec::with_capacity(rows.len());
-    for step in rows.chunks(READ_STEP) {
-        if cancel.is_cancelled() {
-            return Err(ApiError::deadline());
-        }
-        let records = pool.retriever.store().get(step, Parts { picture: true, vectors: false })?;
-        columns.extend(records.into_iter().map(|record| record.map(|record| row_columns(app, pool, record, here, budget))));
-    }
-    Ok(columns)
-}
-
-fn row_columns(app: &App, pool: &Snapshot, record: Record, here: &str, budget: &mut usize) -> Map<String, Json> {
-    let wanted = &app.options.clip_retrieval_columns;
-    let mut columns = Map::new();
-    for name in wanted {
-        if let Some(value) = record.fields.get(name).and_then(plain) {
-            columns.insert(name.clone(), value);
-        }
-    }
-    if wanted.iter().any(|name| name == "caption") {
-        columns.insert("caption".to_owned(), record.caption.unwrap_or_default().into());
-    }
-    if let Some(picture) = record.picture {
-        if wanted.iter().any(|name| name == "url") && !columns.contains_key("url") {
-            columns.insert("url".to_owned(), format!("{here}{}", image_path(&pool.name, record.row)).into());
-        }
-        if let Some(left) = budget.checked_sub(picture.len()) {
-            *budget = left;
-            columns.insert("image".to_owned(), body::base64(&picture).into());
-        }
-    }
-    columns
-}
-
-/// As JSON; a number that JSON has no word for is left out.
-fn plain(value: &Value) -> Option<Json> {
-    match value {
-        Value::Bool(b) => Some((*b).into()),
-        Value::Int(n) => Some((*n).into()),
-        Value::Float(x) => Number::from_f64(*x).map(Json::Number),
-        Value::Text(text) => Some(text.clone().into()),
-    }
-}
-
 fn number(x: f64) -> Json {
     Number::from_f64(x).map_or_else(|| 0.into(), Json::Number)
-}
-
-/// `http://` and the host the client used, where that is a plain host name; only ever sent back to the same client.
-fn own_url(headers: &HeaderMap) -> String {
-    let plain = |host: &&str| {
-        !host.is_empty()
-            && host.len() <= 255
-            && host.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'.' | b'-' | b':' | b'[' | b']'))
-    };
-    let https = headers.get("x-forwarded-proto").is_some_and(|v| v == "https");
-    let host = headers.get(header::HOST).and_then(|v| v.to_str().ok()).filter(plain).unwrap_or("localhost");
-    format!("{}://{host}", if https { "https" } else { "http" })
 }

@@ -22,7 +22,7 @@ use utoipa::ToSchema;
 use super::{queue::Jobs, record::Job, routes::some_jobs};
 use crate::{
     app::App,
-    body::JsonBytes,
+    body::{self, JsonBytes},
     error::{ApiError, ErrorBody},
     pools::plain,
 };
@@ -99,7 +99,7 @@ pub(crate) async fn rejects(
 ) -> Result<JsonBytes, ApiError> {
     let id = plain(path)?;
     let refuse = |message: String| ApiError::unprocessable("query_parameter", message);
-    let Query(page) = query.map_err(|e| refuse(format!("{}; ?from= and ?limit= are known here", e.body_text())))?;
+    let Query(page) = query.map_err(|e| body::bad_parameters(&e, "?from= and ?limit="))?;
     if !(1..=MAX_PAGE).contains(&page.limit) {
         return Err(refuse(format!("limit is {}; 1 to {MAX_PAGE} rows make a page", page.limit)));
     }

@@ -79,8 +79,7 @@ pub(crate) async fn ingest(
     let pool = plain(path)?;
     app.served(Some(&pool))?;
     let jobs = fillable(&app, &pool)?;
-    let Query(UploadQuery { options }) = query
-        .map_err(|e| ApiError::unprocessable("query_parameter", format!("{}; only ?options= is known here", e.body_text())))?;
+    let Query(UploadQuery { options }) = query.map_err(|e| body::bad_parameters(&e, "?options="))?;
     jobs.check_room()?;
     let (request, upload) = if is_parquet(&headers) {
         let request: IngestRequest = body::json(options.as_deref().unwrap_or("{}").as_bytes())?;

@@ -7,16 +7,29 @@
 //! ```
 //!
 //! Memory: the queries' vectors, 16 bytes a hit, and one vector a pair that was looked at; each bounded by [`Limits`].
+//!
+//! | file | subject |
+//! |---|---|
+//! | `mod` | fetching, looking and selecting, until no query is starved |
+//! | `classes` | the queries' classes, and what is asked for in all |
+//! | `control` | draws from the pool in the place of retrieval |
+//! | `account` | counts, matches and entries of what was done |
 
-use std::collections::{BTreeMap, HashMap};
+mod account;
+mod classes;
+mod control;
 
+use std::collections::HashMap;
+
+pub(crate) use account::numbered_captions;
 use anchorite_index::{Cancel, Effort, Hit, Key, PairStore, Parts, Record, RowId, Side, StoreError};
 use rayon::prelude::*;
 
 use crate::{
-    ClassReport, CurateError, Curated, Entry, Limits, ProtectedPair, Report, Sample,
-    draw::{Stratum, apportion, lot},
-    exclude::{Excluded, spaced},
+    CurateError, Curated, Limits, Sample,
+    curate::classes::{Classes, requested},
+    draw::Stratum,
+    exclude::Excluded,
     gather::{Gathered, Gatherer},
     near::Nearness,
     policy::{Control, Policy, Select, Shares},
@@ -90,7 +103,7 @@ fn carry_out(store: &dyn PairStore, job: &Job<'_>, surroundings: Surroundings<'_
     if policy.control != Control::None {
         let draw = work.draw(&policy, &round, requested)?;
         let askers = draw.iter().map(|stratum| asker(None, Some(stratum.wanted))).collect();
-        round = work.run(&control_rules(&policy.select), askers, &Source::Draw(&draw))?;
+        round = work.run(&control::rules(&policy.select), askers, &Source::Draw(&draw))?;
     }
     Ok(work.account(&policy, &round, &classes, requested))
 }
@@ -114,65 +127,6 @@ impl std::fmt::Debug for Surroundings<'_> {
 
 fn asker(class: Option<usize>, k: Option<usize>) -> Asker {
     Asker { class, k, offers: Vec::new(), complete: false }
-}
-
-/// Draws have no scores and no classes; what else is asked of anchors holds.
-fn control_rules(rules: &Select) -> Select {
-    Select { near_duplicate: rules.near_duplicate, compare: rules.compare, k: None, ..Select::default() }
-}
-
-/// The classes of the queries, numbered in the order of their names.
-struct Classes {
-    names: Vec<String>,
-    of_query: Vec<Option<usize>>,
-}
-
-impl Classes {
-    fn new(policy: &Policy, questions: &Questions) -> Result<Self, CurateError> {
-        let unclassed = questions.list.iter().find(|q| q.class.is_none());
-        if let (true, Some(question)) = (policy.select.class.any(), unclassed) {
-            return Err(CurateError::NoClass { query: question.id.clone() });
-        }
-        let mut numbers: BTreeMap<&str, usize> = questions.list.iter().filter_map(|q| Some((q.class.as_deref()?, 0))).collect();
-        numbers.values_mut().enumerate().for_each(|(number, slot)| *slot = number);
-        let of_query = questions.list.iter().map(|q| q.class.as_deref().and_then(|c| numbers.get(c).copied())).collect();
-        let names: Vec<String> = numbers.into_keys().map(str::to_owned).collect();
-        let (minimum, classes) = (policy.select.class.least(), names.len());
-        match policy.select.target {
-            Some(target) if minimum.saturating_mul(classes) > target => {
-                Err(CurateError::MinimumAboveTarget { minimum, classes, target })
-            }
-            _ => Ok(Self { names, of_query }),
-        }
-    }
-
-    fn reports(&self, policy: &Policy) -> Vec<ClassReport> {
-        let mut reports: Vec<ClassReport> =
-            self.names.iter().map(|class| ClassReport { class: class.clone(), ..ClassReport::default() }).collect();
-        for class in self.of_query.iter().flatten() {
-            reports[*class].queries += 1;
-        }
-        let bounds = policy.select.class;
-        for report in &mut reports {
-            let by_k = policy.select.k.map_or(0, |k| k as u64 * report.queries).min(bounds.most() as u64);
-            report.wanted = if bounds.least() > 0 { bounds.least() as u64 } else { by_k };
-        }
-        reports
-    }
-}
-
-/// Anchors asked for in all: by each class what its queries and bounds allow, by the others `k`, in all no more than the target.
-fn requested(policy: &Policy, questions: &Questions, classes: &Classes) -> usize {
-    let select = &policy.select;
-    let mut queries = vec![0_usize; classes.names.len()];
-    classes.of_query.iter().flatten().for_each(|class| queries[*class] += 1);
-    let unclassed = questions.list.len() - queries.iter().sum::<usize>();
-    let of = |queries: usize| select.k.map_or(usize::MAX, |k| k.saturating_mul(queries));
-    let of_class = |queries: &usize| of(*queries).min(select.class.most()).max(select.class.least());
-    let unbounded = if unclassed == 0 { 0 } else { of(unclassed) };
-    let sum = queries.iter().map(of_class).fold(unbounded, usize::saturating_add);
-    // Unbounded queries need a target; a policy without either is refused.
-    sum.min(select.target.unwrap_or(usize::MAX))
 }
 
 /// Where hits come from.
@@ -278,8 +232,9 @@ impl<'a> Work<'a> {
                 let gathered = self.gather(source, block, depth)?;
                 degraded += gathered.iter().filter(|g| g.degraded).count() as u64;
                 self.look_at(&gathered)?;
-                for (asker, found) in block.iter().zip(gathered) {
-                    self.offer(&mut askers[*asker], &found, source);
+                for (asker, (found, offers)) in block.iter().zip(gathered.iter().zip(self.offers(&gathered, source))) {
+                    askers[*asker].offers = offers;
+                    askers[*asker].complete = found.complete;
                 }
                 done += block.len() as u64;
                 (self.surroundings.told)(done, pending.len() as u64);
@@ -336,13 +291,18 @@ impl<'a> Work<'a> {
         }
     }
 
-    fn offer(&self, asker: &mut Asker, found: &Gathered, source: &Source<'_>) {
-        let offer = |hit: &Hit| self.places.get(&hit.row).map(|&item| Offer { item, score: hit.score });
-        asker.offers = found.hits.iter().filter_map(offer).collect();
-        asker.complete = found.complete;
-        if matches!(source, Source::Retrieval(_)) {
-            order_offers(&mut asker.offers, &self.items);
-        }
+    /// What was found for each query, in the one order of hits; draws stay in theirs.
+    fn offers(&self, gathered: &[Gathered], source: &Source<'_>) -> Vec<Vec<Offer>> {
+        let (places, items, ordered) = (&self.places, &self.items, matches!(source, Source::Retrieval(_)));
+        let offer = |hit: &Hit| places.get(&hit.row).map(|&item| Offer { item, score: hit.score });
+        let offers = |found: &Gathered| {
+            let mut offers: Vec<Offer> = found.hits.iter().filter_map(offer).collect();
+            if ordered {
+                order_offers(&mut offers, items);
+            }
+            offers
+        };
+        gathered.par_iter().map(offers).collect()
     }
 
     /// Reads the pairs that were not looked at before.
@@ -396,161 +356,4 @@ impl<'a> Work<'a> {
         self.items.push(Item { content: record.content, refusal, vector });
         self.facts.push(Fact { row: record.row, key: record.key, caption: record.caption, stratum });
     }
-
-    /// Every row of the pool in the order of a draw, by stratum. The order depends on the seed and the keys, not on positions.
-    fn draw(&self, policy: &Policy, retrieved: &Round, requested: usize) -> Result<Vec<Stratum>, CurateError> {
-        let mut strata: BTreeMap<Option<String>, Vec<(u64, RowId)>> = BTreeMap::new();
-        let rows = self.store.status().positions;
-        let step = self.surroundings.limits.read_batch.max(1);
-        let seed = self.sample.map_or(policy.seed, Sample::seed);
-        for first in (0..rows).step_by(step) {
-            if self.surroundings.cancel.is_cancelled() {
-                return Err(StoreError::Cancelled.into());
-            }
-            let numbers: Vec<RowId> = (first..rows.min(first.saturating_add(step as u64))).map(RowId).collect();
-            for record in self.store.get(&numbers, Parts::default())?.into_iter().flatten() {
-                let stratum = self.column.as_ref().and_then(|column| record.fields.get(column)).map(ToString::to_string);
-                strata.entry(stratum).or_default().push((lot(seed, b"draw", record.key.as_str()), record.row));
-            }
-        }
-        let weights = match &policy.control {
-            Control::StratifiedRandom { shares: Shares::Retrieved, .. } => self.retrieved_shares(retrieved),
-            _ => strata.iter().map(|(stratum, rows)| (stratum.clone(), rows.len())).collect(),
-        };
-        let wanted = match &policy.control {
-            // As many as retrieval found, value by value.
-            Control::StratifiedRandom { shares: Shares::Retrieved, .. } => weights,
-            _ => apportion(requested, &weights),
-        };
-        let ordered = |(stratum, mut rows): (Option<String>, Vec<(u64, RowId)>)| {
-            rows.sort_unstable();
-            let wanted = wanted.get(&stratum).copied().unwrap_or(0);
-            (wanted > 0).then(|| Stratum { wanted, rows: rows.into_iter().map(|(_, row)| row).collect() })
-        };
-        Ok(strata.into_iter().filter_map(ordered).collect())
-    }
-
-    fn retrieved_shares(&self, retrieved: &Round) -> BTreeMap<Option<String>, usize> {
-        let mut shares = BTreeMap::new();
-        for chosen in &retrieved.selection.chosen {
-            *shares.entry(self.facts[chosen.item].stratum.clone()).or_insert(0) += 1;
-        }
-        shares
-    }
-
-    fn account(&self, policy: &Policy, round: &Round, classes: &Classes, requested: usize) -> Curated {
-        let selection = &round.selection;
-        let mut report = Report {
-            queries: self.questions.list.len() as u64,
-            queries_rejected: self.questions.rejected,
-            requested: requested as u64,
-            found: selection.chosen.len() as u64,
-            shortfall: (requested as u64).saturating_sub(selection.chosen.len() as u64),
-            fetched: round.askers.iter().map(|a| a.offers.len() as u64).sum(),
-            pairs: self.items.len() as u64,
-            degraded: round.degraded,
-            dropped: selection.dropped.iter().map(|(reason, count)| ((*reason).to_owned(), *count)).collect(),
-            unlisted: selection.unlisted,
-            protected: self.protected.sets().to_vec(),
-            pictures_not_compared: self.not_compared,
-            ..Report::default()
-        };
-        if !round.control {
-            selection.ends.iter().for_each(|end| *report.ended.entry(end.code().to_owned()).or_insert(0) += 1);
-            report.classes = classes.reports(policy);
-            for class in selection.chosen.iter().filter_map(|c| classes.of_query[c.asker]) {
-                report.classes[class].found += 1;
-            }
-            report.classes.iter_mut().for_each(|c| c.shortfall = c.wanted.saturating_sub(c.found));
-        }
-        self.report_matches(&mut report);
-        let entries = self.entries(policy, round, &mut report);
-        let ends = if round.control { Vec::new() } else { selection.ends.clone() };
-        Curated { entries, ends, report }
-    }
-
-    fn report_matches(&self, report: &mut Report) {
-        for (item, matched) in &self.matches {
-            let fact = &self.facts[*item];
-            let by_how = report.matched.entry(matched.set.clone()).or_default();
-            *by_how.entry(matched.how.code().to_owned()).or_insert(0) += 1;
-            if report.matches.len() < self.surroundings.limits.max_matches {
-                report.matches.push(ProtectedPair { key: fact.key.clone(), row: fact.row, matched: matched.clone() });
-            }
-        }
-        report.matches.sort_by_key(|pair| pair.row);
-    }
-
-    fn entries(&self, policy: &Policy, round: &Round, report: &mut Report) -> Vec<Entry> {
-        let groups = self.caption_groups(&round.selection);
-        let mut entries = Vec::new();
-        for (asker, decisions) in round.selection.decisions.iter().enumerate() {
-            for decision in decisions {
-                let Offer { item, score } = round.askers[asker].offers[decision.offer];
-                let fact = &self.facts[item];
-                let kept = decision.reason.is_none();
-                let group = groups.get(&item).copied().filter(|_| kept);
-                let validation = kept && self.is_validation(policy, item);
-                report.in_caption_groups += u64::from(group.is_some());
-                report.validation += u64::from(validation);
-                entries.push(Entry {
-                    query: (!round.control).then_some(asker),
-                    rank: decision.offer,
-                    score: (!round.control).then_some(score),
-                    row: fact.row,
-                    key: fact.key.clone(),
-                    content: self.items[item].content,
-                    caption: fact.caption.clone(),
-                    detail: decision.reason.as_ref().and_then(|reason| self.detail(reason, round.control)),
-                    reason: decision.reason.clone(),
-                    group,
-                    validation,
-                });
-            }
-        }
-        entries
-    }
-
-    fn detail(&self, reason: &Reason, control: bool) -> Option<String> {
-        match reason {
-            Reason::ExcludedWord { word } => Some(word.clone()),
-            Reason::ExcludedField { column } => Some(column.clone()),
-            Reason::Protected(found) => Some(format!("{}/{} {}", found.set, found.picture, found.value)),
-            Reason::SameContent { of } => Some(self.facts[*of].key.to_string()),
-            Reason::NearDuplicate { of, cosine } => Some(format!("{} {cosine}", self.facts[*of].key)),
-            Reason::AlreadyTaken { by } if !control => Some(self.questions.list[*by].id.clone()),
-            _ => None,
-        }
-    }
-
-    /// Numbers for captions that several anchors have, by item.
-    fn caption_groups(&self, selection: &Selection) -> HashMap<usize, u32> {
-        let items: Vec<usize> = selection.chosen.iter().map(|chosen| chosen.item).collect();
-        let captions: Vec<Option<&str>> = items.iter().map(|&item| self.facts[item].caption.as_deref()).collect();
-        items.into_iter().zip(numbered_captions(&captions)).filter_map(|(item, group)| Some((item, group?))).collect()
-    }
-
-    /// By caption, so that no caption is on both sides.
-    fn is_validation(&self, policy: &Policy, item: usize) -> bool {
-        let caption = self.facts[item].caption.as_deref().map(spaced);
-        let name = caption.unwrap_or_else(|| self.facts[item].key.to_string());
-        (lot(policy.seed, b"validation", &name) as f64) < policy.validation * 2_f64.powi(64)
-    }
-}
-
-/// A number for each caption that is there more than once, in the order of first appearance; white space does not tell captions apart.
-pub(crate) fn numbered_captions(captions: &[Option<&str>]) -> Vec<Option<u32>> {
-    let mut members: HashMap<String, Vec<usize>> = HashMap::new();
-    for (place, caption) in captions.iter().enumerate() {
-        if let Some(caption) = caption {
-            members.entry(spaced(caption)).or_default().push(place);
-        }
-    }
-    let mut shared: Vec<Vec<usize>> = members.into_values().filter(|places| places.len() > 1).collect();
-    shared.sort_unstable();
-    let mut groups = vec![None; captions.len()];
-    for (number, places) in (0_u32..).zip(shared) {
-        places.into_iter().for_each(|place| groups[place] = Some(number));
-    }
-    groups
 }
