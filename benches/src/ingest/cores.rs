@@ -23,7 +23,7 @@ struct Split {
 impl Bench {
     /// Every way to share `threads` threads evenly among sessions.
     pub(super) fn cores(&mut self, threads: usize, files: &Files, sheet: &mut Sheet) -> Result<()> {
-        let sizes = (1..=threads).filter(|inner| threads % inner == 0);
+        let sizes = (1..=threads).filter(|inner| threads.is_multiple_of(*inner));
         let mut splits: Vec<Split> = sizes
             .map(|inner| Split { sessions: threads / inner, threads: inner, pictures: 0.0, captions: 0.0, cpu: f64::MAX })
             .collect();
