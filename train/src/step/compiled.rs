@@ -100,7 +100,7 @@ impl Compiled {
                 self.session.run(inputs).map_err(|e| failed(e.to_string()))
             }
             Some(place) => {
-                let binding = self.bound(place, slots, feeds).map_err(failed)?;
+                let binding = self.bound(&place, slots, feeds).map_err(failed)?;
                 let binding = self.binding.get_mut().unwrap_or_else(PoisonError::into_inner).insert(binding);
                 self.session.run_binding(binding).map_err(|e| failed(e.to_string()))
             }
@@ -108,7 +108,7 @@ impl Compiled {
     }
 
     /// Made anew for each run: one that is used again writes into the outputs of the run before.
-    fn bound(&self, place: AllocationDevice<'static>, slots: &Slots, feeds: &Feeds) -> Result<IoBinding, String> {
+    fn bound(&self, place: &AllocationDevice<'static>, slots: &Slots, feeds: &Feeds) -> Result<IoBinding, String> {
         let mut binding = self.session.create_binding().map_err(|e| e.to_string())?;
         for name in &self.inputs {
             let bound = match (feeds.iter().find(|(fed, _)| fed == name), slots.value(name)) {
