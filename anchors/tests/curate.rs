@@ -110,6 +110,7 @@ fn excluded_pairs_are_counted_by_reason_and_replaced() {
             keys: vec![Key::new(ranked[0].as_str()).unwrap()],
             words: vec!["Red Car".into(), "TREE".into()],
             fields: vec![FieldValue { column: "style".into(), value: Value::Text("drawing".into()) }],
+            filter: None,
         },
         ..plain(5)
     };
