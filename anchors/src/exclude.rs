@@ -1,8 +1,8 @@
-//! Pairs that a policy excludes by key, by words of the caption, by metadata.
+//! Pairs that a policy excludes by key, by words of the caption, by metadata or by a filter.
 
 use std::collections::HashSet;
 
-use anchorite_index::{Key, Record};
+use anchorite_index::{Cancel, Key, Matcher, PairStore, Record, StoreError};
 
 use crate::{policy::Exclude, reason::Reason};
 
@@ -12,12 +12,20 @@ pub(crate) struct Excluded<'a> {
     keys: HashSet<&'a Key>,
     /// As given, and as looked for.
     phrases: Vec<(&'a str, String)>,
+    filter: Option<Matcher>,
 }
 
 impl<'a> Excluded<'a> {
-    pub(crate) fn new(rules: &'a Exclude) -> Self {
+    /// # Errors
+    /// [`StoreError::Filter`] for a filter that does not fit what the store holds; damage met on the way.
+    pub(crate) fn new(rules: &'a Exclude, store: &dyn PairStore, cancel: &Cancel) -> Result<Self, StoreError> {
         let phrases = rules.words.iter().map(|word| (word.as_str(), spaced(word))).collect();
-        Self { rules, keys: rules.keys.iter().collect(), phrases }
+        // Nothing is known of the fields of no pairs, and nothing is found there.
+        let filter = match &rules.filter {
+            Some(filter) if store.status().rows > 0 => Some(Matcher::new(filter, &store.fields(cancel)?)?),
+            _ => None,
+        };
+        Ok(Self { rules, keys: rules.keys.iter().collect(), phrases, filter })
     }
 
     pub(crate) fn check(&self, record: &Record) -> Option<Reason> {
@@ -27,6 +35,9 @@ impl<'a> Excluded<'a> {
         let field = self.rules.fields.iter().find(|f| record.fields.get(&f.column) == Some(&f.value));
         if let Some(field) = field {
             return Some(Reason::ExcludedField { column: field.column.clone() });
+        }
+        if self.filter.as_ref().is_some_and(|filter| filter.matches(record)) {
+            return Some(Reason::ExcludedFilter);
         }
         if self.phrases.is_empty() {
             return None;

@@ -16,6 +16,8 @@ pub enum Reason {
         /// The column.
         column: String,
     },
+    /// It matches the policy's filter of what is excluded.
+    ExcludedFilter,
     /// It is a picture of a protected set.
     Protected(Match),
     /// It is a pair of the same content under another key as one already taken.
@@ -51,6 +53,7 @@ impl Reason {
             Self::ExcludedKey => "excluded_key",
             Self::ExcludedWord { .. } => "excluded_word",
             Self::ExcludedField { .. } => "excluded_field",
+            Self::ExcludedFilter => "excluded_filter",
             Self::Protected(found) => found.how.code(),
             Self::SameContent { .. } => "same_content",
             Self::NearDuplicate { .. } => "near_duplicate",

@@ -2,7 +2,7 @@
 
 mod common;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use anchorite_anchors::{
     CurateError, Limits, Policy, Questions, Reason,
@@ -71,6 +71,36 @@ fn each_direction_and_their_fusion_agree_with_every_pair_compared() {
 }
 
 #[test]
+fn a_filter_excludes_what_it_matches_and_is_held_to_what_the_pool_has() {
+    let pool = pool(60);
+    let filtered = |json: &str| {
+        let text = format!(r#"{{"select": {{"k": 60, "near_duplicate": false}}, "exclude": {{"filter": {json}}}}}"#);
+        let policy = Policy::from_json(&text).unwrap();
+        let again = Policy::from_json(&policy.to_json()).unwrap();
+        assert_eq!(again, policy, "a printed policy keeps its filter");
+        run(&store(&pool), &policy, &picture_questions(1, &policy))
+    };
+    let styles: BTreeSet<String> = pool.iter().filter_map(|pair| pair.fields.get("style")).map(ToString::to_string).collect();
+    let style = styles.first().expect("pairs have styles");
+    let of_style: BTreeSet<String> = pool
+        .iter()
+        .filter(|p| p.fields.get("style").is_some_and(|s| s.to_string() == *style))
+        .map(|p| p.key.to_string())
+        .collect();
+    assert!(!of_style.is_empty() && of_style.len() < 60, "{styles:?}");
+    let eq = format!(r#"{{"eq": {{"field": "style", "value": "{style}"}}}}"#);
+    let without = filtered(&eq).unwrap();
+    assert_eq!(without.report.dropped["excluded_filter"], of_style.len() as u64);
+    assert!(all_kept(&without).iter().all(|key| !of_style.contains(key)));
+    let only: BTreeSet<String> = all_kept(&filtered(&format!(r#"{{"not": {eq}}}"#)).unwrap()).into_iter().collect();
+    assert_eq!(only, of_style);
+    let refused = filtered(r#"{"is_null": {"field": "stile"}}"#).unwrap_err();
+    assert!(refused.to_string().contains("stile") || format!("{refused:?}").contains("stile"), "{refused}");
+    let malformed = Policy::from_json(r#"{"exclude": {"filter": {"xor": []}}}"#).unwrap_err();
+    assert!(malformed.to_string().contains("xor"), "{malformed}");
+}
+
+#[test]
 fn excluded_pairs_are_counted_by_reason_and_replaced() {
     let pool = pool(60);
     let questions = picture_questions(1, &plain(5));
@@ -80,6 +110,7 @@ fn excluded_pairs_are_counted_by_reason_and_replaced() {
             keys: vec![Key::new(ranked[0].as_str()).unwrap()],
             words: vec!["Red Car".into(), "TREE".into()],
             fields: vec![FieldValue { column: "style".into(), value: Value::Text("drawing".into()) }],
+            filter: None,
         },
         ..plain(5)
     };

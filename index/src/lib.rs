@@ -42,7 +42,7 @@ mod sketch;
 mod store;
 mod topk;
 
-pub use filter::{Field, Filter, FilterError, Kind};
+pub use filter::{Field, Filter, FilterError, Kind, Matcher};
 pub use hnsw::{BuildParams, BuildProgress, Builder, Refine, Threads};
 pub use limits::Limits;
 

@@ -87,7 +87,8 @@ struct Job<'a> {
 fn carry_out(store: &dyn PairStore, job: &Job<'_>, surroundings: Surroundings<'_>) -> Result<Curated, CurateError> {
     let policy = job.policy.clone().checked()?;
     let classes = Classes::new(&policy, job.questions)?;
-    let mut work = Work::new(store, &policy, job, surroundings);
+    let excluded = Excluded::new(&policy.exclude, store, surroundings.cancel)?;
+    let mut work = Work::new(store, &policy, (job, excluded), surroundings);
     let requested = match job.sample {
         Some(sample) => sample.k.saturating_mul(job.questions.list.len()),
         None => requested(&policy, job.questions, &classes),
@@ -179,7 +180,7 @@ impl<'a> Work<'a> {
     fn new(
         store: &'a dyn PairStore,
         policy: &'a Policy,
-        &Job { questions, protected, sample, .. }: &Job<'a>,
+        (&Job { questions, protected, sample, .. }, excluded): (&Job<'a>, Excluded<'a>),
         surroundings: Surroundings<'a>,
     ) -> Self {
         let query_images = match policy.protect.nearer_than_queries {
@@ -196,7 +197,7 @@ impl<'a> Work<'a> {
             protected,
             sample,
             surroundings,
-            excluded: Excluded::new(&policy.exclude),
+            excluded,
             audit: policy.protect.audit,
             query_images,
             compare: policy.select.compare,

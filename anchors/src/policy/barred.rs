@@ -1,6 +1,6 @@
 //! What must not become an anchor: by name, by words, by column, or as a picture of an evaluation set.
 
-use anchorite_index::{Key, Value};
+use anchorite_index::{Filter, Key, Value};
 use serde::{Deserialize, Serialize};
 
 use super::switch;
@@ -16,6 +16,8 @@ pub struct Exclude {
     pub words: Vec<String>,
     /// By the value of a metadata column.
     pub fields: Vec<FieldValue>,
+    /// Every pair that matches this filter, in the language of searches: `{"not": {"eq": {"field": "lang", "value": "en"}}}`. Default: none.
+    pub filter: Option<Filter>,
 }
 
 /// A metadata column and a value.

@@ -10,6 +10,7 @@
 //! | `value` | values by reference, and the one order they are compared in |
 //! | `schema` | which fields there are, of which kinds; refuses a filter that names others |
 //! | `plan` | leaves that records are held against, and what is done with their bits |
+//! | `matcher` | a filter asked of records that were read |
 //! | `cache` | the few results kept |
 //!
 //! In JSON a filter is an object with one member:
@@ -31,6 +32,7 @@
 //! `eq`, so it matches `not` of it.
 
 mod cache;
+mod matcher;
 mod parse;
 mod plan;
 mod schema;
@@ -39,6 +41,7 @@ mod value;
 use std::fmt;
 
 pub(crate) use cache::FilterCache;
+pub use matcher::Matcher;
 pub(crate) use plan::Plan;
 pub(crate) use schema::Schema;
 pub(crate) use value::{ColumnRef, ValueRef};

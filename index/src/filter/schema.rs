@@ -42,6 +42,12 @@ pub(crate) struct Schema {
 }
 
 impl Schema {
+    /// What [`Schema::list`] listed.
+    pub(super) fn of(fields: &[Field]) -> Self {
+        let kinds = |field: &Field| field.kinds.iter().fold(Kinds::default(), |all, kind| Kinds(all.0 | Kinds::of(*kind).0));
+        Self { fields: fields.iter().map(|field| (field.name.clone(), kinds(field))).collect() }
+    }
+
     /// Notes one value of a pair.
     pub(crate) fn observe(&mut self, column: ColumnRef<'_>, value: ValueRef<'_>) {
         let ColumnRef::Field(name) = column else { return };

@@ -1,9 +1,9 @@
 //! Values by reference, and the one order in which filters compare them.
 
-use std::cmp::Ordering;
+use std::{cmp::Ordering, collections::BTreeMap};
 
 use super::{Column, Kind};
-use crate::{Pair, Value};
+use crate::{Key, Pair, Record, SourceRef, Value};
 
 /// A value without its memory.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -118,15 +118,31 @@ impl Column {
 impl Pair {
     /// Gives every value that a filter can name.
     pub(crate) fn each_value(&self, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) {
-        take(ColumnRef::Key, ValueRef::Text(self.key.as_str()));
-        take(ColumnRef::SourceFile, ValueRef::Text(&self.source.file));
-        take(ColumnRef::SourceRow, ValueRef::Count(self.source.row));
-        if let Some(caption) = &self.caption {
-            take(ColumnRef::Caption, ValueRef::Text(caption));
-        }
-        for (name, value) in &self.fields {
-            take(ColumnRef::Field(name), value.into());
-        }
+        each_value((&self.key, &self.source), self.caption.as_deref(), &self.fields, take);
+    }
+}
+
+impl Record {
+    /// Gives every value that a filter can name.
+    pub(super) fn each_value(&self, take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>)) {
+        each_value((&self.key, &self.source), self.caption.as_deref(), &self.fields, take);
+    }
+}
+
+fn each_value(
+    (key, source): (&Key, &SourceRef),
+    caption: Option<&str>,
+    fields: &BTreeMap<String, Value>,
+    take: &mut dyn FnMut(ColumnRef<'_>, ValueRef<'_>),
+) {
+    take(ColumnRef::Key, ValueRef::Text(key.as_str()));
+    take(ColumnRef::SourceFile, ValueRef::Text(&source.file));
+    take(ColumnRef::SourceRow, ValueRef::Count(source.row));
+    if let Some(caption) = caption {
+        take(ColumnRef::Caption, ValueRef::Text(caption));
+    }
+    for (name, value) in fields {
+        take(ColumnRef::Field(name), value.into());
     }
 }
 
