@@ -74,7 +74,7 @@ fn the_scale_is_bounded_and_adapters_are_merged_there_too() {
     let weights = WeightChoice::Lora(Lora { rank: 2, alpha: 4.0 });
     let train = Selection { weights, ..Selection::default() };
     let run = |residence| {
-        let mut trainer = clip(&Plan { train: train.clone(), max_logit_scale: 3.0, residence, ..plan(64, Form::Auto) });
+        let mut trainer = clip(&Plan { train, max_logit_scale: 3.0, residence, ..plan(64, Form::Auto) });
         let scales: Vec<f64> = (0..3).map(|_| trainer.step(&arf(), 0.1, &go()).unwrap().logit_scale).collect();
         assert!(scales.iter().all(|scale| *scale < 3.0 + 1e-5), "{scales:?}");
         trainer.export_towers().unwrap().0
