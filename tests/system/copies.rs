@@ -113,7 +113,7 @@ fn a_copy_detection_model_decides_and_clip_does_not() {
         let to = ["--protect", &format!("test={}", at("test.parquet")), "-o", &at("m.parquet"), "--json"];
         let told = run(&[&ask[..], &to, flags].concat()).with(0).json();
         let manifest = manifest::read(Path::new(&at("m.parquet"))).unwrap();
-        let report: Vec<String> = told["matches"].as_array().unwrap().iter().map(|m| m["matched"]["how"].to_string()).collect();
+        let report: Vec<String> = told["matches"].as_array().unwrap().iter().map(|m| m["how"].to_string()).collect();
         let hits = hits(Path::new(&at("m.parquet")), 100).unwrap();
         assert_eq!(hits.len(), 4, "every pair was looked at");
         let dropped: Vec<(String, String)> = hits.into_iter().filter_map(|hit| Some((hit.caption?, hit.reason?))).collect();
