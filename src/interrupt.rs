@@ -2,6 +2,7 @@
 
 use anchorite::index::Cancel;
 use anyhow::{Context, Result};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use crate::{exit::INTERRUPTED, progress::say};
 
@@ -13,24 +14,38 @@ pub(crate) fn on_signal() -> Result<Cancel> {
     let cancel = Cancel::default();
     let raised = cancel.clone();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().context("start the signal listener")?;
+    let mut signals = {
+        let _inside = runtime.enter();
+        Signals::listen()?
+    };
     std::thread::spawn(move || {
-        runtime.block_on(signalled());
+        runtime.block_on(signals.next());
         raised.cancel();
         say("stopping; once more ends it at once");
-        runtime.block_on(signalled());
+        runtime.block_on(signals.next());
         std::process::exit(i32::from(INTERRUPTED));
     });
     Ok(cancel)
 }
 
-/// Resolves at the first Ctrl-C or SIGTERM.
-pub(crate) async fn signalled() {
-    use tokio::signal::unix::{SignalKind, signal};
-    let Ok(mut terminate) = signal(SignalKind::terminate()) else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _ = tokio::signal::ctrl_c() => {}
-        _ = terminate.recv() => {}
+/// Ctrl-C and SIGTERM, which no longer end the process by themselves once this is there.
+pub(crate) struct Signals {
+    interrupt: Signal,
+    terminate: Signal,
+}
+
+impl Signals {
+    /// Listens from now on. Only within an async runtime.
+    pub(crate) fn listen() -> Result<Self> {
+        let of = |kind| signal(kind).context("listen for Ctrl-C and SIGTERM");
+        Ok(Self { interrupt: of(SignalKind::interrupt())?, terminate: of(SignalKind::terminate())? })
+    }
+
+    /// Resolves at the next of them.
+    pub(crate) async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
     }
 }

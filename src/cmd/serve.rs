@@ -23,7 +23,7 @@ use anyhow::{Context, Result, bail};
 use super::ingest::{VECTORS_FROM, rejects_beside, summary_beside};
 use crate::{
     exit::Exit,
-    interrupt::signalled,
+    interrupt::Signals,
     open::{self, ModelArgs, Use},
     output::{bytes, line},
     progress::say,
@@ -217,8 +217,10 @@ fn listen(app: App, address: SocketAddr, tls: Option<Tls>, ready: impl FnOnce(So
     runtime.block_on(async {
         let server = Server::bind(address).await?;
         let server = if let Some(tls) = tls { server.with_tls(tls) } else { server };
+        // Before anybody is told that it listens: who is told may ask it to stop.
+        let mut signals = Signals::listen()?;
         ready(server.local_addr());
-        let drained = server.serve(Arc::new(app), signalled()).await;
+        let drained = server.serve(Arc::new(app), async move { signals.next().await }).await;
         say(&format!("stopped: {drained:?}"));
         anyhow::Ok(())
     })?;
